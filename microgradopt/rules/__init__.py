@@ -1,0 +1,29 @@
+"""Derivative rules, by family. Plain NumPy throughout: nothing here knows what a Tensor is."""
+
+from microgradopt.rules import elementwise, indexing, linalg, nondifferentiable, reductions, shapes
+from microgradopt.rules.reductions import log_softmax, logsumexp, softmax
+from microgradopt.rules.registry import (
+    NotDifferentiableError,
+    composed,
+    composite,
+    derivative,
+    nondifferentiable,
+    supported,
+)
+
+__all__ = [
+    "NotDifferentiableError",
+    "composed",
+    "composite",
+    "derivative",
+    "elementwise",
+    "indexing",
+    "linalg",
+    "log_softmax",
+    "logsumexp",
+    "nondifferentiable",
+    "reductions",
+    "shapes",
+    "softmax",
+    "supported",
+]

@@ -1,0 +1,77 @@
+"""Rules of selection: indexing in all its forms, and what is said in its terms (take, sort, compress)."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from microgradopt.rules.registry import composed, composite, derivative
+
+Array = Any
+
+
+@composite(lambda h, out, g, index, shape: h[index], None, None)
+def scatter(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
+    """Zeros of the given shape with g added at `index`: what indexing is, backwards. Repeated positions add up."""
+    result = np.zeros(shape, g.dtype)
+    if _repeats_nothing(index):
+        result[index] = g
+    else:
+        np.add.at(result, index, g)
+    return result
+
+
+def _repeats_nothing(index: Any) -> bool:
+    """Slices, integers and boolean masks name every position at most once; lists and arrays of integers may not."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        part is None or part is ... or isinstance(part, int | slice | np.integer) or _is_mask(part) for part in parts
+    )
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, np.ndarray) and part.dtype == bool
+
+
+derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape), None)
+
+
+@composed(np.take)
+def _take(a: Array, indices: Any, axis: int | None = None) -> Array:
+    positions = np.asarray(indices)
+    if axis is None:
+        return np.ravel(a)[positions]
+    return a[(*(slice(None),) * (axis % a.ndim), positions)]
+
+
+@composed(np.take_along_axis)
+def _take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Array:
+    if axis is None:
+        return np.ravel(arr)[indices]
+    grid: list[Any] = [np.arange(n).reshape([-1 if i == d else 1 for i in range(arr.ndim)]) for d, n in enumerate(arr.shape)]
+    grid[axis] = indices
+    return arr[tuple(grid)]
+
+
+@composed(np.sort)
+def _sort(a: Array, axis: int | None = -1, *, stable: bool | None = None) -> Array:
+    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
+    return _take_along_axis(source, np.argsort(source, axis=along, stable=stable), along)
+
+
+@composed(np.partition)
+def _partition(a: Array, kth: Any, axis: int | None = -1) -> Array:
+    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
+    return _take_along_axis(source, np.argpartition(source, kth, axis=along), along)
+
+
+@composed(np.compress)
+def _compress(condition: Any, a: Array, axis: int | None = None) -> Array:
+    return _take(a, np.flatnonzero(condition), axis)
+
+
+@composed(np.extract)
+def _extract(condition: Any, arr: Array) -> Array:
+    return np.ravel(arr)[np.flatnonzero(condition)]

@@ -1,0 +1,191 @@
+"""Rules of reductions: sums, products, extrema, moments, running sums, and the stable log-sum-exp family."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from microgradopt.rules.registry import composed, composite, derivative
+
+Array = Any
+Axis = int | tuple[int, ...] | None
+
+
+def reduced_axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """The axes that a reduction removes, as non-negative numbers."""
+    if axis is None:
+        return tuple(range(len(shape)))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    return tuple(int(i) % len(shape) for i in axes)
+
+
+def kept(reduced: Array, shape: tuple[int, ...], axis: Axis) -> Array:
+    """A reduced array with the axes it lost put back at length 1, whether or not keepdims had kept them."""
+    axes = reduced_axes(shape, axis)
+    return reduced.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
+
+
+def count(shape: tuple[int, ...], axis: Axis) -> int:
+    """How many elements go into one element of the result. A Python int, so that float32 stays float32."""
+    return math.prod(shape[i] for i in reduced_axes(shape, axis))
+
+
+# Sums and means -------------------------------------------------------------------------------------------------------
+
+derivative(
+    np.sum,
+    lambda g, out, a, axis=None, *, keepdims=False: np.broadcast_to(kept(g, a.shape, axis), a.shape),
+)
+derivative(
+    np.mean,
+    lambda g, out, a, axis=None, *, keepdims=False: np.broadcast_to(
+        kept(g, a.shape, axis) / count(a.shape, axis), a.shape
+    ),
+)
+
+
+# Moments: var = Σ(a − mean)² / (n − ddof), and d std = d var / (2 std). A constant has std 0 and subgradient 0.
+@composed(np.var)
+def _var(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
+    return variance(a, axis, ddof or correction, keepdims)
+
+
+@composed(np.std)
+def _std(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
+    return deviation(a, axis, ddof or correction, keepdims)
+
+
+@composite(
+    lambda g, out, a, axis, ddof, keepdims: (
+        kept(g, a.shape, axis) * (2 / _degrees(a, axis, ddof)) * (a - a.mean(axis=axis, keepdims=True))
+    ),
+    None,
+    None,
+    None,
+)
+def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
+    """Σ(a − mean)² / (n − ddof) along `axis`, as ``np.var``."""
+    return np.var(a, axis=axis, ddof=ddof, keepdims=keepdims)  # type: ignore[call-overload]
+
+
+@composite(
+    lambda g, out, a, axis, ddof, keepdims: (
+        kept(g / (out + (out == 0)), a.shape, axis)
+        * (1 / _degrees(a, axis, ddof))
+        * (a - a.mean(axis=axis, keepdims=True))
+    ),
+    None,
+    None,
+    None,
+)
+def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
+    """The square root of `variance`, as ``np.std``."""
+    return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)  # type: ignore[call-overload]
+
+
+def _degrees(a: Array, axis: Axis, ddof: float) -> float:
+    """n − ddof; NaN where no degree of freedom is left, as the value itself is then NaN or infinite."""
+    return (count(a.shape, axis) - ddof) or math.nan
+
+
+@composed(np.average)
+def _average(a: Array, axis: Axis = None, weights: Array = None, *, keepdims: bool = False) -> Array:
+    if weights is None:
+        return np.mean(a, axis=axis, keepdims=keepdims)
+    if weights.shape != a.shape:
+        weights = weights.reshape([n if i in reduced_axes(a.shape, axis) else 1 for i, n in enumerate(a.shape)])
+        weights = np.broadcast_to(weights, a.shape)
+    return np.sum(a * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
+
+
+# Products: trees and scans of multiplications, whose derivatives, to any order, need no division and so no care at 0. ----
+
+
+@composed(np.prod)
+def _prod(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+    axes = reduced_axes(a.shape, axis)
+    others = tuple(i for i in range(a.ndim) if i not in axes)
+    kept_shape = tuple(a.shape[i] for i in others)
+    factors = np.transpose(a, axes + others).reshape((count(a.shape, axis), *kept_shape))
+    while len(factors) > 1:
+        half = len(factors) // 2
+        pairs = factors[:half] * factors[half : 2 * half]
+        factors = np.concatenate([pairs, factors[2 * half :]])
+    # The product of nothing is 1; a sum over nothing, 0, keeps the graph.
+    result = factors[0] if len(factors) else factors.sum(axis=0) + 1
+    return kept(result, a.shape, axis) if keepdims else result
+
+
+@composed(np.cumprod)
+def _cumprod(a: Array, axis: int | None = None) -> Array:
+    scan = np.ravel(a) if axis is None else np.moveaxis(a, axis, 0)
+    step = 1
+    while step < len(scan):
+        scan = np.concatenate([scan[:step], scan[step:] * scan[:-step]])
+        step *= 2
+    return scan if axis is None else np.moveaxis(scan, 0, axis)
+
+
+# A running sum, read backwards, is a running sum of the cotangents.
+derivative(
+    np.cumsum,
+    lambda g, out, a, axis=None: np.flip(np.cumsum(np.flip(g, axis or 0), axis or 0), axis or 0).reshape(a.shape),
+)
+
+
+# Extrema: ties share the gradient evenly ------------------------------------------------------------------------------
+
+
+def _shared(g: Array, out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+    winners = (a == kept(out, a.shape, axis)).astype(a.dtype)
+    return kept(g, a.shape, axis) * (winners / winners.sum(axis=axis, keepdims=True))
+
+
+for extremum in (np.max, np.amax, np.min, np.amin):
+    derivative(extremum, _shared)
+
+
+@composed(np.ptp)
+def _ptp(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
+
+
+@composed(np.trace)
+def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
+    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
+
+
+# Log-sum-exp and its family: shifted by the maximum, so that nothing overflows. ----------------------------------------
+
+
+@composite(
+    lambda g, out, a, axis=None, keepdims=False: (
+        kept(g, a.shape, axis) * np.exp(a - kept(np.nan_to_num(out, neginf=0.0), a.shape, axis))
+    ),
+)
+def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """log Σ exp(a) along `axis`, without overflow: max a + log Σ exp(a − max a).
+
+    a: floats of any shape. axis: None (all), an int or a tuple. keepdims: keep the axis with length 1.
+    The derivative is softmax(a). The sum over −∞ alone is −∞, with derivative 0.
+    """
+    top = np.max(a, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    total = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
+    return total if keepdims else total.reshape(np.sum(top, axis=axis).shape)
+
+
+@composite(lambda g, out, a, axis=-1: out * (g - (g * out).sum(axis=axis, keepdims=True)))
+def softmax(a: Array, axis: int = -1) -> Array:
+    """exp(a) / Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`."""
+    powers = np.exp(a - a.max(axis=axis, keepdims=True))
+    return powers / powers.sum(axis=axis, keepdims=True)
+
+
+@composite(lambda g, out, a, axis=-1: g - np.exp(out) * g.sum(axis=axis, keepdims=True))
+def log_softmax(a: Array, axis: int = -1) -> Array:
+    """a − log Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`."""
+    shifted = a - a.max(axis=axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))

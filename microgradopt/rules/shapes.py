@@ -1,0 +1,302 @@
+"""Rules of functions that move elements about: reshaping, permuting, joining, splitting, padding, differences.
+
+Five have rules of their own (reshape, transpose, broadcast_to, concatenate, pad); nearly all others are said in their
+terms, or as indexing, whose rule is in indexing.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from microgradopt.rules.registry import composed, derivative
+
+Array = Any
+Axes = int | tuple[int, ...] | None
+
+derivative(np.reshape, lambda g, out, a, shape: g.reshape(a.shape))
+derivative(
+    np.transpose,
+    lambda g, out, a, axes=None: np.transpose(g, None if axes is None else tuple(_inverse(axes))),
+)
+derivative(np.broadcast_to, lambda g, out, array, shape: g, broadcasts=True)
+derivative(np.copy, lambda g, out, a: g)
+derivative(np.squeeze, lambda g, out, a, axis=None: g.reshape(a.shape))
+derivative(np.expand_dims, lambda g, out, a, axis: g.reshape(a.shape))
+derivative(np.ravel, lambda g, out, a: g.reshape(a.shape))
+derivative(np.swapaxes, lambda g, out, a, axis1, axis2: np.swapaxes(g, axis1, axis2))
+derivative(np.moveaxis, lambda g, out, a, source, destination: np.moveaxis(g, destination, source))
+derivative(np.flip, lambda g, out, m, axis=None: np.flip(g, axis))
+derivative(np.roll, lambda g, out, a, shift, axis=None: np.roll(g, _negated(shift), axis))
+derivative(np.tril, lambda g, out, m, k=0: np.tril(g, k))
+derivative(np.triu, lambda g, out, m, k=0: np.triu(g, k))
+
+
+def _inverse(axes: Sequence[int]) -> list[int]:
+    """The permutation that undoes `axes`."""
+    positive = [axis % len(axes) for axis in axes]
+    return sorted(range(len(axes)), key=positive.__getitem__)
+
+
+def _negated(shift: Any) -> Any:
+    return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+
+
+@composed(np.matrix_transpose, np.linalg.matrix_transpose)
+def _matrix_transpose(x: Array) -> Array:
+    return np.swapaxes(x, -1, -2)
+
+
+@composed(np.rollaxis)
+def _rollaxis(a: Array, axis: int, start: int = 0) -> Array:
+    axis, start = axis % a.ndim, start + a.ndim if start < 0 else start
+    return np.moveaxis(a, axis, start - 1 if axis < start else start)
+
+
+@composed(np.fliplr)
+def _fliplr(m: Array) -> Array:
+    return np.flip(m, 1)
+
+
+@composed(np.flipud)
+def _flipud(m: Array) -> Array:
+    return np.flip(m, 0)
+
+
+@composed(np.rot90)
+def _rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
+    first, second = axes
+    match k % 4:
+        case 0:
+            return np.flip(m, ())
+        case 1:
+            return np.swapaxes(np.flip(m, second), first, second)
+        case 2:
+            return np.flip(m, (first, second))
+        case _:
+            return np.flip(np.swapaxes(m, first, second), second)
+
+
+# Joining --------------------------------------------------------------------------------------------------------------
+
+
+def _pieces(g: Array, out: Array, arrays: Sequence[Array], axis: int | None = 0) -> list[Array]:
+    """One cotangent per joined array: the slices of g they went to. axis=None joins the arrays flattened."""
+    along = 0 if axis is None else axis % out.ndim
+    before = (slice(None),) * along
+    ends = np.cumsum([math.prod(a.shape) if axis is None else a.shape[along] for a in arrays]).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        g[(*before, slice(i, j))].reshape(a.shape) for a, i, j in zip(arrays, starts, ends, strict=True)
+    ]
+
+
+derivative(np.concatenate, _pieces)
+
+
+@composed(np.stack)
+def _stack(arrays: Sequence[Array], axis: int = 0) -> Array:
+    return np.concatenate([np.expand_dims(a, axis) for a in arrays], axis=axis)
+
+
+@composed(np.vstack)
+def _vstack(tup: Sequence[Array]) -> Array:
+    return np.concatenate([np.atleast_2d(a) for a in tup], axis=0)
+
+
+@composed(np.hstack)
+def _hstack(tup: Sequence[Array]) -> Array:
+    arrays = [np.atleast_1d(a) for a in tup]
+    return np.concatenate(arrays, axis=0 if arrays[0].ndim == 1 else 1)
+
+
+@composed(np.dstack)
+def _dstack(tup: Sequence[Array]) -> Array:
+    return np.concatenate([np.atleast_3d(a) for a in tup], axis=2)
+
+
+@composed(np.column_stack)
+def _column_stack(tup: Sequence[Array]) -> Array:
+    return np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], axis=1)
+
+
+@composed(np.append)
+def _append(arr: Array, values: Array, axis: int | None = None) -> Array:
+    if axis is None:
+        return np.concatenate([np.ravel(arr), np.ravel(values)])
+    return np.concatenate([arr, values], axis=axis)
+
+
+@composed(np.atleast_1d)
+def _atleast_1d(*arys: Array) -> Array:
+    return _each(lambda a: np.reshape(a, (1,)) if np.ndim(a) == 0 else a, arys)
+
+
+@composed(np.atleast_2d)
+def _atleast_2d(*arys: Array) -> Array:
+    return _each(lambda a: np.reshape(a, (1, -1)) if np.ndim(a) < 2 else a, arys)
+
+
+@composed(np.atleast_3d)
+def _atleast_3d(*arys: Array) -> Array:
+    def grown(a: Array) -> Array:
+        if np.ndim(a) < 2:
+            return np.reshape(a, (1, -1, 1))
+        return np.expand_dims(a, 2) if np.ndim(a) == 2 else a
+
+    return _each(grown, arys)
+
+
+def _each(function: Any, arrays: Sequence[Array]) -> Array:
+    """NumPy's atleast_* answer one array with an array, several with a tuple."""
+    results = tuple(function(a) for a in arrays)
+    return results[0] if len(results) == 1 else results
+
+
+@composed(np.broadcast_arrays)
+def _broadcast_arrays(*args: Array) -> tuple[Array, ...]:
+    shape = np.broadcast_shapes(*(np.shape(a) for a in args))
+    return tuple(np.broadcast_to(a, shape) for a in args)
+
+
+@composed(np.meshgrid)
+def _meshgrid(*xi: Array, indexing: str = "xy") -> tuple[Array, ...]:
+    places = list(range(len(xi)))
+    if indexing == "xy" and len(xi) > 1:
+        places[:2] = [1, 0]
+    columns = [np.reshape(x, [-1 if i == place else 1 for i in range(len(xi))]) for x, place in zip(xi, places)]
+    return _broadcast_arrays(*columns)
+
+
+# Splitting: basic slices ----------------------------------------------------------------------------------------------
+
+
+@composed(np.array_split)
+def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
+    length = ary.shape[axis]
+    if isinstance(indices_or_sections, int):
+        size, extra = divmod(length, indices_or_sections)
+        ends = np.cumsum([size + 1] * extra + [size] * (indices_or_sections - extra)).tolist()[:-1]
+    else:
+        ends = list(indices_or_sections)
+    before = (slice(None),) * (axis % ary.ndim)
+    return [ary[(*before, slice(i, j))] for i, j in zip([0, *ends], [*ends, length], strict=True)]
+
+
+@composed(np.split)
+def _split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
+    if isinstance(indices_or_sections, int) and ary.shape[axis] % indices_or_sections:
+        raise ValueError(
+            f"split: an axis of length {ary.shape[axis]} has no {indices_or_sections} equal parts; "
+            "np.array_split makes unequal ones"
+        )
+    return _array_split(ary, indices_or_sections, axis)
+
+
+@composed(np.vsplit)
+def _vsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
+    return _split(ary, indices_or_sections, 0)
+
+
+@composed(np.hsplit)
+def _hsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
+    return _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
+
+
+@composed(np.dsplit)
+def _dsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
+    return _split(ary, indices_or_sections, 2)
+
+
+@composed(np.unstack)
+def _unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
+    return tuple(np.moveaxis(x, axis, 0))
+
+
+# Repeating ------------------------------------------------------------------------------------------------------------
+
+
+@composed(np.repeat)
+def _repeat(a: Array, repeats: Any, axis: int | None = None) -> Array:
+    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
+    return np.take(source, np.repeat(np.arange(source.shape[along]), repeats), axis=along)
+
+
+@composed(np.tile)
+def _tile(A: Array, reps: Any) -> Array:
+    counts = (reps,) if isinstance(reps, int) else tuple(reps)
+    ndim = max(A.ndim, len(counts))
+    shape = (1,) * (ndim - A.ndim) + A.shape
+    counts = (1,) * (ndim - len(counts)) + counts
+    # Each axis n becomes a pair (count, n) of which the first is broadcast.
+    pairs = [size for n in shape for size in (1, n)]
+    wide = [size for c, n in zip(counts, shape, strict=True) for size in (c, n)]
+    return np.broadcast_to(A.reshape(pairs), wide).reshape([c * n for c, n in zip(counts, shape, strict=True)])
+
+
+# Diagonals ------------------------------------------------------------------------------------------------------------
+
+
+@composed(np.diagonal, np.linalg.diagonal)
+def _diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
+    last = np.moveaxis(a, (axis1, axis2), (-2, -1))
+    rows, columns = last.shape[-2:]
+    length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    i = np.arange(length)
+    return last[..., i - min(offset, 0), i + max(offset, 0)]
+
+
+@composed(np.diag)
+def _diag(v: Array, k: int = 0) -> Array:
+    if v.ndim == 2:
+        return np.diagonal(v, k)
+    size = len(v) + abs(k)
+    i = np.arange(size)
+    # Column j of row i holds v[i] where j = i + k; elsewhere any element will do, as it is masked out.
+    on_diagonal = i[:, None] + k == i
+    element = np.clip(i + min(k, 0), 0, max(len(v) - 1, 0))
+    return np.where(on_diagonal, v[element][:, None] if len(v) else 0.0, 0.0)
+
+
+# Padding --------------------------------------------------------------------------------------------------------------
+
+@composed(np.pad)
+def _pad(array: Array, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Array:
+    """Any mode that copies elements: the padded positions are looked up by padding the element numbers."""
+    numbers = np.arange(1, math.prod(array.shape) + 1).reshape(array.shape)
+    if mode == "constant":
+        source = np.pad(numbers, pad_width)
+        outside = np.pad(np.zeros(array.shape, array.dtype), pad_width, constant_values=constant_values)
+        inside = source > 0
+        return np.where(inside, np.ravel(array)[np.maximum(source - 1, 0)], outside) if array.size else outside
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"pad: mode {mode!r} has no derivative rule; use constant, edge, reflect, symmetric or wrap")
+    return np.ravel(array)[np.pad(numbers, pad_width, mode=mode) - 1]  # type: ignore[call-overload]
+
+
+# Differences ----------------------------------------------------------------------------------------------------------
+
+
+@composed(np.diff)
+def _diff(a: Array, n: int = 1, axis: int = -1) -> Array:
+    before = (slice(None),) * (axis % a.ndim)
+    for _ in range(n):
+        a = a[(*before, slice(1, None))] - a[(*before, slice(None, -1))]
+    return a
+
+
+@composed(np.gradient)
+def _gradient(f: Array, *varargs: Any, axis: Axes = None, edge_order: int = 1) -> Any:
+    """np.gradient is linear in f, with weights that depend on the spacing alone: along an axis, a banded matrix."""
+    axes = tuple(range(f.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
+    if len(spacings) != len(axes):
+        raise TypeError(f"gradient: {len(axes)} axes need 0, 1 or {len(axes)} spacings, not {len(varargs)}")
+    results = []
+    for i, spacing in zip(axes, spacings, strict=True):
+        weights = np.gradient(np.eye(f.shape[i], dtype=f.dtype), spacing, axis=0, edge_order=edge_order)
+        results.append(np.moveaxis(np.tensordot(f, weights, axes=(i, 1)), -1, i))
+    return results[0] if len(results) == 1 else tuple(results)
