@@ -117,7 +117,10 @@ def _sweep(graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor] = (), 
                     continue
                 # Two plain arguments are the common case, and naming them makes the call four times as quick.
                 share = rule(g, out, left, right) if binary else rule(g, out, *values, **kwargs)  # type: ignore[misc]
-                if type(share) is not type(x._data) or type(share) is np.ndarray:
+                data = x._data
+                if type(share) is not type(data) or (
+                    type(data) is np.ndarray and (share.shape != data.shape or share.dtype is not data.dtype)
+                ):
                     share = _fitted(share, x, node)
                 # The sum is a new array: the one before may be somebody else's too.
                 cotangents[x] = cotangents[x] + share if x in cotangents else share
@@ -263,7 +266,7 @@ def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bo
                 f"{name}: the output has shape {output.shape}, not a single number: give a cotangent of that shape, or "
                 "reduce it to a loss first (.sum(), .mean())"
             )
-        return np.ones(output.shape, output.dtype)
+        return np.ones(output.shape, output.dtype)[()]
     g = weight if create_graph and type(weight) is Tensor else np.array(_plain(weight), dtype=output.dtype)
     if g.shape != output.shape:
         raise ValueError(f"{name}: the cotangent has shape {g.shape}, the output {output.shape}; they must be equal")

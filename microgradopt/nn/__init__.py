@@ -1,0 +1,55 @@
+"""Neural networks: modules, layers, activations, losses, initial weights."""
+
+from microgradopt.nn import functional, init
+from microgradopt.nn.layers import (
+    ELU,
+    GELU,
+    MLP,
+    SELU,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from microgradopt.nn.losses import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    hinge_loss,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+)
+from microgradopt.nn.module import Module, Sequential
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "MLP",
+    "SELU",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "Module",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "functional",
+    "hinge_loss",
+    "huber_loss",
+    "init",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+]

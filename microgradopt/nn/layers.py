@@ -1,0 +1,194 @@
+"""Layers, activations as layers, and the multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.nn import functional, init
+from microgradopt.nn.init import RNG
+from microgradopt.nn.module import Module, Sequential
+from microgradopt.tensor import Tensor
+
+
+class Linear(Module):
+    """x Wᵀ + b, with weight W of shape (out_features, in_features) and bias b of shape (out_features,).
+
+    x: (..., in_features), Tensor or array. Gives (..., out_features).
+
+    bias: whether there is one. rng: a Generator or a seed for the initial values, U(±1/√in_features) as in PyTorch.
+    dtype: of the parameters.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, rng: RNG = None, dtype: npt.DTypeLike = np.float64
+    ) -> None:
+        rng = np.random.default_rng(rng)
+        self.in_features, self.out_features = in_features, out_features
+        weight = init.linear_default((out_features, in_features), in_features, rng)
+        self.weight = Tensor(weight, dtype, requires_grad=True)
+        self.bias: Tensor | None = None
+        if bias:
+            self.bias = Tensor(init.linear_default((out_features,), in_features, rng), dtype, requires_grad=True)
+
+    def forward(self, x: Any) -> Any:
+        """x Wᵀ + b."""
+        return functional.linear(x, self.weight, self.bias)
+
+    def describe(self) -> str:
+        """The sizes."""
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+
+
+class LayerNorm(Module):
+    """(x − mean) / sqrt(var + eps) · weight + bias, over the last axes of x. Ba et al. 2016.
+
+    normalized_shape: the lengths of those axes, an int for one. weight starts at 1, bias at 0; both have that shape.
+    """
+
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, dtype: npt.DTypeLike = np.float64
+    ) -> None:
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape, self.eps = shape, eps
+        self.weight = Tensor(np.ones(shape), dtype, requires_grad=True)
+        self.bias = Tensor(np.zeros(shape), dtype, requires_grad=True)
+
+    def forward(self, x: Any) -> Any:
+        """Standardized over the last axes, then scaled and shifted."""
+        if x.shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            raise ValueError(f"LayerNorm: x of shape {x.shape} does not end in {self.normalized_shape}")
+        axes = tuple(range(-len(self.normalized_shape), 0))
+        return functional.standardize(x, axes, self.eps) * self.weight + self.bias
+
+    def describe(self) -> str:
+        """The shape."""
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+# Activations ----------------------------------------------------------------------------------------------------------
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Any) -> Any:
+        """max(x, 0)."""
+        return functional.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where x > 0, else negative_slope · x."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Any) -> Any:
+        """`functional.leaky_relu`."""
+        return functional.leaky_relu(x, self.negative_slope)
+
+
+class ELU(Module):
+    """x where x > 0, else alpha · (exp(x) − 1)."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Any) -> Any:
+        """`functional.elu`."""
+        return functional.elu(x, self.alpha)
+
+
+class SELU(Module):
+    """The self-normalising scale · elu(x, alpha)."""
+
+    def forward(self, x: Any) -> Any:
+        """`functional.selu`."""
+        return functional.selu(x)
+
+
+class GELU(Module):
+    """x · Φ(x); approximate="tanh" for the quicker form."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Any:
+        """`functional.gelu`."""
+        return functional.gelu(x, self.approximate)
+
+
+class SiLU(Module):
+    """x · sigmoid(x)."""
+
+    def forward(self, x: Any) -> Any:
+        """`functional.silu`."""
+        return functional.silu(x)
+
+
+class Tanh(Module):
+    """tanh(x)."""
+
+    def forward(self, x: Any) -> Any:
+        """tanh(x)."""
+        return np.tanh(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(−x))."""
+
+    def forward(self, x: Any) -> Any:
+        """`functional.sigmoid`."""
+        return functional.sigmoid(x)
+
+
+class Softplus(Module):
+    """log(1 + exp(βx)) / β."""
+
+    def __init__(self, beta: float = 1.0) -> None:
+        self.beta = beta
+
+    def forward(self, x: Any) -> Any:
+        """`functional.softplus`."""
+        return functional.softplus(x, self.beta)
+
+
+class Softmax(Module):
+    """exp(x) / Σ exp(x) along `dim`."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Any) -> Any:
+        """`functional.softmax`."""
+        return functional.softmax(x, self.dim)
+
+
+class MLP(Sequential):
+    """A multilayer perceptron: linear layers of the given sizes, with an activation between each two.
+
+    sizes: from inputs to outputs, (64, 32, 10) for one hidden layer of 32. activation: what makes the activations, such
+    as ``nn.Tanh``. rng: a Generator or a seed for all the initial values. dtype: of the parameters.
+
+    Its parameters are named as in a torch.nn.Sequential of the same layers: "0.weight", "0.bias", "2.weight", ...
+
+    Raises ValueError for fewer than two sizes.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: Callable[[], Module] = ReLU,
+        rng: RNG = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> None:
+        if len(sizes) < 2:
+            raise ValueError(f"MLP: sizes are at least those of the input and of the output, not {tuple(sizes)}")
+        rng = np.random.default_rng(rng)
+        layers: list[Module] = []
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [Linear(fan_in, fan_out, rng=rng, dtype=dtype), activation()]
+        super().__init__(*layers[:-1])

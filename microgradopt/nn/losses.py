@@ -1,0 +1,193 @@
+"""Losses: how wrong, as one number. PyTorch's names, reductions and numbers.
+
+reduction: "mean" (over elements, or over samples where there are classes), "sum", or "none" for one loss each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from microgradopt.nn.functional import log_softmax, sigmoid
+from microgradopt.rules.registry import composite
+
+Array = Any  # an ndarray or a Tensor
+
+__all__ = [
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "hinge_loss",
+    "huber_loss",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+]
+
+
+def _reduced(losses: Array, reduction: str) -> Array:
+    if reduction == "mean":
+        return losses.mean()
+    if reduction == "sum":
+        return losses.sum()
+    if reduction == "none":
+        return losses
+    raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+
+
+def _share(g: Array, size: int, reduction: str) -> Array:
+    """The cotangent of each single loss, given that of the reduced one: a number for all, or one each."""
+    return g / size if reduction == "mean" else g
+
+
+def _check_equal_shapes(name: str, input: Array, target: Array) -> None:
+    if np.shape(input) != np.shape(target):
+        raise ValueError(
+            f"{name}: the input has shape {np.shape(input)} and the target {np.shape(target)}; they must be equal, as "
+            "broadcasting them would compare each with every other"
+        )
+
+
+# Regression -----------------------------------------------------------------------------------------------------------
+
+
+@composite(
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * (2 * (input - target)),
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * (2 * (target - input)),
+)
+def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+    """Squared error, (input − target)². Both of any, equal, shape."""
+    _check_equal_shapes("mse_loss", input, target)
+    return _reduced(np.square(input - target), reduction)
+
+
+@composite(
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * np.sign(input - target),
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * np.sign(target - input),
+)
+def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+    """Absolute error, |input − target|. Both of any, equal, shape."""
+    _check_equal_shapes("l1_loss", input, target)
+    return _reduced(np.abs(input - target), reduction)
+
+
+@composite(
+    lambda g, out, input, target, reduction="mean", delta=1.0: (
+        _share(g, input.size, reduction) * np.clip(input - target, -delta, delta)
+    ),
+    lambda g, out, input, target, reduction="mean", delta=1.0: (
+        _share(g, input.size, reduction) * np.clip(target - input, -delta, delta)
+    ),
+)
+def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
+    """½e² where |e| ≤ delta, else delta · (|e| − ½ delta), e = input − target. Huber 1964.
+
+    Both of any, equal, shape.
+    """
+    _check_equal_shapes("huber_loss", input, target)
+    size = np.abs(input - target)
+    return _reduced(np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta)), reduction)
+
+
+# Classification: two classes ------------------------------------------------------------------------------------------
+
+
+@composite(
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * (sigmoid(input) - target),
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * -input,
+)
+def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str = "mean") -> Array:
+    """−t log σ(x) − (1 − t) log(1 − σ(x)) for logits x, as max(x, 0) − x t + log(1 + exp(−|x|)): nothing overflows.
+
+    input: logits; target: probabilities, 0 to 1. Both of any, equal, shape.
+    """
+    _check_equal_shapes("binary_cross_entropy_with_logits", input, target)
+    return _reduced(np.maximum(input, 0) - input * target + np.log1p(np.exp(-np.abs(input))), reduction)
+
+
+@composite(
+    lambda g, out, input, target, reduction="mean": (
+        _share(g, input.size, reduction) * np.where(target * input < 1, -target, 0)
+    ),
+    None,
+)
+def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+    """max(0, 1 − target · input), the support vector machine's. target: −1 or 1. Both of any, equal, shape."""
+    _check_equal_shapes("hinge_loss", input, target)
+    return _reduced(np.maximum(0, 1 - target * input), reduction)
+
+
+# Classification: many classes -------------------------------------------------------------------------------------------
+
+
+def _checked_labels(labels: Array, shape: tuple[int, ...]) -> Array:
+    """Labels for an input of shape (classes,) or (samples, classes, ...), as an array."""
+    labels = np.asarray(labels)
+    axis = min(1, len(shape) - 1)
+    batch, classes = shape[:axis] + shape[axis + 1 :], shape[axis]
+    if labels.dtype.kind not in "iu" or labels.shape != batch:
+        raise ValueError(
+            f"nll_loss: for an input of shape {shape} the labels are integers of shape {batch}, not "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"nll_loss: labels from {labels.min()} to {labels.max()}, but classes from 0 to {classes - 1}")
+    return labels
+
+
+def _own_class(labels: Array) -> tuple[Array, ...]:
+    """The index of each sample's own class, in an array whose classes stand in axis 1 (axis 0 for a single sample)."""
+    if labels.ndim == 1:
+        return np.arange(len(labels)), labels
+    grid = np.indices(labels.shape, sparse=True)
+    return (*grid[:1], labels, *grid[1:])
+
+
+@composite(lambda h, out, g, labels, shape: h[_own_class(labels)], None, None, broadcasts=True)
+def _place(g: Array, labels: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of the given shape with g at each sample's own class."""
+    result = np.zeros(shape, g.dtype)
+    result[_own_class(labels)] = g
+    return result
+
+
+@composite(
+    lambda g, out, input, target, reduction="mean": _place(
+        -_share(g, np.size(target), reduction), np.asarray(target), input.shape
+    ),
+    None,
+)
+def nll_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+    """Minus the log-probability of the right class.
+
+    input: log-probabilities, (samples, classes), or (classes,), or (samples, classes, ...). target: integer labels,
+    the shape of the input without the classes.
+    """
+    return _reduced(-input[_own_class(_checked_labels(target, input.shape))], reduction)
+
+
+def cross_entropy(input: Array, target: Array, reduction: str = "mean", label_smoothing: float = 0.0) -> Array:
+    """−Σ_c p_c log softmax(input)_c, stable for any logits.
+
+    input: logits, (samples, classes), or (classes,), or (samples, classes, ...).
+    target: integer labels, the shape of the input without the classes; or probabilities, floats of the input's shape.
+    label_smoothing: ε mixes the target with the uniform distribution, (1 − ε) p + ε / classes. Szegedy et al. 2016.
+    reduction: "mean" is over samples.
+    """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing is from 0 to 1, not {label_smoothing}")
+    axis = min(1, input.ndim - 1)
+    log_probabilities = log_softmax(input, axis)
+    if not _are_probabilities(target):
+        if not label_smoothing:
+            return nll_loss(log_probabilities, target, reduction)
+        target = _place(np.ones((), input.dtype), _checked_labels(target, input.shape), input.shape)
+    _check_equal_shapes("cross_entropy", input, target)
+    if label_smoothing:
+        target = (1 - label_smoothing) * target + label_smoothing / input.shape[axis]
+    return _reduced(-(log_probabilities * target).sum(axis=axis), reduction)
+
+
+def _are_probabilities(target: Array) -> bool:
+    dtype: np.dtype[Any] = target.dtype if hasattr(target, "dtype") else np.asarray(target).dtype
+    return dtype.kind == "f"
