@@ -1,7 +1,33 @@
 """microgradopt: automatic differentiation and optimization in one readable codebase, from loss to update."""
 
-
-from microgradopt import rules
+from microgradopt import nn, optim, rules
 from microgradopt.autodiff import GradcheckError, OverwrittenError, grad, gradcheck, hessian, hvp, jacobian
+from microgradopt.objective import Objective
 from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, softmax
 from microgradopt.tensor import NonFiniteError, Tensor, detect_anomaly, is_grad_enabled, no_grad, tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GradcheckError",
+    "NonFiniteError",
+    "NotDifferentiableError",
+    "Objective",
+    "OverwrittenError",
+    "Tensor",
+    "detect_anomaly",
+    "grad",
+    "gradcheck",
+    "hessian",
+    "hvp",
+    "is_grad_enabled",
+    "jacobian",
+    "log_softmax",
+    "logsumexp",
+    "nn",
+    "no_grad",
+    "optim",
+    "rules",
+    "softmax",
+    "tensor",
+]

@@ -1,0 +1,214 @@
+"""Objective: a scalar loss as a function of one flat vector θ ∈ Rⁿ.
+
+Papers write θ, g, m, σ; so does the code. `ParameterVector` is the one place where the tensors of a model are gathered
+into θ and θ is scattered back. `Objective` is L(θ) with its gradient, Hessian-vector product and Hessian.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.autodiff import grad, hessian, hvp
+from microgradopt.nn.module import Module
+from microgradopt.tensor import Tensor, clock
+
+Array = npt.NDArray[Any]
+
+
+class ParameterVector:
+    """Leaf tensors seen as one flat vector: in their order, each flattened row by row.
+
+    parameters: leaves, each once. Raises TypeError for anything else, ValueError for none, repeats, or non-leaves.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        if isinstance(parameters, Tensor):
+            raise TypeError("parameters: a list of tensors is wanted, not one tensor: put it in [brackets]")
+        self.parameters = list(parameters)
+        for i, parameter in enumerate(self.parameters):
+            if not isinstance(parameter, Tensor):
+                raise TypeError(f"parameters: number {i} is a {type(parameter).__name__}, not a Tensor")
+            if not parameter.is_leaf:
+                raise ValueError(f"parameters: number {i}, of shape {parameter.shape}, is a result, not a leaf")
+        if not self.parameters:
+            raise ValueError("parameters: there are none (an iterator that was already used up?)")
+        if len(set(self.parameters)) < len(self.parameters):
+            raise ValueError("parameters: one is listed twice")
+        ends = list(itertools.accumulate(parameter.size for parameter in self.parameters))
+        self.size = ends[-1]
+        self.slices = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
+        self._theta: Array | None = None
+        self._views: list[Array] = []
+
+    def theta(self) -> Array:
+        """θ, gathered from the tensors as they are now. Not to be written to."""
+        held = self._theta
+        if held is None or any(p._data is not view for p, view in zip(self.parameters, self._views, strict=True)):
+            held = self.join([parameter._data for parameter in self.parameters])
+        return held
+
+    def write(self, theta: Array) -> None:
+        """Scatter θ: every tensor becomes a view of this very array, which then must not be changed any more."""
+        self._views = [
+            part if part.dtype is parameter._data.dtype else part.astype(parameter.dtype)
+            for part, parameter in zip(self.split(theta), self.parameters, strict=True)
+        ]
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            parameter._write(view)
+        self._theta = theta
+
+    def split(self, vector: Array) -> list[Array]:
+        """A vector of Rⁿ as arrays of the parameters' shapes (views)."""
+        return [
+            vector[part].reshape(parameter._data.shape)
+            for part, parameter in zip(self.slices, self.parameters, strict=True)
+        ]
+
+    def join(self, arrays: Sequence[Any]) -> Array:
+        """Arrays of the parameters' shapes as one vector of Rⁿ (a copy). None stands for zeros."""
+        parts = [
+            np.zeros(parameter.size, parameter.dtype) if array is None else array.ravel()
+            for array, parameter in zip(arrays, self.parameters, strict=True)
+        ]
+        return np.concatenate(parts)
+
+    def gradient(self) -> Array:
+        """The tensors' `.grad` as one vector; zeros where there is none."""
+        return self.join([parameter.grad for parameter in self.parameters])
+
+    def without_gradient(self) -> list[slice]:
+        """Where in θ the tensors are that have no `.grad`, or are frozen."""
+        return [
+            part
+            for part, parameter in zip(self.slices, self.parameters, strict=True)
+            if parameter.grad is None or not parameter._requires_grad
+        ]
+
+    @contextlib.contextmanager
+    def moved_to(self, theta: Array) -> Iterator[None]:
+        """Inside, the tensors have the values θ; afterwards their own again, as if they had never been written."""
+        before = [(parameter, parameter._data, parameter._order) for parameter in self.parameters]
+        held = self._theta, self._views
+        try:
+            self.write(theta)
+            yield
+        finally:
+            for parameter, data, order in before:
+                parameter._data, parameter._order = data, order
+            self._theta, self._views = held
+            clock.last_write = clock.tick()
+
+
+class Objective:
+    """L(θ), a scalar loss as a function of a flat vector θ of shape (n,), with its derivatives.
+
+    f: takes a Tensor of shape (n,), gives a scalar Tensor. x0: where θ starts, (n,); float32 stays, all else is float64.
+    For a model, or any tensors, see `Objective.of`.
+
+    Every method takes a `theta` to be evaluated at, and then leaves the current θ as it was; without, it is evaluated at
+    the current θ.
+
+    >>> rosenbrock = Objective(lambda x: (1 - x[0])**2 + 100 * (x[1] - x[0]**2)**2, [-1.0, 1.0])
+    >>> rosenbrock.value(), rosenbrock.gradient()
+    (4.0, array([-4.,  0.]))
+    """
+
+    def __init__(self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike) -> None:
+        x = Tensor(x0, requires_grad=True)
+        if x.ndim != 1:
+            raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
+        self._vector = ParameterVector([x])
+        self._loss: Callable[[], Tensor] = lambda: f(x)
+
+    @classmethod
+    def of(cls, model: Module | Iterable[Tensor], loss: Callable[[], Tensor]) -> Objective:
+        """The objective whose θ is all trainable parameters of a model, or the given tensors, flattened in order.
+
+        loss: takes nothing, computes the loss from the model as it is, gives a scalar Tensor:
+        ``Objective.of(model, lambda: nn.cross_entropy(model(X), y))``. Should be deterministic.
+        """
+        tensors = model.parameters() if isinstance(model, Module) else model
+        objective = cls.__new__(cls)
+        objective._vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)
+        objective._loss = loss
+        return objective
+
+    @property
+    def n(self) -> int:
+        """The number of parameters."""
+        return self._vector.size
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The tensors that θ is gathered from."""
+        return list(self._vector.parameters)
+
+    @property
+    def theta(self) -> Array:
+        """The current θ, a copy of shape (n,). Assigning writes the tensors."""
+        return self._vector.theta().copy()
+
+    @theta.setter
+    def theta(self, theta: npt.ArrayLike) -> None:
+        self._vector.write(self._checked("theta", theta).copy())
+
+    def value(self, theta: npt.ArrayLike | None = None) -> float:
+        """L(θ)."""
+        with self._at(theta):
+            return self._scalar().item()
+
+    def gradient(self, theta: npt.ArrayLike | None = None) -> Array:
+        """∇L(θ), of shape (n,)."""
+        return self.value_and_gradient(theta)[1]
+
+    def value_and_gradient(self, theta: npt.ArrayLike | None = None) -> tuple[float, Array]:
+        """L(θ) and ∇L(θ), from one forward and one reverse sweep."""
+        with self._at(theta):
+            loss = self._scalar()
+            if not loss.requires_grad:
+                return loss.item(), np.zeros(self.n, self._vector.theta().dtype)
+            gradients = grad(loss, self._vector.parameters, allow_unused=True)
+            return loss.item(), self._vector.join(gradients)
+
+    def hvp(self, v: npt.ArrayLike, theta: npt.ArrayLike | None = None) -> Array:
+        """H(θ) v, of shape (n,), H the Hessian of L, without forming it."""
+        vector = self._checked("hvp: v", v)
+        with self._at(theta):
+            loss = self._scalar()
+            if not loss.requires_grad:
+                return np.zeros_like(vector)
+            return self._vector.join(hvp(loss, self._vector.parameters, self._vector.split(vector)))
+
+    def hessian(self, theta: npt.ArrayLike | None = None) -> Array:
+        """H(θ), of shape (n, n)."""
+        with self._at(theta):
+            loss = self._scalar()
+            if not loss.requires_grad:
+                return np.zeros((self.n, self.n), self._vector.theta().dtype)
+            return hessian(loss, self._vector.parameters)
+
+    def _at(self, theta: npt.ArrayLike | None) -> contextlib.AbstractContextManager[None]:
+        if theta is None:
+            return contextlib.nullcontext()
+        return self._vector.moved_to(self._checked("theta", theta).copy())
+
+    def _checked(self, name: str, vector: npt.ArrayLike) -> Array:
+        own = self._vector.theta()
+        array = np.asarray(vector, dtype=own.dtype)
+        if array.shape != own.shape:
+            raise ValueError(f"{name} has shape {array.shape}; this objective's vectors have {own.shape}")
+        return array
+
+    def _scalar(self) -> Tensor:
+        loss = self._loss()
+        if not isinstance(loss, Tensor) or math.prod(loss.shape) != 1:
+            found = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"Objective: the loss is to be a scalar Tensor, not {found}; reduce it: .sum() or .mean()")
+        return loss

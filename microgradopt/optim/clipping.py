@@ -1,0 +1,48 @@
+"""Gradient clipping: a bound on the gradient before the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from microgradopt.tensor import Tensor
+
+
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients together so that ‖g‖₂ ≤ max_norm: g ← g · min(1, max_norm / ‖g‖). Gives ‖g‖ before.
+
+    Keeps the direction. Pascanu et al. 2013, algorithm 1. PyTorch's clip_grad_norm_, without its 1e-6 in the
+    denominator.
+
+    Raises ValueError for a bound that is not positive, FloatingPointError for a norm that is not finite; then nothing
+    is changed.
+    """
+    _check_bound("clip_grad_norm", max_norm)
+    clipped = _with_gradient(parameters)
+    norm = float(np.sqrt(sum(float(np.sum(np.square(p.grad, dtype=np.float64))) for p in clipped)))  # type: ignore[arg-type]
+    if not np.isfinite(norm):
+        raise FloatingPointError(f"clip_grad_norm: the norm of the gradient is {norm}; mg.detect_anomaly() finds where")
+    if norm > max_norm:
+        for parameter in clipped:
+            parameter.grad = parameter.grad * (max_norm / norm)  # type: ignore[operator]
+    return norm
+
+
+def clip_grad_value(parameters: Iterable[Tensor], max_value: float) -> None:
+    """Limit every element of every gradient to [−max_value, max_value]. Changes the direction.
+
+    Raises ValueError for a bound that is not positive.
+    """
+    _check_bound("clip_grad_value", max_value)
+    for parameter in _with_gradient(parameters):
+        parameter.grad = np.clip(parameter.grad, -max_value, max_value)  # type: ignore[arg-type]
+
+
+def _with_gradient(parameters: Iterable[Tensor]) -> list[Tensor]:
+    return [parameter for parameter in parameters if parameter.grad is not None]
+
+
+def _check_bound(name: str, bound: float) -> None:
+    if not bound > 0:
+        raise ValueError(f"{name}: the bound is positive, not {bound}")
