@@ -650,11 +650,12 @@ def _operand(function: Callable[..., Any], x: Any) -> Any:
 
 def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a NumPy function on tensors: find what is known of it, compute its value, record it."""
+    if not kwargs and function in DERIVATIVES and len(args) <= ARGUMENTS[function].positional:
+        return _apply(function, args, _NO_KWARGS)
     if function in NONDIFFERENTIABLE:
         return function(*_value(args), **_value(kwargs))
-    requires = _mode.get().recording and (_requires(args) or _requires(kwargs.values()))
     known = ARGUMENTS.get(function)
-    if not requires or known is None:
+    if known is None or not (_mode.get().recording and (_requires(args) or _requires(kwargs.values()))):
         return _values_only(function, args, kwargs, name_of(function))
     kwargs = {key: value for key, value in kwargs.items() if value is not None and value is not np._NoValue}
     args, kwargs = _positional(function, args, kwargs)
@@ -669,22 +670,32 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
 
 def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One call of a function with rules of its own, through which a gradient will flow."""
-    if isinstance(function, np.ufunc):
-        args = tuple(x if type(x) is Tensor else _operand(function, x) for x in args)
+    """One call of a function with rules of its own."""
+    values = []
+    requires = False
     for x, rule in zip(args, DERIVATIVES[function].rules, strict=False):
-        if rule is None and _requires((x,)):
+        if type(x) is Tensor:
+            values.append(x._data)
+            flows = x._requires_grad
+        elif type(x) is list or type(x) is tuple:
+            values.append(_value(x))
+            flows = _requires(x)
+        else:
+            values.append(x)
+            continue
+        if flows and rule is None:
             raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
-    values = _value(args)
+        requires = requires or flows
     try:
         out = function(*values, **kwargs)
     except ValueError as error:
-        raise _explained(function, values, error) from None
+        raise _explained(function, tuple(values), error) from None
     if isinstance(out, tuple):
-        node = _result(function, args, kwargs, values, Outputs(out), True)
+        node = _result(function, args, kwargs, tuple(values), Outputs(out), requires)
         return type(out)(*node) if hasattr(out, "_fields") else tuple(node)
-    _floating_only(function, out)
-    return _result(function, args, kwargs, values, out, True)
+    if out.dtype.kind != "f":
+        raise TypeError(f"{name_of(function)}: its result is {out.dtype}, and a Tensor holds floats")
+    return _result(function, args, kwargs, tuple(values), out, requires)
 
 
 def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
@@ -759,11 +770,6 @@ def _floating(name: str, data: ArrayLike, dtype: npt.DTypeLike | None) -> Array:
     return array.astype(target, copy=False)
 
 
-def _floating_only(function: Callable[..., Any], out: Any) -> None:
-    if out.dtype.kind != "f":
-        raise NotDifferentiableError(f"{name_of(function)}: its result is {out.dtype}, through which no gradient flows")
-
-
 def _described(values: tuple[Any, ...]) -> str:
     arrays = [v for v in values if isinstance(v, _ARRAYS)]
     return "shapes " + " and ".join(str(v.shape) for v in arrays) + " of " + ", ".join(str(v.dtype) for v in arrays)
@@ -782,4 +788,5 @@ def _explained(function: Callable[..., Any], values: tuple[Any, ...], error: Val
     elif isinstance(function, np.ufunc):
         hint = "; shapes broadcast where, read from the right, they are equal or 1"
     listed = " and ".join(map(str, shapes))
-    return type(error)(f"{name_of(function)}: shapes {listed} do not match{hint} ({error})")
+    problem = f"shapes {listed} do not match{hint}" if isinstance(function, np.ufunc) else f"called with shapes {listed}"
+    return type(error)(f"{name_of(function)}: {problem} ({error})")

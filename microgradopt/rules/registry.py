@@ -33,7 +33,7 @@ class NotDifferentiableError(TypeError):
 class Derivative(NamedTuple):
     """What is known of one function.
 
-    rules: one per positional argument, None where there is nothing to differentiate (an axis, a shape).
+    rules: one per argument, in order, None where there is nothing to differentiate (an axis, a shape).
     broadcasts: whether arguments may be smaller than the result; only then does the sweep undo broadcasting.
     """
 
@@ -66,8 +66,8 @@ def derivative(function: Function, *rules: Rule | None, broadcasts: bool | None 
     signatures = {_arguments(rule, skip=2) for rule in rules if rule is not None}
     if len(signatures) != 1:
         raise TypeError(f"derivative of {name_of(function)}: its rules take different arguments: {sorted(signatures)}")
-    DERIVATIVES[function] = Derivative(rules, broadcasts)
-    ARGUMENTS[function] = signatures.pop()
+    known = ARGUMENTS[function] = signatures.pop()
+    DERIVATIVES[function] = Derivative(rules + (None,) * (len(known.names) - len(rules)), broadcasts)
 
 
 def composed(*functions: Function) -> Callable[[Function], Function]:
@@ -98,7 +98,7 @@ def composite(*rules: Rule | None, broadcasts: bool = False) -> Callable[[Functi
         @functools.wraps(body)
         def function(*args: Any, **kwargs: Any) -> Any:
             for value in args:
-                if not isinstance(value, np.ndarray) and hasattr(value, "__array_function__"):
+                if type(value) is not np.ndarray and hasattr(value, "__array_function__"):
                     return value.__array_function__(function, (type(value),), args, kwargs)
             return body(*args, **kwargs)
 
