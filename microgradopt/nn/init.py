@@ -7,13 +7,13 @@ Each function takes the shape of a weight, (fan_out, fan_in) as `Linear` has it,
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
-RNG = np.random.Generator | int | None
+RNG: TypeAlias = "np.random.Generator | int | None"  # a string, so that importing does not load numpy.random
 
 __all__ = [
     "kaiming_normal",

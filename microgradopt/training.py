@@ -1,0 +1,229 @@
+"""Training: batches, the loop with its history, evaluation, and checkpoints.
+
+A step is three lines anyone can write (zero_grad, backward, step). `fit` adds what a real run needs: shuffled batches, a
+record of what happened, and a stop, with the last good state kept, when a number is no longer finite.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.nn.module import Module
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.tensor import NonFiniteError, Tensor, no_grad
+
+Array = npt.NDArray[Any]
+Loss = Callable[[Any, Any], Tensor]
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+def batches(
+    X: Array, y: Array, batch_size: int | None = None, rng: np.random.Generator | int | None = None
+) -> Iterator[tuple[Array, Array]]:
+    """The samples once, in batches: of `batch_size`, the last one perhaps smaller, or all at once (None).
+
+    X, y: arrays with equally many rows. rng: a Generator or a seed shuffles them first; None keeps their order.
+    """
+    if len(X) != len(y) or not len(X):
+        raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
+    size = len(X) if batch_size is None else batch_size
+    if size < 1:
+        raise ValueError(f"batches: batch_size is at least 1, not {size}")
+    order = np.arange(len(X)) if rng is None else np.random.default_rng(rng).permutation(len(X))
+    for start in range(0, len(X), size):
+        chosen = order[start : start + size]
+        yield X[chosen], y[chosen]
+
+
+# Evaluation -----------------------------------------------------------------------------------------------------------
+
+
+def accuracy(scores: Any, labels: Array) -> float:
+    """The fraction of samples whose highest score is that of their label.
+
+    scores: (samples, classes), Tensor or array. labels: (samples,), integers.
+    """
+    chosen = scores.argmax(axis=-1)
+    if chosen.shape != np.shape(labels):
+        raise ValueError(f"accuracy: scores of shape {scores.shape} choose {chosen.shape}, labels are {np.shape(labels)}")
+    return float(np.mean(chosen == labels))
+
+
+class Evaluation(NamedTuple):
+    """Loss and accuracy on some data."""
+
+    loss: float
+    accuracy: float
+
+
+def evaluate(model: Module, loss: Loss, X: Array, y: Array) -> Evaluation:
+    """Loss and accuracy of a classifier on all of X, y, without recording a graph."""
+    with no_grad():
+        scores = model(X)
+        return Evaluation(loss(scores, y).item(), accuracy(scores, y))
+
+
+# The loop -------------------------------------------------------------------------------------------------------------
+
+
+class History:
+    """What happened at every update, as lists of equal length: `loss`, `gradient_norm`, `lr`, `seconds`.
+
+    loss: of the batch, before the update. gradient_norm: ‖g‖₂ over all parameters. lr: of the first group.
+    seconds: of the whole update (forward, backward, step), by the wall clock.
+    """
+
+    def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.gradient_norm: list[float] = []
+        self.lr: list[float] = []
+        self.seconds: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def append(self, loss: float, gradient_norm: float, lr: float, seconds: float) -> None:
+        """Note one update."""
+        self.loss.append(loss)
+        self.gradient_norm.append(gradient_norm)
+        self.lr.append(lr)
+        self.seconds.append(seconds)
+
+    def __repr__(self) -> str:
+        last = f"; last loss {self.loss[-1]:.4g}, gradient norm {self.gradient_norm[-1]:.4g}" if self.loss else ""
+        return f"History({len(self)} updates{last})"
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> float:
+    """‖g‖₂ over all parameters that have a gradient."""
+    return math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters if p.grad is not None))
+
+
+def fit(
+    model: Module,
+    loss: Loss,
+    optimizer: Optimizer,
+    X: Array,
+    y: Array,
+    epochs: int,
+    batch_size: int | None = None,
+    rng: np.random.Generator | int | None = None,
+    history: History | None = None,
+    on_epoch: Callable[[int, History], object] | None = None,
+) -> History:
+    """Train: for every batch of every epoch, one forward, one backward, one step.
+
+    loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``.
+    batch_size: None is the whole set. rng: a Generator or a seed for shuffling every epoch; None does not shuffle.
+    history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
+
+    Returns the history. Raises NonFiniteError at the first loss or gradient that is not finite, before the step it
+    would have spoilt: the parameters and the optimizer stay as the last good step left them.
+    """
+    history = History() if history is None else history
+    rng = None if rng is None else np.random.default_rng(rng)
+    parameters = list(model.parameters())
+    for epoch in range(epochs):
+        for inputs, targets in batches(X, y, batch_size, rng):
+            started = time.perf_counter()
+            optimizer.zero_grad()
+            value = loss(model(inputs), targets)
+            value.backward()
+            norm = gradient_norm(parameters)
+            _check_finite(value.item(), norm, len(history))
+            lr = optimizer.lr
+            optimizer.step()
+            history.append(value.item(), norm, lr, time.perf_counter() - started)
+        if on_epoch is not None:
+            on_epoch(epoch, history)
+    return history
+
+
+def _check_finite(loss: float, norm: float, step: int) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise NonFiniteError(
+            f"fit: at step {step} the loss is {loss} and the gradient norm {norm}. The parameters are those of the last "
+            "good step. A smaller learning rate or clipping may do; `with mg.detect_anomaly():` finds the operation"
+        )
+
+
+# Checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Optimizer | None = None) -> None:
+    """Write the parameters, and the optimizer's state, to one ``.npz`` file. Nothing in it is pickled.
+
+    The file appears whole or not at all: it is written beside its place, and then moved there.
+    """
+    arrays: dict[str, Array] = {f"model/{name}": array for name, array in model.state_dict().items()}
+    if optimizer is not None:
+        state = optimizer.state_dict()
+        plain: list[dict[str, Any]] = []
+        for i, group_state in enumerate(state["state"]):
+            arrays.update({f"state/{i}/{k}": v for k, v in group_state.items() if isinstance(v, np.ndarray)})
+            plain.append({k: v for k, v in group_state.items() if not isinstance(v, np.ndarray)})
+        arrays["optimizer"] = np.array(json.dumps({"state": plain, "param_groups": state["param_groups"]}))
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Optimizer | None = None) -> None:
+    """Read what `save_checkpoint` wrote into a model, and an optimizer, of the same make. Bit for bit.
+
+    Raises ValueError for a file that is truncated, foreign, pickled, or does not fit; FileNotFoundError if there is
+    none. Then nothing has been changed.
+    """
+    arrays = _read_arrays(path)
+    parameters = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}
+    before = model.state_dict()
+    try:
+        model.load_state_dict(parameters)
+        if optimizer is not None:
+            optimizer.load_state_dict(_optimizer_state(arrays))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        model.load_state_dict(before)
+        raise ValueError(f"load_checkpoint: {os.fspath(path)} does not fit: {error}; nothing was loaded") from error
+
+
+def _read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the reader stumble over
+        raise ValueError(f"load_checkpoint: {os.fspath(path)} is not a whole checkpoint: {error}") from error
+
+
+def _optimizer_state(arrays: dict[str, Array]) -> dict[str, Any]:
+    if "optimizer" not in arrays:
+        raise ValueError("it holds no optimizer state")
+    state: dict[str, Any] = json.loads(str(arrays["optimizer"]))
+    for name, array in arrays.items():
+        if name.startswith("state/"):
+            _, group, key = name.split("/", 2)
+            state["state"][int(group)][key] = array
+    for group_settings in state["param_groups"]:
+        # JSON has no tuples.
+        group_settings.update({k: tuple(v) for k, v in group_settings.items() if isinstance(v, list) and k != "params"})
+    return state
