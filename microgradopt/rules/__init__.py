@@ -1,6 +1,6 @@
 """Derivative rules, by family. Plain NumPy throughout: nothing here knows what a Tensor is."""
 
-from microgradopt.rules import elementwise, indexing, linalg, nondifferentiable, reductions, shapes
+from microgradopt.rules import elementwise, indexing, linalg, questions, reductions, shapes
 from microgradopt.rules.reductions import log_softmax, logsumexp, softmax
 from microgradopt.rules.registry import (
     NotDifferentiableError,
@@ -22,6 +22,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "nondifferentiable",
+    "questions",
     "reductions",
     "shapes",
     "softmax",
