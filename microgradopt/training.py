@@ -207,7 +207,7 @@ def load_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Opti
 
 def _read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise

@@ -66,7 +66,7 @@ def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * np.sign(target - input),
 )
 def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
-    """Absolute error, |input − target|. Both of any, equal, shape."""
+    """Absolute error, abs(input − target). Both of any, equal, shape."""
     _check_equal_shapes("l1_loss", input, target)
     return _reduced(np.abs(input - target), reduction)
 
@@ -80,7 +80,7 @@ def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     ),
 )
 def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
-    """½e² where |e| ≤ delta, else delta · (|e| − ½ delta), e = input − target. Huber 1964.
+    """½e² where abs(e) ≤ delta, else delta · (abs(e) − ½ delta), e = input − target. Huber 1964.
 
     Both of any, equal, shape.
     """

@@ -268,7 +268,7 @@ class AdamW(Optimizer):
 
 
 class Adamax(Optimizer):
-    """Adam with a fading maximum of |g| in place of the root mean square.
+    """Adam with a fading maximum of abs(g) in place of the root mean square.
 
     .. code-block:: text
 

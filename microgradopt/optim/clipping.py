@@ -12,7 +12,7 @@ from microgradopt.tensor import Tensor
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that ‖g‖₂ ≤ max_norm: g ← g · min(1, max_norm / ‖g‖). Gives ‖g‖ before.
 
-    Keeps the direction. Pascanu et al. 2013, algorithm 1. PyTorch's clip_grad_norm_, without its 1e-6 in the
+    Keeps the direction. Pascanu et al. 2013, algorithm 1. PyTorch's ``clip_grad_norm_``, without its 1e-6 in the
     denominator.
 
     Raises ValueError for a bound that is not positive, FloatingPointError for a norm that is not finite; then nothing
