@@ -10,6 +10,7 @@ is by then 2: 6, where dc/da is 4.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from microgradopt.rules.registry import DERIVATIVES, name_of
-from microgradopt.tensor import Array, ArrayLike, Tensor, _mode, _result, check_finite, clock
+from microgradopt.tensor import Array, ArrayLike, Switched, Tensor, _mode, _result, check_finite, clock
 
 Cotangents = dict[Tensor, Any]
 
@@ -65,7 +66,7 @@ def _graph(outputs: Iterable[Tensor], inputs: Sequence[Tensor] | None = None) ->
     nodes.sort(key=_date)
     if inputs is None:
         return Graph(nodes, seen)
-    active = set(inputs)
+    active = {x for x in inputs if x._requires_grad}
     leading = []
     for node in nodes:
         assert node._record is not None
@@ -87,7 +88,9 @@ def _tensors(args: Iterable[Any]) -> Iterable[Tensor]:
             yield from (part for part in x if type(part) is Tensor)
 
 
-def _sweep(graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor] = (), create_graph: bool = False) -> Cotangents:
+def _sweep(  # noqa: C901 (every operation passes here: branches are cheaper than calls)
+    graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor] = (), create_graph: bool = False
+) -> Cotangents:
     """Cotangents of the leaves of `graph`, and of the `wanted` tensors, given those of its outputs.
 
     The rules run on plain arrays; with create_graph, on the tensors themselves, so that the result is a graph as well.
@@ -138,6 +141,10 @@ def _sweep(graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor] = (), 
 def _fitted(share: Any, x: Tensor, node: Tensor) -> Any:
     """A share of the cotangent of x, brought to the shape and dtype of x."""
     data = x._data
+    if not hasattr(share, "shape"):
+        raise TypeError(
+            f"the derivative rule of {node._made_by()} gave {share!r}, which is no array: the rule is wrong"
+        )
     if share.shape != data.shape:
         share = _unbroadcast(share, x, node)
     if share.dtype is not data.dtype and share.dtype != data.dtype:
@@ -146,7 +153,7 @@ def _fitted(share: Any, x: Tensor, node: Tensor) -> Any:
 
 
 def _unbroadcast(share: Any, x: Tensor, node: Tensor) -> Any:
-    """Broadcasting copies x along new axes and along axes of length 1; the cotangent of x is the sum over the copies."""
+    """Broadcasting copies x along new axes and axes of length 1; the cotangent of x is the sum over the copies."""
     target, given = x.shape, share.shape
     aligned = (1,) * (len(given) - len(target)) + target
     explained = len(aligned) == len(given) and all(n in (1, m) for n, m in zip(aligned, given, strict=True))
@@ -177,19 +184,29 @@ class _Overwritten:
 
     __array_ufunc__ = __array_function__ = __array__ = __getitem__ = __getattr__ = _read
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _read
-    __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _read  # type: ignore[assignment]
+    __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _read
 
 
 def _guarded(node: Tensor, args: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values with stand-ins for those that are younger than the node, and so were overwritten."""
+    """The values with stand-ins for those that were overwritten after the node was made."""
     return tuple(
         _Overwritten(x, node._made_by())
-        if type(x) is Tensor and x._order > node._order
+        if type(x) is Tensor and _written(x) > node._order
         else list(_guarded(node, tuple(x), tuple(value)))
         if type(x) is list
         else value
         for x, value in zip(args, values, strict=True)
     )
+
+
+def _written(x: Tensor) -> int:
+    """When the memory of x was last written: for a view of a leaf (``w.T``), when the leaf was."""
+    while x._record is not None:
+        source, seen = x._record[1][0], x._record[3][0]
+        if type(source) is not Tensor or not np.may_share_memory(x._data, seen):
+            break
+        x = source
+    return x._order
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------
@@ -235,7 +252,7 @@ def grad(
     Raises RuntimeError for outputs without a graph and for unused inputs, ValueError for cotangents that are missing
     or misshapen, OverwrittenError where a needed value has been overwritten. As ``torch.autograd.grad``.
     """
-    outputs, inputs = _listed(outputs), _listed(inputs)
+    outputs, inputs = _listed_tensors("grad", outputs), _listed_tensors("grad", inputs)
     weights = [None] * len(outputs) if grad_outputs is None else _listed(grad_outputs)
     if len(weights) != len(outputs):
         raise ValueError(f"grad: {len(outputs)} outputs need as many grad_outputs, not {len(weights)}")
@@ -243,12 +260,14 @@ def grad(
     for output, weight in zip(outputs, weights, strict=True):
         g = _starting_cotangent("grad", output, weight, create_graph)
         start[output] = start[output] + g if output in start else g
-    cotangents = _sweep(_graph(outputs, inputs), start, inputs, create_graph)
+    # The gradient's graph is wanted whether or not this is called inside of no_grad.
+    with Switched(recording=True) if create_graph else contextlib.nullcontext():
+        cotangents = _sweep(_graph(outputs, inputs), start, inputs, create_graph)
     unused = [i for i, x in enumerate(inputs) if x not in cotangents]
     if unused and not allow_unused:
         raise RuntimeError(
-            f"grad: the outputs do not depend on inputs {unused} (shapes {[inputs[i].shape for i in unused]}), or these "
-            "do not require a gradient; allow_unused=True gives None for them"
+            f"grad: the outputs do not depend on inputs {unused} (shapes {[inputs[i].shape for i in unused]}), or "
+            "these do not require a gradient; allow_unused=True gives None for them"
         )
     results = [cotangents.get(x) for x in inputs]
     return [None if g is None else _tensor(g) for g in results] if create_graph else _owned(results)
@@ -257,8 +276,8 @@ def grad(
 def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bool = False) -> Any:
     if not output._requires_grad:
         raise RuntimeError(
-            f"{name}: this tensor has no graph: it was made from nothing that requires a gradient, or under no_grad, or "
-            "detached; create the leaves with requires_grad=True"
+            f"{name}: this tensor has no graph: it was made from nothing that requires a gradient, or under no_grad, "
+            "or detached; create the leaves with requires_grad=True"
         )
     if weight is None:
         if output.size != 1:
@@ -275,6 +294,22 @@ def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bo
 
 def _listed(x: Any) -> list[Any]:
     return list(x) if isinstance(x, list | tuple) else [x]
+
+
+def _listed_tensors(name: str, x: Any) -> list[Tensor]:
+    tensors = _listed(x)
+    for x in tensors:
+        if type(x) is not Tensor:
+            raise TypeError(f"{name}: wants tensors, not {type(x).__name__}")
+    return tensors
+
+
+def _differentiable(name: str, inputs: Any) -> list[Tensor]:
+    tensors = _listed_tensors(name, inputs)
+    constant = [i for i, x in enumerate(tensors) if not x._requires_grad]
+    if constant:
+        raise RuntimeError(f"{name}: inputs {constant} do not require a gradient; make them with requires_grad=True")
+    return tensors
 
 
 def _plain(x: Any) -> Any:
@@ -307,7 +342,7 @@ def hvp(output: Tensor, inputs: Tensor | Sequence[Tensor], vectors: Any) -> list
 
     vectors: one per input, of its shape. Returns a list of arrays, likewise. Raises as `grad` does.
     """
-    inputs = _listed(inputs)
+    inputs = _differentiable("hvp", inputs)
     gradients = grad(output, inputs, create_graph=True, allow_unused=True)
     vectors = _listed(vectors)
     _check_shapes("hvp", inputs, vectors)
@@ -334,12 +369,11 @@ def jacobian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> list[Array]:
 
     Returns a list, one array per input, of shape output.shape + input.shape. An input that is not used gets zeros.
     """
-    inputs = _listed(inputs)
+    inputs = _differentiable("jacobian", inputs)
     _starting_cotangent("jacobian", output, np.zeros(output.shape))
     rows = list(_rows(output, inputs))
     return [
-        np.array([row[k] for row in rows], dtype=x.dtype).reshape(output.shape + x.shape)
-        for k, x in enumerate(inputs)
+        np.array([row[k] for row in rows], dtype=x.dtype).reshape(output.shape + x.shape) for k, x in enumerate(inputs)
     ]
 
 
@@ -361,15 +395,16 @@ def hessian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> Array:
 
     Raises as `grad` does.
     """
-    inputs = _listed(inputs)
+    inputs = _differentiable("hessian", inputs)
     gradients = grad(output, inputs, create_graph=True, allow_unused=True)
+    size = sum(x.size for x in inputs)
     columns: list[Array] = []
     for g, x in zip(gradients, inputs, strict=True):
         if g is None or not g._requires_grad:
-            columns += [np.zeros(sum(y.size for y in inputs), output.dtype)] * x.size
+            columns += [np.zeros(size, output.dtype)] * x.size
         else:
             columns += [np.concatenate([part.ravel() for part in row]) for row in _rows(g, inputs)]
-    return np.array(columns)
+    return np.array(columns).reshape(size, size)
 
 
 # Checking -------------------------------------------------------------------------------------------------------------
@@ -395,7 +430,7 @@ def gradcheck(
     Raises GradcheckError naming the input, the element, the analytic and the numeric value; ValueError for inputs that
     are not float64.
     """
-    inputs = _listed(inputs)
+    inputs = _listed_tensors("gradcheck", inputs)
     rng = np.random.default_rng(0) if rng is None else rng
     checked = [i for i, x in enumerate(inputs) if x._requires_grad]
     if not checked or any(inputs[i].dtype != np.float64 for i in checked):
@@ -403,7 +438,7 @@ def gradcheck(
     weight = rng.standard_normal(f(*inputs).shape)
 
     def first(points: list[Tensor]) -> Tensor:
-        return np.sum(f(*points) * weight)  # type: ignore[call-overload,no-any-return]
+        return np.sum(f(*points) * weight)
 
     _compare("gradient", first, inputs, checked, eps, rtol, atol)
     if order == 1:

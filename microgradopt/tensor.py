@@ -12,10 +12,11 @@ through the dispatch protocols NEP 13 and NEP 18 to `dispatch`. Both end in `_re
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import operator
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -40,10 +41,12 @@ class NonFiniteError(FloatingPointError):
     """A NaN or an infinity where a finite number is needed."""
 
 
-# How results are made: recorded or not, checked or not. A context variable, so each thread and task has its own. --------
+# How results are made: recorded or not, checked or not. A context variable, so each thread and task has its own. ------
 
 
 class Mode(NamedTuple):
+    """recording: results that need a gradient remember how they were made. checking: they must be finite."""
+
     recording: bool = True
     checking: bool = False
 
@@ -52,33 +55,43 @@ _PLAIN = Mode()
 _mode: ContextVar[Mode] = ContextVar("microgradopt_mode", default=_PLAIN)
 
 
-@contextlib.contextmanager
-def _switched(**changes: bool) -> Iterator[None]:
-    token = _mode.set(_mode.get()._replace(**changes))
-    try:
-        yield
-    finally:
-        _mode.reset(token)
+class Switched(contextlib.ContextDecorator):
+    """Context manager and decorator: another mode inside, and the one before it again afterwards."""
+
+    def __init__(self, **changes: bool) -> None:
+        self._changes = changes
+        self._tokens: list[Token[Mode]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_mode.set(_mode.get()._replace(**self._changes)))
+
+    def __exit__(self, *error: object) -> None:
+        _mode.reset(self._tokens.pop())
+
+    def _recreate_cm(self) -> Switched:
+        return Switched(**self._changes)  # each call of a decorated function in its own thread and at its own depth
+
+    def __call__(self, function: Any) -> Any:
+        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__name__}: its body runs after the call has returned; use `with` in the body")
+        return super().__call__(function)
 
 
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
+def no_grad() -> Switched:
     """Record nothing: results inside need no gradient. ``with mg.no_grad():``, or ``@mg.no_grad()`` on a function.
 
-    Holds for the current thread (or asyncio task) only, and nests.
+    Holds for the current thread (or asyncio task) only, and nests. Not for a generator or coroutine function, whose
+    body runs later (TypeError): put ``with`` into its body, around no ``yield``.
     """
-    with _switched(recording=False):
-        yield
+    return Switched(recording=False)
 
 
-@contextlib.contextmanager
-def detect_anomaly() -> Iterator[None]:
+def detect_anomaly() -> Switched:
     """Check every result, forward and backward, and raise NonFiniteError at the operation that first made a NaN or Inf.
 
     Costs a pass over every array: for finding the cause, not for training. Usable as ``@mg.detect_anomaly()`` too.
     """
-    with _switched(checking=True):
-        yield
+    return Switched(checking=True)
 
 
 def is_grad_enabled() -> bool:
@@ -293,6 +306,10 @@ class Tensor:
             if kwargs or ufunc not in DERIVATIVES:
                 return dispatch(ufunc, inputs, kwargs)
             return _unary(ufunc, *inputs) if len(inputs) == 1 else _binary(ufunc, ufunc, *inputs)
+        if method == "at" and type(inputs[0]) is Tensor:
+            raise TypeError(f"{ufunc.__name__}.at: a Tensor is not changed in place")
+        if ufunc in NONDIFFERENTIABLE and method != "outer":
+            return getattr(ufunc, method)(*_value(inputs, _read_only), **_value(kwargs, _read_only))
         if method == "outer":
             first, second = (np.asarray(x) if not hasattr(x, "ndim") else x for x in inputs)
             return ufunc(first.reshape(first.shape + (1,) * second.ndim), second, **kwargs)
@@ -465,8 +482,8 @@ class Tensor:
         return dispatch(np.ravel, (self,), _NO_KWARGS)
 
     def transpose(self, *axes: Any) -> Tensor:
-        order = (axes[0] if len(axes) == 1 else axes) or None
-        return dispatch(np.transpose, (self, order), _NO_KWARGS)
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        return dispatch(np.transpose, (self, order or None), _NO_KWARGS)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         return dispatch(np.swapaxes, (self, axis1, axis2), _NO_KWARGS)
@@ -624,13 +641,13 @@ def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: A
     if type(x) is Tensor:
         left, requires = x._data, x._requires_grad
     else:
-        left = x = _operand(function, x)
+        left = x = _operand(function, x, 0, y)
     if type(y) is Tensor:
         right, requires = y._data, requires or y._requires_grad
     elif type(y) is float:
         right = y
     else:
-        right = y = _operand(function, y)
+        right = y = _operand(function, y, 1, x)
     try:
         out = operate(left, right)
     except ValueError as error:
@@ -638,14 +655,19 @@ def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: A
     return _result(function, (x, y), _NO_KWARGS, (left, right), out, requires)
 
 
-def _operand(function: Callable[..., Any], x: Any) -> Any:
-    """A number or an array to compute with: Python's own floats and ints as they are, all else as NumPy sees it."""
+def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) -> Any:
+    """A number or an array to compute with: Python's own floats and ints as they are, all else as NumPy sees it.
+
+    Integers and booleans become the floats that NumPy would compute with, so that rules never overflow in an int8.
+    """
     if type(x) is float or type(x) is int:
         return x
     array = x if isinstance(x, _ARRAYS) else np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name_of(function)}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
-    return array
+    if array.dtype.kind == "f" or DERIVATIVES[function].rules[place] is None:
+        return array
+    return array.astype(np.result_type(array.dtype, other._data.dtype))
 
 
 def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -653,11 +675,16 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     if not kwargs and function in DERIVATIVES and len(args) <= ARGUMENTS[function].positional:
         return _apply(function, args, _NO_KWARGS)
     if function in NONDIFFERENTIABLE:
-        return function(*_value(args), **_value(kwargs))
+        return function(*_value(args, _read_only), **_value(kwargs, _read_only))
     known = ARGUMENTS.get(function)
     if known is None or not (_mode.get().recording and (_requires(args) or _requires(kwargs.values()))):
         return _values_only(function, args, kwargs, name_of(function))
     kwargs = {key: value for key, value in kwargs.items() if value is not None and value is not np._NoValue}
+    if "out" in kwargs:
+        raise NotDifferentiableError(
+            f"{name_of(function)}: an array cannot be changed in place to hold a result that needs a gradient "
+            "(out=, or `array += tensor`); make a new one, `array = array + tensor`"
+        )
     args, kwargs = _positional(function, args, kwargs)
     if len(args) > known.positional or not kwargs.keys() <= set(known.names):
         unknown = ", ".join(sorted(kwargs.keys() - set(known.names))) or f"{len(args)} positional arguments"
@@ -671,43 +698,55 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
 def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call of a function with rules of its own."""
-    values = []
-    requires = False
-    for x, rule in zip(args, DERIVATIVES[function].rules, strict=False):
-        if type(x) is Tensor:
-            values.append(x._data)
-            flows = x._requires_grad
-        elif type(x) is list or type(x) is tuple:
-            values.append(_value(x))
-            flows = _requires(x)
-        else:
-            values.append(x)
-            continue
-        if flows and rule is None:
-            raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
-        requires = requires or flows
+    args, values, requires = _arguments(function, args)
     try:
         out = function(*values, **kwargs)
     except ValueError as error:
-        raise _explained(function, tuple(values), error) from None
+        raise _explained(function, values, error) from None
+    if not requires and (isinstance(out, tuple) or out.dtype.kind != "f"):
+        return _constants(out)
     if isinstance(out, tuple):
-        node = _result(function, args, kwargs, tuple(values), Outputs(out), requires)
+        node = _result(function, args, kwargs, values, Outputs(out), requires)
         return type(out)(*node) if hasattr(out, "_fields") else tuple(node)
     if out.dtype.kind != "f":
         raise TypeError(f"{name_of(function)}: its result is {out.dtype}, and a Tensor holds floats")
-    return _result(function, args, kwargs, tuple(values), out, requires)
+    return _result(function, args, kwargs, values, out, requires)
+
+
+def _arguments(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
+    """The arguments as they are recorded, their values, and whether a gradient is to flow into any of them."""
+    rules, broadcasts = DERIVATIVES[function]
+    inputs, values = [], []
+    requires = False
+    for x, rule in zip(args, rules, strict=False):
+        if type(x) is Tensor:
+            flows = x._requires_grad
+        elif type(x) is list or type(x) is tuple:
+            flows = _requires(x)
+            if rule is not None:  # several arrays to join; or, where arguments broadcast, one array spelled as a list
+                x = np.asarray(x) if broadcasts else [part if type(part) is Tensor else np.asarray(part) for part in x]
+        else:
+            flows = False
+        if flows and rule is None and _mode.get().recording:
+            raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
+        requires = requires or flows
+        inputs.append(x)
+        values.append(_value(x))
+    return tuple(inputs), tuple(values), requires
 
 
 def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
     """No gradient is to flow: NumPy's answer, its floats as constant tensors. An error if one would have to flow."""
     if _mode.get().recording and (_requires(args) or _requires(kwargs.values())):
         raise NotDifferentiableError(
-            f"{name}: no derivative rule, and a gradient would flow through it. mg.rules.supported() lists the functions "
-            "that have one; .detach() or .data take the values without the gradient"
+            f"{name}: no derivative rule, and a gradient would flow through it. mg.rules.supported() lists the "
+            "functions that have one; .detach() or .data take the values without the gradient"
         )
-    if any(type(x) is Tensor for x in kwargs.get("out", ())):
+    out = kwargs.get("out")
+    if any(type(x) is Tensor for x in (out if type(out) is tuple else (out,))):
         raise TypeError(f"{name}: a Tensor is not changed in place (out=)")
-    return _constants(function(*_value(args), **_value(kwargs)))
+    answer = function(*_value(args, _read_only), **_value(kwargs, _read_only))
+    return _constants(answer) if out is None else answer
 
 
 def _constants(out: Any) -> Any:
@@ -719,18 +758,23 @@ def _constants(out: Any) -> Any:
     return out
 
 
-# Small things -----------------------------------------------------------------------------------------------------------
+# Small things ---------------------------------------------------------------------------------------------------------
 
 
-def _value(x: Any) -> Any:
+# How to read a tensor. Functions that might write to their arguments (np.copyto, out=) get read-only views.
+_raw = operator.attrgetter("_data")
+_read_only = operator.attrgetter("data")
+
+
+def _value(x: Any, read: Callable[[Tensor], Any] = _raw) -> Any:
     """x with the tensors in it replaced by their values, inside lists, tuples and dicts too."""
     kind = type(x)
     if kind is Tensor:
-        return x._data
+        return read(x)
     if kind is tuple or kind is list:
-        return kind([_value(part) for part in x])
+        return kind([_value(part, read) for part in x])
     if kind is dict:
-        return {key: _value(part) for key, part in x.items()}
+        return {key: _value(part, read) for key, part in x.items()}
     return x
 
 
@@ -770,14 +814,20 @@ def _floating(name: str, data: ArrayLike, dtype: npt.DTypeLike | None) -> Array:
     return array.astype(target, copy=False)
 
 
+def _arrays(values: tuple[Any, ...]) -> list[Any]:
+    """The arrays among values, inside lists too."""
+    parts = itertools.chain.from_iterable(v if type(v) is list else [v] for v in values)
+    return [part for part in parts if isinstance(part, _ARRAYS)]
+
+
 def _described(values: tuple[Any, ...]) -> str:
-    arrays = [v for v in values if isinstance(v, _ARRAYS)]
+    arrays = _arrays(values)
     return "shapes " + " and ".join(str(v.shape) for v in arrays) + " of " + ", ".join(str(v.dtype) for v in arrays)
 
 
 def _explained(function: Callable[..., Any], values: tuple[Any, ...], error: ValueError) -> ValueError:
     """NumPy's error with the operation, the shapes and the way out."""
-    shapes = [np.shape(v) for v in values if np.ndim(v)]
+    shapes = [array.shape for array in _arrays(values) if array.ndim]
     hint = ""
     if function is np.matmul and len(shapes) == 2:
         x, y = shapes
@@ -788,5 +838,7 @@ def _explained(function: Callable[..., Any], values: tuple[Any, ...], error: Val
     elif isinstance(function, np.ufunc):
         hint = "; shapes broadcast where, read from the right, they are equal or 1"
     listed = " and ".join(map(str, shapes))
-    problem = f"shapes {listed} do not match{hint}" if isinstance(function, np.ufunc) else f"called with shapes {listed}"
+    problem = (
+        f"shapes {listed} do not match{hint}" if isinstance(function, np.ufunc) else f"called with shapes {listed}"
+    )
     return type(error)(f"{name_of(function)}: {problem} ({error})")
