@@ -44,6 +44,7 @@ def test_goals_are_computed():
 
 
 @pytest.mark.parity
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, while it is imported
 @pytest.mark.parametrize("row", [row for row in ROWS if row.workload != "scalar_moons"], ids=lambda row: row.title)
 def test_torch_agrees(row, by_hand):
     pytest.importorskip("torch")
