@@ -46,6 +46,7 @@ class ParameterVector:
         self.slices = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
         self._theta: Array | None = None
         self._views: list[Array] = []
+        self._gathered: Array | None = None
 
     def theta(self) -> Array:
         """θ, gathered from the tensors as they are now. Not to be written to."""
@@ -71,17 +72,18 @@ class ParameterVector:
             for part, parameter in zip(self.slices, self.parameters, strict=True)
         ]
 
-    def join(self, arrays: Sequence[Any]) -> Array:
-        """Arrays of the parameters' shapes as one vector of Rⁿ (a copy). None stands for zeros."""
+    def join(self, arrays: Sequence[Any], out: Array | None = None) -> Array:
+        """Arrays of the parameters' shapes as one vector of Rⁿ (a copy; into `out`). None stands for zeros."""
         parts = [
             np.zeros(parameter.size, parameter.dtype) if array is None else array.ravel()
             for array, parameter in zip(arrays, self.parameters, strict=True)
         ]
-        return np.concatenate(parts)
+        return np.concatenate(parts, out=out)
 
     def gradient(self) -> Array:
-        """The tensors' `.grad` as one vector; zeros where there is none."""
-        return self.join([parameter.grad for parameter in self.parameters])
+        """The tensors' `.grad` as one vector; zeros where there is none. The next call overwrites it."""
+        self._gathered = self.join([parameter.grad for parameter in self.parameters], out=self._gathered)
+        return self._gathered
 
     def without_gradient(self) -> list[slice]:
         """Where in θ the tensors are that have no `.grad`, or are frozen."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State
+from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State, moving_average
 
 Betas = tuple[float, float]
 
@@ -134,9 +134,9 @@ class RMSprop(Optimizer):
         alpha, momentum = group["alpha"], group["momentum"]
         g = _decayed(g, theta, group)
         first = g * g if group["start"] == "gradient" else 0.0
-        v = variance = state["v"] = alpha * state.get("v", first) + (1 - alpha) * g * g
+        v = variance = moving_average(state, "v", g * g, alpha, first)
         if group["centered"]:
-            a = state["a"] = alpha * state.get("a", 0.0) + (1 - alpha) * g
+            a = moving_average(state, "a", g, alpha)
             variance = v - a * a
         sigma = np.sqrt(variance) + group["eps"]
         b = np.divide(g, sigma, out=np.zeros_like(g), where=sigma != 0)
@@ -176,9 +176,9 @@ class Adadelta(Optimizer):
         rho, eps = group["rho"], group["eps"]
         g = _decayed(g, theta, group)
         u = state.get("u", np.zeros_like(g))
-        v = state["v"] = rho * state.get("v", 0.0) + (1 - rho) * g * g
+        v = moving_average(state, "v", g * g, rho)
         delta = g * np.sqrt(u + eps) / np.sqrt(v + eps)
-        state["u"] = rho * u + (1 - rho) * delta * delta
+        moving_average(state, "u", delta * delta, rho)
         return theta - lr * delta
 
 
@@ -228,8 +228,8 @@ class Adam(Optimizer):
 def adam_direction(g: Array, state: State, group: dict[str, Any]) -> Array:
     """Adam's step at learning rate 1: the corrected m over the root of the corrected v. Updates the state."""
     (beta1, beta2), t = group["betas"], state["t"] + 1
-    m = state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
-    v = state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g * g
+    m = moving_average(state, "m", g, beta1)
+    v = moving_average(state, "v", g * g, beta2)
     if group["amsgrad"]:
         v = state["v_max"] = np.maximum(state.get("v_max", 0.0), v)
     # The corrections are numbers: they are applied to numbers, not to vectors.
@@ -296,7 +296,7 @@ class Adamax(Optimizer):
         """The formula above."""
         (beta1, beta2), t = group["betas"], state["t"] + 1
         g = _decayed(g, theta, group)
-        m = state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
+        m = moving_average(state, "m", g, beta1)
         u = state["u"] = np.maximum(beta2 * state.get("u", 0.0), np.abs(g) + group["eps"])
         return theta - lr / (1 - beta1**t) * m / u
 
@@ -344,8 +344,8 @@ class NAdam(Optimizer):
         """The formula above."""
         (beta1, beta2), t = group["betas"], state["t"] + 1
         theta, g = _decay(theta, g, lr, group)
-        m = state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
-        v = state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g * g
+        m = moving_average(state, "m", g, beta1)
+        v = moving_average(state, "v", g * g, beta2)
         mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (t, t + 1))
         product = state["mu_product"] = state.get("mu_product", 1.0) * mu
         direction = (1 - mu) / (1 - product) * g + mu_next / (1 - product * mu_next) * m
@@ -394,8 +394,8 @@ class RAdam(Optimizer):
         """The formula above."""
         (beta1, beta2), t = group["betas"], state["t"] + 1
         theta, g = _decay(theta, g, lr, group)
-        m = state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
-        v = state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g * g
+        m = moving_average(state, "m", g, beta1)
+        v = moving_average(state, "v", g * g, beta2)
         m_hat = m / (1 - beta1**t)
         rho_inf = 2 / (1 - beta2) - 1
         rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)

@@ -8,7 +8,7 @@ import numpy as np
 
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.adaptive import Betas, adam_direction
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State
+from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State, moving_average
 
 
 class Lion(Optimizer):
@@ -39,7 +39,7 @@ class Lion(Optimizer):
         beta1, beta2 = group["betas"]
         m = state.get("m", np.zeros_like(g))
         c = beta1 * m + (1 - beta1) * g
-        state["m"] = beta2 * m + (1 - beta2) * g
+        moving_average(state, "m", g, beta2)
         return (1 - lr * group["weight_decay"]) * theta - lr * np.sign(c)
 
 
@@ -103,7 +103,7 @@ class Muon(Optimizer):
         momentum, decay = group["momentum"], group["weight_decay"]
         adam_lr = group["adam_lr"](state["t"]) if callable(group["adam_lr"]) else group["adam_lr"]
         adam_group = {"betas": group["adam_betas"], "eps": group["adam_eps"], "amsgrad": False}
-        b = state["b"] = momentum * state.get("b", 0.0) + (1 - momentum) * g
+        b = moving_average(state, "b", g, momentum)
         u = (1 - momentum) * g + momentum * b if group["nesterov"] else b
         moved = (1 - adam_lr * decay) * theta - adam_lr * adam_direction(g, state, adam_group)
         vector = ParameterVector(group["params"])

@@ -106,7 +106,7 @@ class Optimizer(ABC):
     def _step_group(self, group: Group, vector: ParameterVector, state: State) -> None:
         theta, g, still = vector.theta(), vector.gradient(), vector.without_gradient()
         lr = group["lr"](state["t"]) if callable(group["lr"]) else group["lr"]
-        before = dict(state)
+        before = _copied(state) if still else state
         moved = self.update(theta, -g if group["maximize"] else g, state, lr, group)
         for part in still:
             moved[part] = theta[part]
@@ -188,3 +188,13 @@ class Optimizer(ABC):
 
 def _copied(state: Mapping[str, Any]) -> State:
     return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in state.items()}
+
+
+def moving_average(state: State, key: str, x: Array, beta: float, start: Array | float = 0.0) -> Array:
+    """a ← β a + (1 − β) x, where a is ``state[key]``, at first `start`. In place: fresh memory costs more than sums."""
+    if key not in state:
+        state[key] = np.zeros_like(x) + start
+    a: Array = state[key]
+    a *= beta
+    a += (1 - beta) * x
+    return a
