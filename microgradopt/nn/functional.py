@@ -34,8 +34,17 @@ def _rows(a: Array) -> Array:
 
 
 @composite(
+    lambda h, out, g, x: x @ h.T,
+    lambda h, out, g, x: g @ h,
+)
+def _summed_pairs(g: Array, x: Array) -> Array:
+    """Σ over rows of the outer products of g's row and x's: gᵀ x, as one node. g: (rows, out); x: (rows, in)."""
+    return g.T @ x
+
+
+@composite(
     lambda g, out, x, weight, bias=None: g @ weight,
-    lambda g, out, x, weight, bias=None: _rows(g).T @ _rows(x),
+    lambda g, out, x, weight, bias=None: _summed_pairs(_rows(g), _rows(x)),
     lambda g, out, x, weight, bias=None: _rows(g).sum(axis=0),
 )
 def linear(x: Array, weight: Array, bias: Array = None) -> Array:

@@ -27,7 +27,7 @@ __all__ = [
 
 def _reduced(losses: Array, reduction: str) -> Array:
     if reduction == "mean":
-        return losses.mean()
+        return losses.sum() / losses.size  # np.mean says the same, in twice the time
     if reduction == "sum":
         return losses.sum()
     if reduction == "none":
@@ -52,8 +52,8 @@ def _check_equal_shapes(name: str, input: Array, target: Array) -> None:
 
 
 @composite(
-    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * (2 * (input - target)),
-    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * (2 * (target - input)),
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * 2 * (input - target),
+    lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * 2 * (target - input),
 )
 def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """Squared error, (input − target)². Both of any, equal, shape."""
