@@ -35,6 +35,7 @@ GRADIENT = "its own gradient"
 ENGINES = ["ours", "by_hand", "torch_eager", "jax_jit", "hips_autograd", "micrograd_scalars"]
 COLUMNS = [HAND, TORCH, "jax.jit", "HIPS autograd", "micrograd", GRADIENT]
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4}  # relative to the largest element
+FEWEST, LONGEST = 7, 25.0  # rounds of a row; and the seconds after which it is to be content with fewer than asked for
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 Samples = dict[str, list[float]]  # of each engine, one for each round
@@ -132,6 +133,8 @@ def timed(row: Row, available: dict[str, ModuleType], rounds: int, seconds: floa
     gc.collect()
     gc.freeze()
     repeats = {name: max(1, round(seconds / _time(run, 1))) for name, run in runs.items()}
+    one_round = sum(_time(run, repeats[name]) * repeats[name] for name, run in runs.items())
+    rounds = min(rounds, max(FEWEST, round(LONGEST / one_round)))
     samples: Samples = {name: [] for name in runs}
     order = list(runs)
     for i in range(rounds):
@@ -259,7 +262,8 @@ def conditions(threads: int, rounds: int) -> str:
         [
             f"- machine: {_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
             f"- versions: {', '.join(versions)}",
-            f"- threads: {threads} for every engine; garbage collector on; {rounds} rounds",
+            f"- threads: {threads} for every engine; garbage collector on; {rounds} rounds, fewer where slow",
+            "- glibc keeps freed memory (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), for every engine",
             f"- command: `python {' '.join(['tests/benchmarks/compare.py', *sys.argv[1:]])}`",
         ]
     )
@@ -283,6 +287,9 @@ def with_threads(threads: int) -> None:
         "MKL_NUM_THREADS": str(threads),
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={single} intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
+        # glibc otherwise gives memory back to the system, and fetches it again, or not, as chance puts things in a row.
+        "MALLOC_TRIM_THRESHOLD_": str(2**30),
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),
         "PYTHONPATH": str(REPOSITORY),
     }
     if any(os.environ.get(key) != value for key, value in wanted.items()):
