@@ -172,6 +172,30 @@ def test_writes_to_others_do_not_matter():
     assert mg.grad(product, w)[0].tolist() == [6.0, 12.0]
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda m: sum(part.sum() for part in np.linalg.eigh(m)),
+        lambda m: sum(part.sum() for part in np.linalg.svd(m)),
+        lambda m: np.concatenate([m[0], m[0] * m[1]]).sum() + np.stack([m, m]).prod(),
+        lambda m: np.sum(np.divmod(m, 0.6)[1]) + np.einsum("ij,jk->", m, m) + m[0][0] * m[1][1],
+        lambda m: np.linalg.slogdet(m)[1] + np.linalg.solve(m, [1.0, 2.0]).sum(),
+    ],
+)
+def test_programs_of_every_kind_of_record_pass_the_dating(program):
+    """The check for stale values walks through lists, scalars, and functions with several results alike."""
+    m, other = needing([[2.0, 0.5], [0.5, 1.0]]), needing(1.0)
+    loss = program(m) + other
+    expected = mg.grad(loss, m)[0]
+    other.data = 2.0
+    np.testing.assert_array_equal(mg.grad(loss, m)[0], expected)
+    (recorded,) = mg.grad(loss, m, create_graph=True)
+    np.testing.assert_allclose(recorded.data, expected, rtol=1e-13, atol=1e-15)
+    before = mg.grad(recorded.sum(), m)[0]
+    other.data = 3.0
+    np.testing.assert_array_equal(mg.grad(recorded.sum(), m)[0], before)
+
+
 def test_a_constant_leaf_is_dated_too():
     x, c = needing([1.0, 2.0]), Tensor([3.0, 4.0])
     loss = (x * c).sum()
