@@ -1,10 +1,13 @@
 """microgradopt: automatic differentiation and optimization in one readable codebase, from loss to update."""
 
 from microgradopt import nn, optim, rules
-from microgradopt.autodiff import GradcheckError, OverwrittenError, grad, gradcheck, hessian, hvp, jacobian
+from microgradopt.autodiff import grad, hessian, hvp, jacobian
+from microgradopt.errors import GradcheckError, NonFiniteError, OverwrittenError
+from microgradopt.gradcheck import gradcheck
+from microgradopt.mode import detect_anomaly, is_grad_enabled, no_grad
 from microgradopt.objective import Objective
 from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, softmax
-from microgradopt.tensor import NonFiniteError, Tensor, detect_anomaly, is_grad_enabled, no_grad, tensor
+from microgradopt.tensor import Tensor, tensor
 
 __version__ = "0.1.0"
 

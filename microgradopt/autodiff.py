@@ -115,10 +115,6 @@ def _differentiable(name: str, inputs: Any) -> list[Tensor]:
     return tensors
 
 
-def plain(x: Any) -> Any:
-    return x._data if type(x) is Tensor else x
-
-
 def _tensor(g: Any) -> Tensor:
     return g if type(g) is Tensor else _result(None, (), {}, (), g, False)
 

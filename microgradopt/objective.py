@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.autodiff import grad, hessian, hvp
+from microgradopt.mode import clock
 from microgradopt.nn.module import Module
-from microgradopt.tensor import Tensor, clock
+from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 

@@ -11,24 +11,24 @@ through the dispatch protocols NEP 13 and NEP 18 to `dispatch`. Both end in `_re
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import itertools
 import operator
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.array_methods import ArrayMethods
+from microgradopt.errors import ARRAYS, check_finite, explained
+from microgradopt.mode import PLAIN, clock, current_mode
+from microgradopt.rules.outputs import Outputs, astype, pick
 from microgradopt.rules.registry import (
     ARGUMENTS,
     COMPOSED,
     DERIVATIVES,
     NONDIFFERENTIABLE,
     NotDifferentiableError,
-    derivative,
     name_of,
 )
 
@@ -36,124 +36,11 @@ Array = npt.NDArray[Any]
 ArrayLike = Any
 Record = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], tuple[Any, ...]]
 
-
-class NonFiniteError(FloatingPointError):
-    """A NaN or an infinity where a finite number is needed."""
-
-
-# How results are made: recorded or not, checked or not. A context variable, so each thread and task has its own. ------
-
-
-class Mode(NamedTuple):
-    """recording: results that need a gradient remember how they were made. checking: they must be finite."""
-
-    recording: bool = True
-    checking: bool = False
-
-
-_PLAIN = Mode()
-_mode: ContextVar[Mode] = ContextVar("microgradopt_mode", default=_PLAIN)
-
-
-class Switched(contextlib.ContextDecorator):
-    """Context manager and decorator: another mode inside, and the one before it again afterwards."""
-
-    def __init__(self, **changes: bool) -> None:
-        self._changes = changes
-        self._tokens: list[Token[Mode]] = []
-
-    def __enter__(self) -> None:
-        self._tokens.append(_mode.set(_mode.get()._replace(**self._changes)))
-
-    def __exit__(self, *error: object) -> None:
-        _mode.reset(self._tokens.pop())
-
-    def _recreate_cm(self) -> Switched:
-        return Switched(**self._changes)  # each call of a decorated function in its own thread and at its own depth
-
-    def __call__(self, function: Any) -> Any:
-        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function.__name__}: its body runs after the call has returned; use `with` in the body")
-        return super().__call__(function)
-
-
-def no_grad() -> Switched:
-    """Record nothing: results inside need no gradient. ``with mg.no_grad():``, or ``@mg.no_grad()`` on a function.
-
-    Holds for the current thread (or asyncio task) only, and nests. Not for a generator or coroutine function, whose
-    body runs later (TypeError): put ``with`` into its body, around no ``yield``.
-    """
-    return Switched(recording=False)
-
-
-def detect_anomaly() -> Switched:
-    """Check every result, forward and backward, and raise NonFiniteError at the operation that first made a NaN or Inf.
-
-    Costs a pass over every array: for finding the cause, not for training. Usable as ``@mg.detect_anomaly()`` too.
-    """
-    return Switched(checking=True)
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded: True outside of `no_grad`."""
-    return _mode.get().recording
-
-
-class Clock:
-    """Dates everything: results when they are made, leaves when they are written.
-
-    last_write: the date of the latest write to any leaf. A sweep whose oldest node is younger needs no further check.
-    """
-
-    def __init__(self) -> None:
-        self.tick = itertools.count(1).__next__
-        self.last_write = 0
-
-
-clock = Clock()
 _tick = clock.tick
 _NO_KWARGS: dict[str, Any] = {}
-_ARRAYS = (np.ndarray, np.generic)
 
 
-class Outputs(tuple[Any, ...]):
-    """The value of a function with several results (``np.linalg.eigh``), and its cotangent: adds part by part."""
-
-    __slots__ = ()
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        return tuple(part.shape for part in self)
-
-    @property
-    def dtype(self) -> Any:
-        return self[0].dtype
-
-    def __add__(self, other: Any) -> Outputs:
-        return Outputs(a + b for a, b in zip(self, other, strict=True))
-
-
-def pick(outputs: Any, i: int) -> Any:
-    """The i-th result of a function that has several."""
-    return outputs[i]
-
-
-derivative(
-    pick,
-    lambda g, out, outputs, i: Outputs(g if j == i else np.zeros_like(part) for j, part in enumerate(outputs)),
-    None,
-)
-
-
-def astype(x: Any, dtype: Any) -> Any:
-    """x in another floating dtype."""
-    return x.astype(dtype)
-
-
-derivative(astype, lambda g, out, x, dtype: g.astype(x.dtype), None)
-
-
-class Tensor:
+class Tensor(ArrayMethods):
     """An array of floats that remembers how it was computed, so that gradients can flow back through it.
 
     data: anything ``np.asarray`` takes. It is copied. Integers and booleans become float64; labels stay plain arrays.
@@ -461,7 +348,7 @@ class Tensor:
             raise TypeError("only leaves can be copied or pickled; .detach() gives a result without its graph")
         return Tensor, (np.asarray(self._data), None, self._requires_grad), (None, {"grad": self.grad})
 
-    # ndarray's methods
+    # The ndarray methods that are used most: the short way. All others are in ArrayMethods.
 
     @property
     def T(self) -> Tensor:
@@ -475,37 +362,6 @@ class Tensor:
         target = shape[0] if len(shape) == 1 else shape
         return self._method(np.reshape, self._data.reshape(target), target)
 
-    def ravel(self) -> Tensor:
-        return dispatch(np.ravel, (self,), _NO_KWARGS)
-
-    def flatten(self) -> Tensor:
-        return dispatch(np.ravel, (self,), _NO_KWARGS)
-
-    def transpose(self, *axes: Any) -> Tensor:
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        return dispatch(np.transpose, (self, order or None), _NO_KWARGS)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        return dispatch(np.swapaxes, (self, axis1, axis2), _NO_KWARGS)
-
-    def squeeze(self, axis: Any = None) -> Tensor:
-        return dispatch(np.squeeze, (self, axis), _NO_KWARGS)
-
-    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
-        return dispatch(np.repeat, (self, repeats, axis), _NO_KWARGS)
-
-    def take(self, indices: Any, axis: int | None = None) -> Tensor:
-        return dispatch(np.take, (self, indices, axis), _NO_KWARGS)
-
-    def compress(self, condition: Any, axis: int | None = None) -> Tensor:
-        return dispatch(np.compress, (condition, self, axis), _NO_KWARGS)
-
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        return dispatch(np.diagonal, (self, offset, axis1, axis2), _NO_KWARGS)
-
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        return dispatch(np.trace, (self, offset, axis1, axis2), _NO_KWARGS)
-
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         out = self._data.sum(axis=axis, keepdims=keepdims)
         return self._method(np.sum, out, axis=axis, keepdims=keepdims)
@@ -513,9 +369,6 @@ class Tensor:
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         out = self._data.mean(axis=axis, keepdims=keepdims)
         return self._method(np.mean, out, axis=axis, keepdims=keepdims)
-
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return dispatch(np.prod, (self,), {"axis": axis, "keepdims": keepdims})
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         out = self._data.max(axis=axis, keepdims=keepdims)
@@ -525,54 +378,12 @@ class Tensor:
         out = self._data.min(axis=axis, keepdims=keepdims)
         return self._method(np.min, out, axis=axis, keepdims=keepdims)
 
-    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        return dispatch(np.var, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
-
-    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        return dispatch(np.std, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
-
-    def cumsum(self, axis: int | None = None) -> Tensor:
-        return dispatch(np.cumsum, (self, axis), _NO_KWARGS)
-
-    def cumprod(self, axis: int | None = None) -> Tensor:
-        return dispatch(np.cumprod, (self, axis), _NO_KWARGS)
-
-    def dot(self, b: Any) -> Tensor:
-        return dispatch(np.dot, (self, b), _NO_KWARGS)
-
-    def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        return dispatch(np.clip, (self, min, max), _NO_KWARGS)
-
-    def round(self, decimals: int = 0) -> Tensor:
-        return dispatch(np.round, (self, decimals), _NO_KWARGS)
-
-    def copy(self) -> Tensor:
-        return dispatch(np.copy, (self,), _NO_KWARGS)
-
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
         """The same values in another floating dtype; gradients come back in this tensor's own."""
         target = np.dtype(dtype)
         if target.kind != "f":
             raise TypeError(f"astype: a Tensor holds floats, not {target}; .data.astype({target}) gives an array")
         return self if target == self.dtype else dispatch(astype, (self, target), _NO_KWARGS)
-
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
-        return self._data.argmax(axis=axis, keepdims=keepdims)
-
-    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Any:
-        return self._data.argmin(axis=axis, keepdims=keepdims)
-
-    def argsort(self, axis: int | None = -1, stable: bool | None = None) -> Any:
-        return self._data.argsort(axis=axis, stable=stable)
-
-    def nonzero(self) -> tuple[Array, ...]:
-        return np.nonzero(self._data)
-
-    def any(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return self._data.any(axis=axis, keepdims=keepdims)
-
-    def all(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return self._data.all(axis=axis, keepdims=keepdims)
 
 
 def tensor(data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -606,28 +417,16 @@ def _result(
     result._data = out
     result._order = _tick()
     result.grad = None
-    mode = _mode.get()
-    if requires and (mode is _PLAIN or mode.recording):
+    mode = current_mode.get()
+    if requires and (mode is PLAIN or mode.recording):
         result._requires_grad = True
         result._record = (function, inputs, kwargs, values)
     else:
         result._requires_grad = False
         result._record = None
-    if mode is not _PLAIN and mode.checking:
+    if mode is not PLAIN and mode.checking:
         check_finite(out, function, values, "value")
     return result
-
-
-def check_finite(out: Any, function: Any, values: tuple[Any, ...], what: str) -> None:
-    """Raise NonFiniteError, naming the operation, unless `out` is finite throughout."""
-    parts = out if isinstance(out, tuple) else (out,)
-    if function is not None and not all(np.isfinite(part).all() for part in parts):
-        bad = next(part for part in parts if not np.isfinite(part).all())
-        first = np.argwhere(~np.isfinite(np.asarray(bad)))[0].tolist()
-        raise NonFiniteError(
-            f"{name_of(function)}: its {what}, of shape {np.shape(bad)}, is not finite, first at {first}; "
-            f"it was called with {_described(values)}"
-        )
 
 
 def _unary(function: np.ufunc, x: Tensor) -> Tensor:
@@ -651,7 +450,7 @@ def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: A
     try:
         out = operate(left, right)
     except ValueError as error:
-        raise _explained(function, (left, right), error) from None
+        raise explained(function, (left, right), error) from None
     return _result(function, (x, y), _NO_KWARGS, (left, right), out, requires)
 
 
@@ -662,7 +461,7 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
     """
     if type(x) is float or type(x) is int:
         return x
-    array = x if isinstance(x, _ARRAYS) else np.asarray(x)
+    array = x if isinstance(x, ARRAYS) else np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name_of(function)}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
     if array.dtype.kind == "f" or DERIVATIVES[function].rules[place] is None:
@@ -677,7 +476,7 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     if function in NONDIFFERENTIABLE:
         return function(*_value(args, _read_only), **_value(kwargs, _read_only))
     known = ARGUMENTS.get(function)
-    if known is None or not (_mode.get().recording and (_requires(args) or _requires(kwargs.values()))):
+    if known is None or not (current_mode.get().recording and (_requires(args) or _requires(kwargs.values()))):
         return _values_only(function, args, kwargs, name_of(function))
     kwargs = {key: value for key, value in kwargs.items() if value is not None and value is not np._NoValue}
     if "out" in kwargs:
@@ -702,7 +501,7 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     try:
         out = function(*values, **kwargs)
     except ValueError as error:
-        raise _explained(function, values, error) from None
+        raise explained(function, values, error) from None
     if not requires and (isinstance(out, tuple) or out.dtype.kind != "f"):
         return _constants(out)
     if isinstance(out, tuple):
@@ -727,7 +526,7 @@ def _arguments(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tup
                 x = np.asarray(x) if broadcasts else [part if type(part) is Tensor else np.asarray(part) for part in x]
         else:
             flows = False
-        if flows and rule is None and _mode.get().recording:
+        if flows and rule is None and current_mode.get().recording:
             raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
         requires = requires or flows
         inputs.append(x)
@@ -737,7 +536,7 @@ def _arguments(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tup
 
 def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
     """No gradient is to flow: NumPy's answer, its floats as constant tensors. An error if one would have to flow."""
-    if _mode.get().recording and (_requires(args) or _requires(kwargs.values())):
+    if current_mode.get().recording and (_requires(args) or _requires(kwargs.values())):
         raise NotDifferentiableError(
             f"{name}: no derivative rule, and a gradient would flow through it. mg.rules.supported() lists the "
             "functions that have one; .detach() or .data take the values without the gradient"
@@ -750,7 +549,7 @@ def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
 
 
 def _constants(out: Any) -> Any:
-    if isinstance(out, _ARRAYS) and out.dtype.kind == "f":
+    if isinstance(out, ARRAYS) and out.dtype.kind == "f":
         return _result(None, (), _NO_KWARGS, (), out, False)
     if isinstance(out, list | tuple):
         parts = [_constants(part) for part in out]
@@ -812,33 +611,3 @@ def _floating(name: str, data: ArrayLike, dtype: npt.DTypeLike | None) -> Array:
     if target.kind != "f":
         raise TypeError(f"{name}: a Tensor holds floats, not {target}; keep integers (labels) in a plain array")
     return array.astype(target, copy=False)
-
-
-def _arrays(values: tuple[Any, ...]) -> list[Any]:
-    """The arrays among values, inside lists too."""
-    parts = itertools.chain.from_iterable(v if type(v) is list else [v] for v in values)
-    return [part for part in parts if isinstance(part, _ARRAYS)]
-
-
-def _described(values: tuple[Any, ...]) -> str:
-    arrays = _arrays(values)
-    return "shapes " + " and ".join(str(v.shape) for v in arrays) + " of " + ", ".join(str(v.dtype) for v in arrays)
-
-
-def _explained(function: Callable[..., Any], values: tuple[Any, ...], error: ValueError) -> ValueError:
-    """NumPy's error with the operation, the shapes and the way out."""
-    shapes = [array.shape for array in _arrays(values) if array.ndim]
-    hint = ""
-    if function is np.matmul and len(shapes) == 2:
-        x, y = shapes
-        if len(y) >= 2 and x[-1] == y[-1]:
-            hint = "; did you mean the second one transposed, weight.T?"
-        elif len(x) >= 2 and x[-2] == y[max(-2, -len(y))]:
-            hint = "; did you mean the first one transposed, x.T?"
-    elif isinstance(function, np.ufunc):
-        hint = "; shapes broadcast where, read from the right, they are equal or 1"
-    listed = " and ".join(map(str, shapes))
-    problem = (
-        f"shapes {listed} do not match{hint}" if isinstance(function, np.ufunc) else f"called with shapes {listed}"
-    )
-    return type(error)(f"{name_of(function)}: {problem} ({error})")

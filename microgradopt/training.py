@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.errors import NonFiniteError
+from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
-from microgradopt.tensor import NonFiniteError, Tensor, no_grad
+from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Tensor]

@@ -35,8 +35,9 @@ derivative(np.tril, lambda g, out, m, k=0: np.tril(g, k))
 derivative(np.triu, lambda g, out, m, k=0: np.triu(g, k))
 
 
-def _inverse(axes: Sequence[int]) -> list[int]:
+def _inverse(axes: int | Sequence[int]) -> list[int]:
     """The permutation that undoes `axes`."""
+    axes = [axes] if isinstance(axes, int) else axes
     positive = [axis % len(axes) for axis in axes]
     return sorted(range(len(axes)), key=positive.__getitem__)
 

@@ -1,0 +1,67 @@
+"""What goes wrong, in words: the operation, the shapes, the way out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from microgradopt.rules.registry import name_of
+
+ARRAYS = (np.ndarray, np.generic)
+
+
+class NonFiniteError(FloatingPointError):
+    """A NaN or an infinity where a finite number is needed."""
+
+
+class OverwrittenError(RuntimeError):
+    """A backward pass needs a value that was overwritten after it had been recorded."""
+
+
+class GradcheckError(AssertionError):
+    """A derivative disagrees with central differences."""
+
+
+def check_finite(out: Any, function: Any, values: tuple[Any, ...], what: str) -> None:
+    """Raise NonFiniteError, naming the operation, unless `out` is finite throughout."""
+    parts = out if isinstance(out, tuple) else (out,)
+    if function is not None and not all(np.isfinite(part).all() for part in parts):
+        bad = next(part for part in parts if not np.isfinite(part).all())
+        first = np.argwhere(~np.isfinite(np.asarray(bad)))[0].tolist()
+        raise NonFiniteError(
+            f"{name_of(function)}: its {what}, of shape {np.shape(bad)}, is not finite, first at {first}; "
+            f"it was called with {_described(values)}"
+        )
+
+
+def _arrays(values: tuple[Any, ...]) -> list[Any]:
+    """The arrays among values, inside lists too."""
+    parts = itertools.chain.from_iterable(v if type(v) is list else [v] for v in values)
+    return [part for part in parts if isinstance(part, ARRAYS)]
+
+
+def _described(values: tuple[Any, ...]) -> str:
+    arrays = _arrays(values)
+    return "shapes " + " and ".join(str(v.shape) for v in arrays) + " of " + ", ".join(str(v.dtype) for v in arrays)
+
+
+def explained(function: Callable[..., Any], values: tuple[Any, ...], error: ValueError) -> ValueError:
+    """NumPy's error with the operation, the shapes and the way out."""
+    shapes = [array.shape for array in _arrays(values) if array.ndim]
+    hint = ""
+    if function is np.matmul and len(shapes) == 2:
+        x, y = shapes
+        if len(y) >= 2 and x[-1] == y[-1]:
+            hint = "; did you mean the second one transposed, weight.T?"
+        elif len(x) >= 2 and x[-2] == y[max(-2, -len(y))]:
+            hint = "; did you mean the first one transposed, x.T?"
+    elif isinstance(function, np.ufunc):
+        hint = "; shapes broadcast where, read from the right, they are equal or 1"
+    listed = " and ".join(map(str, shapes))
+    problem = (
+        f"shapes {listed} do not match{hint}" if isinstance(function, np.ufunc) else f"called with shapes {listed}"
+    )
+    return type(error)(f"{name_of(function)}: {problem} ({error})")

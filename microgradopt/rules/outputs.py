@@ -1,0 +1,46 @@
+"""Functions with several results, and changes of dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from microgradopt.rules.registry import derivative
+
+
+class Outputs(tuple[Any, ...]):
+    """The value of a function with several results (``np.linalg.eigh``), and its cotangent: adds part by part."""
+
+    __slots__ = ()
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return tuple(part.shape for part in self)
+
+    @property
+    def dtype(self) -> Any:
+        return self[0].dtype
+
+    def __add__(self, other: Any) -> Outputs:
+        return Outputs(a + b for a, b in zip(self, other, strict=True))
+
+
+def pick(outputs: Any, i: int) -> Any:
+    """The i-th result of a function that has several."""
+    return outputs[i]
+
+
+derivative(
+    pick,
+    lambda g, out, outputs, i: Outputs(g if j == i else np.zeros_like(part) for j, part in enumerate(outputs)),
+    None,
+)
+
+
+def astype(x: Any, dtype: Any) -> Any:
+    """x in another floating dtype."""
+    return x.astype(dtype)
+
+
+derivative(astype, lambda g, out, x, dtype: g.astype(x.dtype), None)

@@ -1,0 +1,225 @@
+"""The reverse sweep.
+
+Visit the tensors from the newest to the oldest; each, when its turn comes, has gathered its whole cotangent (the
+derivative of the output by it), and hands every input its share by that input's rule.
+
+Newest to oldest, because a share may be handed on only when it is complete. In the diamond ``b = a + a; c = b + b``
+the tensor b receives two shares of 1; were the first handed on at once, a would get 2 and then 2 again from a b that
+is by then 2: 6, where dc/da is 4.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from microgradopt.errors import OverwrittenError, check_finite
+from microgradopt.mode import clock, current_mode
+from microgradopt.rules.registry import DERIVATIVES, name_of
+from microgradopt.tensor import Tensor
+
+Cotangents = dict[Tensor, Any]
+
+_date = operator.attrgetter("_order")
+
+# What is to be visited ------------------------------------------------------------------------------------------------
+
+
+class Graph(NamedTuple):
+    """What a sweep visits: the tensors between some outputs and some inputs, oldest first, and all of them as a set."""
+
+    nodes: list[Tensor]
+    active: set[Tensor]
+
+
+def graph_of(outputs: Iterable[Tensor], inputs: Sequence[Tensor] | None = None) -> Graph:
+    """The part of the graph below `outputs` that a gradient flows through: down to `inputs`, or to all leaves.
+
+    Iterative, so that no chain is too deep; creation order is the topological order.
+    """
+    seen = set(outputs)
+    stack = list(seen)
+    nodes = []
+    while stack:
+        node = stack.pop()
+        if node._record is None:
+            continue
+        nodes.append(node)
+        for x in node._record[1]:
+            if type(x) is Tensor:
+                if x._requires_grad and x not in seen:
+                    seen.add(x)
+                    stack.append(x)
+            elif type(x) is list:
+                fresh = {part for part in _tensors([x]) if part._requires_grad} - seen
+                seen |= fresh
+                stack += fresh
+    nodes.sort(key=_date)
+    return Graph(nodes, seen) if inputs is None else _leading_to(inputs, nodes)
+
+
+def _leading_to(inputs: Sequence[Tensor], nodes: list[Tensor]) -> Graph:
+    """Of the nodes, oldest first, those that depend on `inputs`."""
+    active = {x for x in inputs if x._requires_grad}
+    leading = []
+    for node in nodes:
+        if not active.isdisjoint(_tensors(node._record[1])):  # type: ignore[index]
+            leading.append(node)
+            active.add(node)
+    return Graph(leading, active)
+
+
+def _tensors(args: Iterable[Any]) -> Iterable[Tensor]:
+    """The tensors among arguments, inside lists too."""
+    for x in args:
+        if type(x) is Tensor:
+            yield x
+        elif type(x) is list:
+            yield from (part for part in x if type(part) is Tensor)
+
+
+# The visit ------------------------------------------------------------------------------------------------------------
+
+
+def sweep(
+    graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor] = (), create_graph: bool = False
+) -> Cotangents:
+    """Cotangents of the leaves of `graph`, and of the `wanted` tensors, given those of its outputs.
+
+    The rules run on plain arrays; with create_graph, on the tensors themselves, so that the result is a graph as well.
+    """
+    nodes, active = graph
+    stale = bool(nodes) and clock.last_write > nodes[0]._order
+    checking = current_mode.get().checking
+    interior = {x: None for x in wanted if x._record is not None}
+    for node in reversed(nodes):
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if interior and node in interior:
+            interior[node] = g
+        function, args, kwargs, values = node._record  # type: ignore[misc]
+        out: Any = node._data
+        if create_graph:
+            values, out = args, node
+        if stale:
+            values = _guarded(node, args, values)
+        binary = len(values) == 2 and not kwargs
+        if binary:
+            left, right = values
+        for x, rule in zip(args, DERIVATIVES[function].rules):  # noqa: B905 (trailing arguments may be left out)
+            if type(x) is Tensor:
+                if x in active:
+                    # Two plain arguments are the common case, and naming them makes the call four times as quick.
+                    share = rule(g, out, left, right) if binary else rule(g, out, *values, **kwargs)  # type: ignore[misc]
+                    _hand_over(share, x, node, cotangents)
+            elif type(x) is list and not active.isdisjoint(_tensors(x)):
+                for part, share in zip(x, rule(g, out, *values, **kwargs), strict=True):  # type: ignore[misc]
+                    if type(part) is Tensor and part in active:
+                        _hand_over(share, part, node, cotangents)
+        if checking:
+            _check_shares(node, g, cotangents)
+    cotangents.update((x, g) for x, g in interior.items() if g is not None)
+    return cotangents
+
+
+def _hand_over(share: Any, x: Tensor, node: Tensor, cotangents: Cotangents) -> None:
+    """Add a share to the cotangent of x."""
+    data = x._data
+    if type(share) is not type(data) or (
+        type(data) is np.ndarray and (share.shape != data.shape or share.dtype is not data.dtype)
+    ):
+        share = _fitted(share, x, node)
+    # The sum is a new array: the one before may be somebody else's too.
+    cotangents[x] = cotangents[x] + share if x in cotangents else share
+
+
+def _fitted(share: Any, x: Tensor, node: Tensor) -> Any:
+    """A share of the cotangent of x, brought to the shape and dtype of x."""
+    data = x._data
+    if not hasattr(share, "shape"):
+        raise TypeError(
+            f"the derivative rule of {node._made_by()} gave {share!r}, which is no array: the rule is wrong"
+        )
+    if share.shape != data.shape:
+        share = _unbroadcast(share, x, node)
+    if share.dtype is not data.dtype and share.dtype != data.dtype:
+        share = share.astype(data.dtype)
+    return share
+
+
+def _unbroadcast(share: Any, x: Tensor, node: Tensor) -> Any:
+    """Broadcasting copies x along new axes and axes of length 1; the cotangent of x is the sum over the copies."""
+    target, given = x.shape, share.shape
+    aligned = (1,) * (len(given) - len(target)) + target
+    explained = len(aligned) == len(given) and all(n in (1, m) for n, m in zip(aligned, given, strict=True))
+    function: Any = node.function
+    if not (explained and DERIVATIVES[function].broadcasts):
+        raise ValueError(
+            f"the derivative rule of {name_of(function)} gave a cotangent of shape {given} to an input of shape "
+            f"{target}, which broadcasting does not explain: the rule is wrong"
+        )
+    copied = tuple(i for i, (n, m) in enumerate(zip(aligned, given, strict=True)) if n != m)
+    return (share.sum(axis=copied) if copied else share).reshape(target)
+
+
+def _check_shares(node: Tensor, g: Any, cotangents: Cotangents) -> None:
+    """While looking for anomalies: what has just been handed over is finite."""
+    function, args, _, values = node._record  # type: ignore[misc]
+    for x in _tensors(args):
+        if x in cotangents:
+            check_finite(plain(cotangents[x]), function, (plain(g), *values), "gradient")
+
+
+def plain(x: Any) -> Any:
+    """The value of a tensor; all else as it is."""
+    return x._data if type(x) is Tensor else x
+
+
+# Values that have gone ------------------------------------------------------------------------------------------------
+
+
+class _Overwritten:
+    """Stands for a value that is no longer there. A rule may ask for its shape; reading it is an error."""
+
+    __slots__ = ("_reader", "dtype", "ndim", "shape", "size")
+
+    def __init__(self, x: Tensor, reader: str) -> None:
+        self.shape, self.ndim, self.size, self.dtype = x.shape, x.ndim, x.size, x.dtype
+        self._reader = reader
+
+    def _read(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise OverwrittenError(
+            f"backward: {self._reader} needs its input of shape {self.shape} as it was when recorded, and it has been "
+            "overwritten since (by an optimizer's step, or by assigning .data); run the forward pass again first"
+        )
+
+    __array_ufunc__ = __array_function__ = __array__ = __getitem__ = __getattr__ = _read
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _read
+    __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _read
+
+
+def _guarded(node: Tensor, args: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values with stand-ins for those that were overwritten after the node was made."""
+    return tuple(
+        _Overwritten(x, node._made_by())
+        if type(x) is Tensor and _written(x) > node._order
+        else list(_guarded(node, tuple(x), tuple(value)))
+        if type(x) is list
+        else value
+        for x, value in zip(args, values, strict=True)
+    )
+
+
+def _written(x: Tensor) -> int:
+    """When the memory of x was last written: for a view of a leaf (``w.T``), when the leaf was."""
+    while x._record is not None:
+        source, seen = x._record[1][0], x._record[3][0]
+        arrays = type(x._data) is type(seen) is np.ndarray
+        if not (type(source) is Tensor and arrays and np.may_share_memory(x._data, seen)):
+            break
+        x = source
+    return x._order
