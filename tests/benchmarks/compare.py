@@ -195,7 +195,7 @@ os._exit(0)
 def printed(programs: dict[str, str], rounds: int) -> Samples:
     """The number that each program prints, in each round."""
     samples: Samples = {name: [] for name in programs}
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": ""}  # as installed
     for i in range(rounds + 1):  # the first reads the files from disk and writes the byte code: not counted
         for name, program in programs.items():
             done = subprocess.run(
