@@ -7,7 +7,7 @@ from microgradopt.gradcheck import gradcheck
 from microgradopt.mode import detect_anomaly, is_grad_enabled, no_grad
 from microgradopt.objective import Objective
 from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, softmax
-from microgradopt.tensor import Tensor, tensor
+from microgradopt.tensor import Tensor
 
 __version__ = "0.1.0"
 
@@ -32,5 +32,4 @@ __all__ = [
     "optim",
     "rules",
     "softmax",
-    "tensor",
 ]

@@ -386,11 +386,6 @@ class Tensor(ArrayMethods):
         return self if target == self.dtype else dispatch(astype, (self, target), _NO_KWARGS)
 
 
-def tensor(data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """``Tensor(data, dtype, requires_grad)``, in PyTorch's spelling."""
-    return Tensor(data, dtype, requires_grad)
-
-
 # x ** 2 is a square, as it is for ndarray: quicker than a power, and exact.
 _POWERS: dict[float, np.ufunc] = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
 
@@ -478,7 +473,8 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     known = ARGUMENTS.get(function)
     if known is None or not (current_mode.get().recording and (_requires(args) or _requires(kwargs.values()))):
         return _values_only(function, args, kwargs, name_of(function))
-    kwargs = {key: value for key, value in kwargs.items() if value is not None and value is not np._NoValue}
+    # What is left at NumPy's own default need not be known: dtype=None, out=None.
+    kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue and (v is not None or k in known.names)}
     if "out" in kwargs:
         raise NotDifferentiableError(
             f"{name_of(function)}: an array cannot be changed in place to hold a result that needs a gradient "
@@ -502,14 +498,12 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
         out = function(*values, **kwargs)
     except ValueError as error:
         raise explained(function, values, error) from None
-    if not requires and (isinstance(out, tuple) or out.dtype.kind != "f"):
+    if not requires or (out[0] if isinstance(out, tuple) else out).dtype.kind != "f":
         return _constants(out)
     if isinstance(out, tuple):
-        node = _result(function, args, kwargs, values, Outputs(out), requires)
+        node = _result(function, args, kwargs, values, Outputs(out), True)
         return type(out)(*node) if hasattr(out, "_fields") else tuple(node)
-    if out.dtype.kind != "f":
-        raise TypeError(f"{name_of(function)}: its result is {out.dtype}, and a Tensor holds floats")
-    return _result(function, args, kwargs, values, out, requires)
+    return _result(function, args, kwargs, values, out, True)
 
 
 def _arguments(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
@@ -602,9 +596,7 @@ def _positional(
 
 def _floating(name: str, data: ArrayLike, dtype: npt.DTypeLike | None) -> Array:
     """A copy of data, as an array of floats."""
-    if type(data) is Tensor:
-        data = data._data
-    array = np.array(data)
+    array = np.array(data)  # of a tensor that requires a gradient: refused, see __array__
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
     target = np.dtype(dtype) if dtype is not None else array.dtype if array.dtype.kind == "f" else np.dtype(float)

@@ -102,7 +102,6 @@ def test_the_error_says_where_the_rules_are_listed():
 def test_a_gradient_hidden_in_a_list_or_a_keyword_is_found():
     x = needing([1.0, 2.0])
     for call in (
-        lambda: np.block([[x], [Tensor([1.0, 2.0])]]),
         lambda: np.interp([0.5], [0.0, 1.0], fp=x),
         lambda: np.concatenate(([x], [[1.0, 2.0]])),
     ):

@@ -71,9 +71,9 @@ def test_construction_copies():
 
 
 def test_the_functional_spelling():
-    made = mg.tensor([1, 2], np.float32, requires_grad=True)
+    made = Tensor([1, 2], np.float32, requires_grad=True)
     assert (made.dtype, made.requires_grad, made.grad, made.is_leaf) == (np.float32, True, None, True)
-    assert mg.tensor(1.0).requires_grad is False
+    assert Tensor(1.0).requires_grad is False
 
 
 @pytest.mark.parametrize(

@@ -202,9 +202,10 @@ def _clip(a: Array, a_min: Array = None, a_max: Array = None, *, min: Array = No
     return clip(a, -math.inf if low is None else low, math.inf if high is None else high)
 
 
+# A condition is a question: it moves in steps, and has derivative 0.
 derivative(
     np.where,
-    None,
+    lambda g, out, condition, x, y: np.zeros_like(condition),
     lambda g, out, condition, x, y: np.where(condition, g, 0),
     lambda g, out, condition, x, y: np.where(condition, 0, g),
     broadcasts=True,
@@ -220,7 +221,7 @@ def _select(condlist: Array, choicelist: Array, default: Array = 0) -> Array:
 
 derivative(
     np.nan_to_num,
-    lambda g, out, x, copy=True, nan=0.0, posinf=None, neginf=None: np.where(np.isfinite(x), g, 0),
+    lambda g, out, x, *, nan=0.0, posinf=None, neginf=None: np.where(np.isfinite(x), g, 0),
 )
 
 # Steps: flat wherever they have a derivative --------------------------------------------------------------------------

@@ -44,8 +44,14 @@ def _right(g: Array, out: Array, x: Array, y: Array) -> Array:
 derivative(np.matmul, _left, _right, broadcasts=True)
 
 
+def _arrays(*operands: Any) -> list[Array]:
+    """Operands that may be spelled as lists, as arrays."""
+    return [x if hasattr(x, "ndim") else np.asarray(x) for x in operands]
+
+
 @composed(np.dot)
 def _dot(a: Array, b: Array) -> Array:
+    a, b = _arrays(a, b)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     if a.ndim <= 2 and b.ndim <= 2:
@@ -55,6 +61,7 @@ def _dot(a: Array, b: Array) -> Array:
 
 @composed(np.inner)
 def _inner(a: Array, b: Array) -> Array:
+    a, b = _arrays(a, b)
     return a * b if a.ndim == 0 or b.ndim == 0 else np.tensordot(a, b, axes=(-1, -1))
 
 
@@ -75,6 +82,7 @@ def _vecdot(x1: Array, x2: Array, *, axis: int = -1) -> Array:
 
 @composed(np.kron)
 def _kron(a: Array, b: Array) -> Array:
+    a, b = _arrays(a, b)
     ndim = max(a.ndim, b.ndim)
     rows = (1,) * (ndim - a.ndim) + a.shape
     columns = (1,) * (ndim - b.ndim) + b.shape
@@ -100,6 +108,7 @@ def _linalg_cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
 
 @composed(np.tensordot, np.linalg.tensordot)
 def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
+    a, b = _arrays(a, b)
     first, second = (range(-axes, 0), range(axes)) if isinstance(axes, int) else axes
     over_a = [i % a.ndim for i in ([first] if isinstance(first, int) else first)]
     over_b = [i % b.ndim for i in ([second] if isinstance(second, int) else second)]
@@ -269,17 +278,17 @@ def _matrix_norm(x: Array, ord: Any) -> Array:
 derivative(np.linalg.inv, lambda g, out, a: -(out.mT @ g @ out.mT))
 
 
+def _solve_b(g: Array, out: Array, a: Array, b: Array) -> Array:
+    # A vector b goes with every matrix of a batch; a stack of results would be taken for the columns of one matrix.
+    return np.linalg.solve(a.mT, g[..., None])[..., 0] if b.ndim == 1 else np.linalg.solve(a.mT, g)
+
+
 def _solve_a(g: Array, out: Array, a: Array, b: Array) -> Array:
-    gb = np.linalg.solve(a.mT, g)
+    gb = _solve_b(g, out, a, b)
     return -(gb[..., :, None] * out[..., None, :]) if b.ndim == 1 else -(gb @ out.mT)
 
 
-derivative(
-    np.linalg.solve,
-    _solve_a,
-    lambda g, out, a, b: np.linalg.solve(a.mT, g),
-    broadcasts=True,
-)
+derivative(np.linalg.solve, _solve_a, _solve_b, broadcasts=True)
 
 
 def _cofactor_rule(g: Array, out: Array, a: Array) -> Array:

@@ -13,10 +13,10 @@ nondifferentiable(
     np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.signbit, np.iscomplexobj, np.isrealobj, np.isreal,
     # positions, orders and counts
     np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.argwhere, np.lexsort,
-    np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted, np.digitize, np.unique, np.bincount, np.histogram,
+    np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted, np.digitize,
     # shapes and types
     np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.min_scalar_type, np.common_type, np.shares_memory,
     np.may_share_memory, np.zeros_like, np.ones_like, np.empty_like, np.full_like,
     # words, files and resolutions
-    np.array2string, np.array_repr, np.array_str, np.savetxt, np.spacing, np.frexp, np.linalg.matrix_rank,
+    np.array2string, np.array_repr, np.array_str, np.savetxt, np.spacing, np.linalg.matrix_rank,
 )  # fmt: skip

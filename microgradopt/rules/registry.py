@@ -116,7 +116,8 @@ def name_of(function: Function) -> str:
 
 def supported() -> list[str]:
     """The names of all functions that can be differentiated, sorted."""
-    return sorted({name_of(function) for function in (*DERIVATIVES, *COMPOSED)})
+    names = {name_of(function) for function in (*DERIVATIVES, *COMPOSED)}
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def _arguments(function: Function, skip: int = 0) -> Arguments:

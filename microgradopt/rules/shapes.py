@@ -124,6 +124,22 @@ def _column_stack(tup: Sequence[Array]) -> Array:
     return np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], axis=1)
 
 
+@composed(np.block)
+def _block(arrays: Any) -> Array:
+    """Nested lists: the innermost are joined along the last axis, those around them along the last but one, ..."""
+    depth, leaves = 0, [arrays]
+    while isinstance(leaves[0], list):
+        depth, leaves = depth + 1, [part for block in leaves for part in block]
+    ndim = max([depth, *(np.ndim(leaf) for leaf in leaves)])
+
+    def joined(block: Any, axis: int) -> Array:
+        if isinstance(block, list):
+            return np.concatenate([joined(part, axis + 1) for part in block], axis=axis)
+        return np.reshape(block, (1,) * (ndim - np.ndim(block)) + np.shape(block))
+
+    return joined(arrays, -depth)
+
+
 @composed(np.append)
 def _append(arr: Array, values: Array, axis: int | None = None) -> Array:
     if axis is None:
@@ -241,13 +257,18 @@ def _tile(A: Array, reps: Any) -> Array:
 # Diagonals ------------------------------------------------------------------------------------------------------------
 
 
-@composed(np.diagonal, np.linalg.diagonal)
+@composed(np.diagonal)
 def _diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     last = np.moveaxis(a, (axis1, axis2), (-2, -1))
     rows, columns = last.shape[-2:]
     length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
     i = np.arange(length)
     return last[..., i - min(offset, 0), i + max(offset, 0)]
+
+
+@composed(np.linalg.diagonal)
+def _linalg_diagonal(x: Array, /, *, offset: int = 0) -> Array:
+    return np.diagonal(x, offset, -2, -1)
 
 
 @composed(np.diag)
