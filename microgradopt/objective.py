@@ -64,6 +64,7 @@ class ParameterVector:
         ]
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter._write(view)
+        self._views = [parameter._data for parameter in self.parameters]
         self._theta = theta
 
     def split(self, vector: Array) -> list[Array]:

@@ -42,13 +42,14 @@ def graph_of(outputs: Iterable[Tensor], inputs: Sequence[Tensor] | None = None) 
     """
     seen = set(outputs)
     stack = list(seen)
-    nodes = []
+    nodes, leaves = [], []
     while stack:
         node = stack.pop()
-        if node._record is None:
+        if node._function is None:
+            leaves.append(node)
             continue
         nodes.append(node)
-        for x in node._record[1]:
+        for x in node._inputs:
             if type(x) is Tensor:
                 if x._requires_grad and x not in seen:
                     seen.add(x)
@@ -58,7 +59,9 @@ def graph_of(outputs: Iterable[Tensor], inputs: Sequence[Tensor] | None = None) 
                 seen |= fresh
                 stack += fresh
     nodes.sort(key=_date)
-    return Graph(nodes, seen) if inputs is None else _leading_to(inputs, nodes)
+    if inputs is None or set(inputs).issuperset(leaves):
+        return Graph(nodes, seen)
+    return _leading_to(inputs, nodes)
 
 
 def _leading_to(inputs: Sequence[Tensor], nodes: list[Tensor]) -> Graph:
@@ -66,7 +69,7 @@ def _leading_to(inputs: Sequence[Tensor], nodes: list[Tensor]) -> Graph:
     active = {x for x in inputs if x._requires_grad}
     leading = []
     for node in nodes:
-        if not active.isdisjoint(_tensors(node._record[1])):  # type: ignore[index]
+        if not active.isdisjoint(_tensors(node._inputs)):
             leading.append(node)
             active.add(node)
     return Graph(leading, active)
@@ -94,14 +97,14 @@ def sweep(
     nodes, active = graph
     stale = bool(nodes) and clock.last_write > nodes[0]._order
     checking = current_mode.get().checking
-    interior = {x: None for x in wanted if x._record is not None}
+    interior = {x: None for x in wanted if x._function is not None}
     for node in reversed(nodes):
         g = cotangents.pop(node, None)
         if g is None:
             continue
         if interior and node in interior:
             interior[node] = g
-        function, args, kwargs, values = node._record  # type: ignore[misc]
+        args, kwargs, values = node._inputs, node._kwargs, node._values
         out: Any = node._data
         if create_graph:
             values, out = args, node
@@ -110,7 +113,7 @@ def sweep(
         binary = len(values) == 2 and not kwargs
         if binary:
             left, right = values
-        for x, rule in zip(args, DERIVATIVES[function].rules):  # noqa: B905 (trailing arguments may be left out)
+        for x, rule in zip(args, DERIVATIVES[node._function].rules):  # type: ignore[index]  # noqa: B905 (trailing arguments may be left out)
             if type(x) is Tensor:
                 if x in active:
                     # Two plain arguments are the common case, and naming them makes the call four times as quick.
@@ -168,10 +171,9 @@ def _unbroadcast(share: Any, x: Tensor, node: Tensor) -> Any:
 
 def _check_shares(node: Tensor, g: Any, cotangents: Cotangents) -> None:
     """While looking for anomalies: what has just been handed over is finite."""
-    function, args, _, values = node._record  # type: ignore[misc]
-    for x in _tensors(args):
+    for x in _tensors(node._inputs):
         if x in cotangents:
-            check_finite(plain(cotangents[x]), function, (plain(g), *values), "gradient")
+            check_finite(plain(cotangents[x]), node._function, (plain(g), *node._values), "gradient")
 
 
 def plain(x: Any) -> Any:
@@ -216,8 +218,8 @@ def _guarded(node: Tensor, args: tuple[Any, ...], values: tuple[Any, ...]) -> tu
 
 def _written(x: Tensor) -> int:
     """When the memory of x was last written: for a view of a leaf (``w.T``), when the leaf was."""
-    while x._record is not None:
-        source, seen = x._record[1][0], x._record[3][0]
+    while x._function is not None:
+        source, seen = x._inputs[0], x._values[0]
         arrays = type(x._data) is type(seen) is np.ndarray
         if not (type(source) is Tensor and arrays and np.may_share_memory(x._data, seen)):
             break

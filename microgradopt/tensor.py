@@ -1,6 +1,6 @@
 """Tensor: an array that remembers the NumPy call that made it.
 
-The graph of a computation is nothing but its tensors. A result holds a record ``(function, inputs, kwargs, values)``:
+The graph of a computation is nothing but its tensors. A result holds a record of the call:
 the NumPy function, the arguments as they were given (tensors, arrays, numbers, lists of them), its keyword arguments,
 and the plain values it was computed from. And it holds a number from one global clock, so that creation order is a
 topological order: every input is older than what was made from it.
@@ -25,6 +25,7 @@ from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
 from microgradopt.rules.registry import (
     ARGUMENTS,
+    BODIES,
     COMPOSED,
     DERIVATIVES,
     NONDIFFERENTIABLE,
@@ -34,7 +35,6 @@ from microgradopt.rules.registry import (
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
-Record = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], tuple[Any, ...]]
 
 _tick = clock.tick
 _NO_KWARGS: dict[str, Any] = {}
@@ -60,18 +60,23 @@ class Tensor(ArrayMethods):
     array([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_order", "_record", "_requires_grad", "grad")
+    __slots__ = (
+        "__weakref__", "_data", "_function", "_inputs", "_kwargs", "_order", "_requires_grad", "_values", "grad",
+    )  # fmt: skip
 
     _data: Any  # an ndarray; a NumPy scalar where the result of an operation is 0-d (much quicker than a 0-d array)
     _order: int  # the date from the clock: when the value was made, or, for a leaf, last written
-    _record: Record | None  # None for a leaf
+    _function: Callable[..., Any] | None  # the record; a leaf has no function, and the rest of it is not set
+    _inputs: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+    _values: tuple[Any, ...]
     _requires_grad: bool
     grad: Array | None
 
     def __init__(self, data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> None:
-        self._data = _floating("Tensor", data, dtype)
+        self._data = _unwrapped(_floating("Tensor", data, dtype))
         self._order = _tick()
-        self._record = None
+        self._function = None
         self._requires_grad = bool(requires_grad)
         self.grad = None
 
@@ -92,7 +97,7 @@ class Tensor(ArrayMethods):
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
-        if self._record is not None:
+        if self._function is not None:
             raise ValueError(f"data: only a leaf can be written, and this tensor is the result of {self._made_by()}")
         array = _floating("data", values, self.dtype)
         if array.shape != self.shape:
@@ -101,7 +106,7 @@ class Tensor(ArrayMethods):
 
     def _write(self, array: Array) -> None:
         """Give a leaf a new array. The old one is not touched: what was computed from it keeps its values."""
-        self._data = array
+        self._data = _unwrapped(array)
         self._order = clock.last_write = _tick()
 
     @property
@@ -111,7 +116,7 @@ class Tensor(ArrayMethods):
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
-        if self._record is not None:
+        if self._function is not None:
             raise ValueError("requires_grad: only a leaf can be switched; .detach() gives a result without its graph")
         self._requires_grad = bool(wanted)
 
@@ -162,25 +167,25 @@ class Tensor(ArrayMethods):
     @property
     def is_leaf(self) -> bool:
         """Whether this tensor was given rather than computed. Leaves are where `backward` leaves gradients."""
-        return self._record is None
+        return self._function is None
 
     @property
     def function(self) -> Callable[..., Any] | None:
         """The function that made this tensor; None for a leaf."""
-        return None if self._record is None else self._record[0]
+        return self._function
 
     @property
     def inputs(self) -> tuple[Any, ...]:
         """The arguments it was made from, in order."""
-        return () if self._record is None else self._record[1]
+        return () if self._function is None else self._inputs
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments of that call."""
-        return {} if self._record is None else dict(self._record[2])
+        return {} if self._function is None else dict(self._kwargs)
 
     def _made_by(self) -> str:
-        return "nothing" if self._record is None else name_of(self._record[0])
+        return "nothing" if self._function is None else name_of(self._function)
 
     if TYPE_CHECKING:  # given by autodiff.py, the next chapter
 
@@ -335,7 +340,7 @@ class Tensor(ArrayMethods):
 
     def __repr__(self) -> str:
         values = np.array2string(np.asarray(self._data), separator=", ", prefix="Tensor(")
-        made = "" if self._record is None else f", function={self._made_by()}"
+        made = "" if self._function is None else f", function={self._made_by()}"
         wanted = ", requires_grad=True" if self._requires_grad and not made else ""
         dtype = "" if self.dtype == np.float64 else f", dtype={self.dtype}"
         return f"Tensor({values}{dtype}{wanted}{made})"
@@ -344,7 +349,7 @@ class Tensor(ArrayMethods):
         return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __reduce__(self) -> Any:
-        if self._record is not None:
+        if self._function is not None:
             raise TypeError("only leaves can be copied or pickled; .detach() gives a result without its graph")
         return Tensor, (np.asarray(self._data), None, self._requires_grad), (None, {"grad": self.grad})
 
@@ -415,10 +420,13 @@ def _result(
     mode = current_mode.get()
     if requires and (mode is PLAIN or mode.recording):
         result._requires_grad = True
-        result._record = (function, inputs, kwargs, values)
+        result._function = function
+        result._inputs = inputs
+        result._kwargs = kwargs
+        result._values = values
     else:
         result._requires_grad = False
-        result._record = None
+        result._function = None
     if mode is not PLAIN and mode.checking:
         check_finite(out, function, values, "value")
     return result
@@ -495,15 +503,16 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     """One call of a function with rules of its own."""
     args, values, requires = _arguments(function, args)
     try:
-        out = function(*values, **kwargs)
+        out = BODIES.get(function, function)(*values, **kwargs)
     except ValueError as error:
         raise explained(function, values, error) from None
-    if not requires or (out[0] if isinstance(out, tuple) else out).dtype.kind != "f":
+    several = isinstance(out, tuple)
+    if (out[0] if several else out).dtype.kind != "f" or (several and not requires):
         return _constants(out)
-    if isinstance(out, tuple):
+    if several:
         node = _result(function, args, kwargs, values, Outputs(out), True)
         return type(out)(*node) if hasattr(out, "_fields") else tuple(node)
-    return _result(function, args, kwargs, values, out, True)
+    return _result(function, args, kwargs, values, out, requires)
 
 
 def _arguments(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
@@ -549,6 +558,11 @@ def _constants(out: Any) -> Any:
         parts = [_constants(part) for part in out]
         return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
     return out
+
+
+def _unwrapped(array: Array) -> Any:
+    """A 0-d array as the scalar it holds, which computes several times as quickly."""
+    return array if array.ndim else array[()]
 
 
 # Small things ---------------------------------------------------------------------------------------------------------

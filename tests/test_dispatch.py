@@ -111,8 +111,10 @@ def test_a_gradient_hidden_in_a_list_or_a_keyword_is_found():
 
 def test_no_gradient_flows_to_a_condition():
     x = needing([0.0, 1.0])
-    with pytest.raises(NotDifferentiableError, match="where"):
-        np.where(x, 1.0, 2.0)
+    y = needing([3.0, 4.0])
+    chosen = np.where(x, y, 2.0)
+    assert [g.tolist() for g in mg.grad(chosen.sum(), [x, y])] == [[0.0, 0.0], [0.0, 1.0]]
+    assert [part.tolist() for part in np.where(x)] == [[1]]
     with mg.no_grad():
         assert np.where(x, 1.0, 2.0).tolist() == [2.0, 1.0]
     answer = np.where(Tensor([0.0, 1.0]), 1, 2)  # integers, as NumPy's answer is

@@ -57,10 +57,12 @@ def test_a_dtype_can_be_asked_for(dtype):
 def test_values_that_are_tensors():
     assert Tensor([Tensor(1.0), Tensor(2.0)]).tolist() == [1.0, 2.0]
     original = needing([1.0])
-    made = Tensor(original)
+    made = Tensor(original.detach())
     assert not made.requires_grad
     original.data = [2.0]
     assert made.tolist() == [1.0]
+    with pytest.raises(TypeError, match="detach"):
+        Tensor(original)
 
 
 def test_construction_copies():

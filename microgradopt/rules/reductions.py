@@ -173,7 +173,8 @@ def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """
     top = np.max(a, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
-    total = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
+    with np.errstate(divide="ignore"):  # log 0 is what the sum over −∞ alone is
+        total = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
     return total if keepdims else total.reshape(np.sum(top, axis=axis).shape)
 
 

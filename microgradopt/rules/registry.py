@@ -51,6 +51,7 @@ class Arguments(NamedTuple):
 DERIVATIVES: dict[Function, Derivative] = {}
 COMPOSED: dict[Function, Function] = {}
 ARGUMENTS: dict[Function, Arguments] = {}
+BODIES: dict[Function, Function] = {}  # of composites: what to call on arrays
 NONDIFFERENTIABLE: set[Function] = set()
 
 
@@ -103,6 +104,7 @@ def composite(*rules: Rule | None, broadcasts: bool = False) -> Callable[[Functi
             return body(*args, **kwargs)
 
         derivative(function, *rules, broadcasts=broadcasts)
+        BODIES[function] = body
         return function
 
     return register
