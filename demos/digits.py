@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Five optimizers on real handwritten digits
 #
-# The same small network (64-32-10) learns scikit-learn's 1,797 digits with gradient descent, momentum, Root Mean Square,
-# RMSProp and Adam: all in the lecture's own formulas, all from the same start. Comparing optimizers is fair only if each
-# has the learning rate that suits it; so each one's is chosen first, on a part of the training set that is held out.
+# The same small network (64-32-10) learns scikit-learn's 1,797 digits with gradient descent, momentum, Root Mean
+# Square, RMSProp and Adam: all in the lecture's own formulas, all from the same start. Comparing optimizers is fair
+# only if each has the learning rate that suits it; so each one's is chosen first, on held-out training images.
 #
 #     python demos/digits.py            about a minute
 #     python demos/digits.py --quick    a few seconds
@@ -85,9 +85,7 @@ def train(name: str, lr: float, train_set: Data, test_set: Data, epochs: int, se
         bar.set_postfix_str(f"{name}, lr {lr:g}: loss {evaluated[0].loss:.4f}")
         bar.update()
 
-    history = fit(
-        model, nn.cross_entropy, optimizer, *train_set, epochs, BATCH_SIZE, rng=seed + 1, on_epoch=on_epoch
-    )
+    history = fit(model, nn.cross_entropy, optimizer, *train_set, epochs, BATCH_SIZE, rng=seed + 1, on_epoch=on_epoch)
     whole = Objective.of(model, lambda: nn.cross_entropy(model(train_set.X), train_set.y))
     return Run(lr, history, by_epoch, float(np.linalg.norm(whole.gradient())))
 
@@ -134,21 +132,24 @@ def notice(runs: dict[str, Run], test_images: int) -> str:
     spread = max(accuracies) - min(accuracies)
     rise, epoch = jumps[bursting]
     lines = [
-        f"The learning rates differ {lrs[largest] / lrs[smallest]:.0f}-fold: {largest} wants {lrs[largest]:g}, {smallest} "
-        f"{lrs[smallest]:g}. Dividing by σ changes the units of η; one η for all would be no comparison.",
+        f"The learning rates differ {lrs[largest] / lrs[smallest]:.0f}-fold: {largest} wants {lrs[largest]:g}, "
+        f"{smallest} {lrs[smallest]:g}. Dividing by σ changes the units of η; one η for all would be no comparison.",
         f"{best_train} gets the training loss lowest, {final[best_train][0].loss:.5f}; {best_test} the test accuracy "
         f"highest, {final[best_test][1].accuracy:.2%}."
         + ("" if best_train == best_test else " Lower in training is not the same as better in the test."),
         f"On the test set the five end within {spread:.1%} of each other, where one image is {1 / test_images:.1%}: "
-        + ("tuned, they differ less in where they get than in how soon." if spread < 0.015 else "not all have arrived."),
+        + (
+            "tuned, they differ less in where they get than in how soon." if spread < 0.015 else "not all have arrived."
+        ),
         f"{bursting} has the largest burst: in epoch {epoch} its training loss rises {rise:.0f}-fold."
         + (
             " Many small gradients make σ small; then one large gradient makes a large step (lecture, L9). It recovers."
             if bursting.startswith("RMS")
             else ""
         ),
-        f"The gradient of a batch is noisy: over the last epoch of {best_train} its norm ran from {min(batch_norms):.1e} "
-        f"to {max(batch_norms):.1e}, while that of the whole training set is {runs[best_train].gradient_norm:.1e}.",
+        f"The gradient of a batch is noisy: over the last epoch of {best_train} its norm ran from "
+        f"{min(batch_norms):.1e} to {max(batch_norms):.1e}, while that of the whole training set is "
+        f"{runs[best_train].gradient_norm:.1e}.",
     ]
     return "\n".join(["What to notice:", *(f"- {line}" for line in lines)])
 
@@ -199,7 +200,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Run]:
             lr = chosen_lr(name, train_set, epochs, options.seed, rates, bar)
             runs[name] = train(name, lr, train_set, test_set, epochs, options.seed, bar)
 
-    print(f"\n{len(train_set.X)} training images, {len(test_set.X)} test images; {epochs} epochs, batches of {BATCH_SIZE};")
+    print(f"\n{len(train_set.X)} training images, {len(test_set.X)} test images;")
+    print(f"{epochs} epochs, batches of {BATCH_SIZE};")
     print("lr: the best of", ", ".join(f"{rate:g}" for rate in rates), "on a held-out fifth of the training images\n")
     print(table(runs))
     print()

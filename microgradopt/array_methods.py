@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import numpy
 
 if TYPE_CHECKING:
     from microgradopt.tensor import Tensor
+
+np: Any = numpy  # whose type stubs do not know that it gives tensors back for tensors
 
 
 class ArrayMethods:

@@ -100,6 +100,7 @@ def _listed(x: Any) -> list[Any]:
 
 
 def listed_tensors(name: str, x: Any) -> list[Tensor]:
+    """One tensor, or several, as a list. Raises TypeError, in the name of the caller, for anything else."""
     tensors = _listed(x)
     for x in tensors:
         if type(x) is not Tensor:

@@ -40,6 +40,7 @@ class Switched(contextlib.ContextDecorator):
         return Switched(**self._changes)  # each call of a decorated function in its own thread and at its own depth
 
     def __call__(self, function: Any) -> Any:
+        """As a decorator: the mode holds while the function runs."""
         if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
             raise TypeError(f"{function.__name__}: its body runs after the call has returned; use `with` in the body")
         return super().__call__(function)

@@ -113,11 +113,11 @@ class ParameterVector:
 class Objective:
     """L(θ), a scalar loss as a function of a flat vector θ of shape (n,), with its derivatives.
 
-    f: takes a Tensor of shape (n,), gives a scalar Tensor. x0: where θ starts, (n,); float32 stays, all else is float64.
-    For a model, or any tensors, see `Objective.of`.
+    f: takes a Tensor of shape (n,), gives a scalar Tensor. x0: where θ starts, (n,); float32 stays float32, all else
+    is float64. For a model, or any tensors, see `Objective.of`.
 
-    Every method takes a `theta` to be evaluated at, and then leaves the current θ as it was; without, it is evaluated at
-    the current θ.
+    Every method takes a `theta` to be evaluated at, and then leaves the current θ as it was; without, it is evaluated
+    at the current θ.
 
     >>> rosenbrock = Objective(lambda x: (1 - x[0])**2 + 100 * (x[1] - x[0]**2)**2, [-1.0, 1.0])
     >>> rosenbrock.value(), rosenbrock.gradient()

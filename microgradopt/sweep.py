@@ -97,17 +97,13 @@ def sweep(
     nodes, active = graph
     stale = bool(nodes) and clock.last_write > nodes[0]._order
     checking = current_mode.get().checking
-    interior = {x: None for x in wanted if x._function is not None}
+    kept = {x for x in wanted if x._function is not None}
     for node in reversed(nodes):
-        g = cotangents.pop(node, None)
+        g = cotangents.get(node) if node in kept else cotangents.pop(node, None)
         if g is None:
             continue
-        if interior and node in interior:
-            interior[node] = g
-        args, kwargs, values = node._inputs, node._kwargs, node._values
-        out: Any = node._data
-        if create_graph:
-            values, out = args, node
+        args, kwargs = node._inputs, node._kwargs
+        out, values = (node, args) if create_graph else (node._data, node._values)
         if stale:
             values = _guarded(node, args, values)
         binary = len(values) == 2 and not kwargs
@@ -125,7 +121,6 @@ def sweep(
                         _hand_over(share, part, node, cotangents)
         if checking:
             _check_shares(node, g, cotangents)
-    cotangents.update((x, g) for x, g in interior.items() if g is not None)
     return cotangents
 
 

@@ -1,7 +1,7 @@
 """Training: batches, the loop with its history, evaluation, and checkpoints.
 
-A step is three lines anyone can write (zero_grad, backward, step). `fit` adds what a real run needs: shuffled batches, a
-record of what happened, and a stop, with the last good state kept, when a number is no longer finite.
+A step is three lines anyone can write (zero_grad, backward, step). `fit` adds what a real run needs: shuffled batches,
+a record of what happened, and a stop, with the last good state kept, when a number is no longer finite.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def accuracy(scores: Any, labels: Array) -> float:
     """
     chosen = scores.argmax(axis=-1)
     if chosen.shape != np.shape(labels):
-        raise ValueError(f"accuracy: scores of shape {scores.shape} choose {chosen.shape}, labels are {np.shape(labels)}")
+        raise ValueError(
+            f"accuracy: scores of shape {scores.shape} choose {chosen.shape}, labels are {np.shape(labels)}"
+        )
     return float(np.mean(chosen == labels))
 
 
@@ -155,8 +157,8 @@ def fit(
 def _check_finite(loss: float, norm: float, step: int) -> None:
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise NonFiniteError(
-            f"fit: at step {step} the loss is {loss} and the gradient norm {norm}. The parameters are those of the last "
-            "good step. A smaller learning rate or clipping may do; `with mg.detect_anomaly():` finds the operation"
+            f"fit: at step {step} the loss is {loss} and the gradient norm {norm}. The parameters are those of the "
+            "last good step. A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
         )
 
 
@@ -180,7 +182,7 @@ def save_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Opti
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

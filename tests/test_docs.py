@@ -1,4 +1,4 @@
-"""Every block of Python in the README and the docs runs; a comment "# → 4.0" promises that output, and is held to it."""
+"""Every block of Python in the README and the docs runs; a comment "# → 4.0" promises that output."""
 
 import doctest
 import importlib
@@ -13,7 +13,9 @@ import microgradopt
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
-    module.name for module in pkgutil.walk_packages(microgradopt.__path__, "microgradopt.") if "__main__" not in module.name
+    module.name
+    for module in pkgutil.walk_packages(microgradopt.__path__, "microgradopt.")
+    if "__main__" not in module.name
 ]
 
 

@@ -55,7 +55,9 @@ class TestFit:
     def test_is_the_three_lines(self):
         """Against the loop anyone would write, bit for bit."""
         model, by_hand = network(), network()
-        history = fit(model, nn.cross_entropy, optim.Adam(model.parameters(), 0.01), X, y, epochs=3, batch_size=16, rng=5)
+        history = fit(
+            model, nn.cross_entropy, optim.Adam(model.parameters(), 0.01), X, y, epochs=3, batch_size=16, rng=5
+        )
         optimizer, order, losses = optim.Adam(by_hand.parameters(), 0.01), np.random.default_rng(5), []
         for _ in range(3):
             permutation = order.permutation(50)
@@ -67,7 +69,9 @@ class TestFit:
                 optimizer.step()
                 losses.append(loss.item())
         assert history.loss == losses
-        assert all(np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), by_hand.parameters(), strict=True))
+        assert all(
+            np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), by_hand.parameters(), strict=True)
+        )
 
     def test_history(self):
         model = network()
@@ -103,7 +107,9 @@ class TestFit:
         reference = network()
         fit(reference, nn.cross_entropy, optim.SGD(reference.parameters(), 0.1), X[:30], y[:30], 1, 10)
         assert len(history) == 3
-        assert all(np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), reference.parameters(), strict=True))
+        assert all(
+            np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), reference.parameters(), strict=True)
+        )
 
 
 class TestEvaluation:
@@ -142,7 +148,9 @@ class TestCheckpoints:
         load_checkpoint(tmp_path / "run.npz", resumed, resumed_optimizer)
         for m, o in ((model, optimizer), (resumed, resumed_optimizer)):
             fit(m, nn.cross_entropy, o, X, y, 2, 16, rng=2)
-        assert all(np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), resumed.parameters(), strict=True))
+        assert all(
+            np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), resumed.parameters(), strict=True)
+        )
 
     def test_nothing_is_pickled_and_nothing_else_is_left(self, tmp_path):
         save_checkpoint(tmp_path / "run.npz", *trained())

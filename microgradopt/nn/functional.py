@@ -52,7 +52,7 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Array:
     return x @ weight.T if bias is None else x @ weight.T + bias
 
 
-# Activations: elementwise, any shape ------------------------------------------------------------------------------------
+# Activations: elementwise, any shape ----------------------------------------------------------------------------------
 
 
 @composite(lambda g, out, x: g * (out > 0))
@@ -74,7 +74,7 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
 
 
 def selu(x: Array) -> Array:
-    """scale · elu(x, alpha), with the constants that make mean 0 and variance 1 a fixed point. Klambauer et al. 2017."""
+    """scale · elu(x, alpha), with the constants that keep mean 0 and variance 1. Klambauer et al. 2017."""
     return 1.0507009873554804934193349852946 * elu(x, 1.6732632423543772848170429916717)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -189,6 +190,6 @@ class MLP(Sequential):
             raise ValueError(f"MLP: sizes are at least those of the input and of the output, not {tuple(sizes)}")
         rng = np.random.default_rng(rng)
         layers: list[Module] = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [Linear(fan_in, fan_out, rng=rng, dtype=dtype), activation()]
         super().__init__(*layers[:-1])

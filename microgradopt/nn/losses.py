@@ -117,7 +117,7 @@ def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     return _reduced(np.maximum(0, 1 - target * input), reduction)
 
 
-# Classification: many classes -------------------------------------------------------------------------------------------
+# Classification: many classes -----------------------------------------------------------------------------------------
 
 
 def _checked_labels(labels: Array, shape: tuple[int, ...]) -> Array:

@@ -45,6 +45,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward method")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`."""
         return self.forward(*args, **kwargs)
 
     # What it is made of

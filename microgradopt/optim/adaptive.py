@@ -1,7 +1,7 @@
 """A learning rate for each parameter, from the size of its gradients: from Root Mean Square to Adam and its kin.
 
-In order of growth: RMS (the lecture's) and Adagrad count all gradients alike; RMSprop forgets the old ones; Adadelta also
-sets the units right; Adam adds momentum, and its descendants change one thing each.
+In order of growth: RMS (the lecture's) and Adagrad count all gradients alike; RMSprop forgets the old ones; Adadelta
+also sets the units right; Adam adds momentum, and its descendants change one thing each.
 
 All operations are elementwise on flat vectors: g² is g * g.
 """
@@ -96,7 +96,7 @@ class RMSprop(Optimizer):
         b ← μ b + g / (σ + eps)
         θ ← θ − η b
 
-    The lecture's form has start="gradient" and eps=0. Then vₗₑ꜀ₜᵤᵣₑ = v_PyTorch + αᵗ⁺¹ (g⁰)², and the first step has the
+    The lecture's form has start="gradient" and eps=0. Its v is PyTorch's plus αᵗ⁺¹ (g⁰)², and its first step has the
     size η, where PyTorch's has η / sqrt(1 − α).
 
     Source: Tieleman and Hinton 2012; centered: Graves 2013; in the form of ``torch.optim.RMSprop``.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from microgradopt.tensor import Tensor
+from microgradopt.tensor import Array, Tensor
 
 
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
@@ -20,12 +21,12 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """
     _check_bound("clip_grad_norm", max_norm)
     clipped = _with_gradient(parameters)
-    norm = float(np.sqrt(sum(float(np.sum(np.square(p.grad, dtype=np.float64))) for p in clipped)))  # type: ignore[arg-type]
+    norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for _, g in clipped))
     if not np.isfinite(norm):
         raise FloatingPointError(f"clip_grad_norm: the norm of the gradient is {norm}; mg.detect_anomaly() finds where")
     if norm > max_norm:
-        for parameter in clipped:
-            parameter.grad = parameter.grad * (max_norm / norm)  # type: ignore[operator]
+        for parameter, g in clipped:
+            parameter.grad = np.asarray(g * (max_norm / norm))
     return norm
 
 
@@ -35,12 +36,12 @@ def clip_grad_value(parameters: Iterable[Tensor], max_value: float) -> None:
     Raises ValueError for a bound that is not positive.
     """
     _check_bound("clip_grad_value", max_value)
-    for parameter in _with_gradient(parameters):
-        parameter.grad = np.clip(parameter.grad, -max_value, max_value)  # type: ignore[arg-type]
+    for parameter, g in _with_gradient(parameters):
+        parameter.grad = np.clip(g, -max_value, max_value)
 
 
-def _with_gradient(parameters: Iterable[Tensor]) -> list[Tensor]:
-    return [parameter for parameter in parameters if parameter.grad is not None]
+def _with_gradient(parameters: Iterable[Tensor]) -> list[tuple[Tensor, Array]]:
+    return [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
 
 
 def _check_bound(name: str, bound: float) -> None:

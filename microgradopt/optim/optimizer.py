@@ -153,7 +153,9 @@ class Optimizer(ABC):
         states, groups = list(state_dict["state"]), list(state_dict["param_groups"])
         counts = [len(group["params"]) for group in self.param_groups]
         if len(states) != len(groups) or [len(group["params"]) for group in groups] != counts:
-            raise ValueError(f"{self._name}.load_state_dict: this optimizer has groups of {counts} parameters; nothing loaded")
+            raise ValueError(
+                f"{self._name}.load_state_dict: this optimizer has groups of {counts} parameters; nothing loaded"
+            )
         for group, state, vector in zip(groups, states, self._vectors, strict=True):
             unknown = group.keys() - self._defaults.keys() - {"params"}
             shapes = {key: value.shape for key, value in state.items() if isinstance(value, np.ndarray)}

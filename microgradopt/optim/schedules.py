@@ -48,13 +48,13 @@ def inverse_sqrt(lr: float) -> Schedule:
 
 
 def polynomial(lr: float, steps: int, power: float = 1.0, final: float = 0.0) -> Schedule:
-    """ηₜ = final + (lr − final) (1 − t/steps)^power up to `steps`, then final. power 1 is linear. PyTorch's PolynomialLR."""
+    """ηₜ = final + (lr − final) (1 − t/steps)^power up to `steps`, then final; a line for power 1. PolynomialLR."""
     _positive("polynomial", steps=steps)
     return lambda t: final + (lr - final) * (1 - min(t, steps) / steps) ** power
 
 
 def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
-    """ηₜ = final + (lr − final) (1 + cos(π t/steps)) / 2 up to `steps`, then final. Loshchilov and Hutter 2017, eq. 5."""
+    """ηₜ = final + (lr − final) (1 + cos(π t/steps)) / 2 up to `steps`, then final. Loshchilov, Hutter 2017, eq. 5."""
     _positive("cosine", steps=steps)
     return lambda t: final + (lr - final) * (1 + math.cos(math.pi * min(t, steps) / steps)) / 2
 
@@ -72,7 +72,9 @@ def warmup(steps: int, then: Schedule | float) -> Schedule:
 def joined(schedules: list[Schedule], boundaries: list[int]) -> Schedule:
     """One schedule after the other, each from its own t = 0: the second from step boundaries[0] on, and so forth."""
     if len(boundaries) != len(schedules) - 1 or list(boundaries) != sorted(set(boundaries)):
-        raise ValueError(f"joined: {len(schedules)} schedules need {len(schedules) - 1} rising boundaries, not {boundaries}")
+        raise ValueError(
+            f"joined: {len(schedules)} schedules need {len(schedules) - 1} rising boundaries, not {boundaries}"
+        )
     starts = [0, *boundaries]
 
     def schedule(t: int) -> float:

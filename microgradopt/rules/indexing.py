@@ -50,7 +50,9 @@ def _take(a: Array, indices: Any, axis: int | None = None) -> Array:
 def _take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Array:
     if axis is None:
         return np.ravel(arr)[indices]
-    grid: list[Any] = [np.arange(n).reshape([-1 if i == d else 1 for i in range(arr.ndim)]) for d, n in enumerate(arr.shape)]
+    grid: list[Any] = [
+        np.arange(n).reshape([-1 if i == d else 1 for i in range(arr.ndim)]) for d, n in enumerate(arr.shape)
+    ]
     grid[axis] = indices
     return arr[tuple(grid)]
 

@@ -138,7 +138,7 @@ def _matrix_power(a: Array, n: int) -> Array:
     return a if half is None else half @ half @ a if n % 2 else half @ half
 
 
-# Einsum: first within each operand (diagonals, lonely sums), then pair by pair. -----------------------------------------
+# Einsum: first within each operand (diagonals, lonely sums), then pair by pair. ---------------------------------------
 
 
 @composite(
@@ -265,7 +265,7 @@ def _vector_norm(x: Array, ord: float, axis: int, keepdims: bool) -> Array:
 
 def _matrix_norm(x: Array, ord: Any) -> Array:
     if ord in ("nuc", 2, -2):
-        reduce = {"nuc": np.sum, 2: np.max, -2: np.min}[ord]
+        reduce: Any = {"nuc": np.sum, 2: np.max, -2: np.min}[ord]
         return reduce(thin_svd(x)[1], axis=-1)
     if ord in (1, -1, math.inf, -math.inf):
         extremum = np.max if ord > 0 else np.min
@@ -273,7 +273,7 @@ def _matrix_norm(x: Array, ord: Any) -> Array:
     raise ValueError(f"norm: ord={ord!r} is not a matrix norm; use 'fro', 'nuc', inf, -inf, 1, -1, 2 or -2")
 
 
-# Inverses and determinants ----------------------------------------------------------------------------------------------
+# Inverses and determinants --------------------------------------------------------------------------------------------
 
 derivative(np.linalg.inv, lambda g, out, a: -(out.mT @ g @ out.mT))
 
@@ -311,7 +311,7 @@ def cofactors(a: Array) -> Array:
 derivative(np.linalg.det, lambda g, out, a: g[..., None, None] * cofactors(a))
 
 
-# Decompositions: g and out are tuples, as the results are --------------------------------------------------------------
+# Decompositions: g and out are tuples, as the results are -------------------------------------------------------------
 
 
 def _slogdet_rule(g: Array, out: Array, a: Array) -> Array:
@@ -361,7 +361,7 @@ derivative(np.linalg.eigh, _eigh_rule)
 
 
 @composed(np.linalg.eigvalsh)
-def _eigvalsh(a: Array, UPLO: str = "L") -> Array:
+def _eigvalsh(a: Array, UPLO: Any = "L") -> Array:
     return np.linalg.eigh(a, UPLO)[0]
 
 

@@ -16,10 +16,12 @@ class Outputs(tuple[Any, ...]):
 
     @property
     def shape(self) -> tuple[Any, ...]:
+        """The shapes of the parts."""
         return tuple(part.shape for part in self)
 
     @property
     def dtype(self) -> Any:
+        """The dtype of the parts."""
         return self[0].dtype
 
     def __add__(self, other: Any) -> Outputs:

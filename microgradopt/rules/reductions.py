@@ -67,7 +67,7 @@ def _std(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0,
 )
 def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     """Σ(a − mean)² / (n − ddof) along `axis`, as ``np.var``."""
-    return np.var(a, axis=axis, ddof=ddof, keepdims=keepdims)  # type: ignore[call-overload]
+    return np.var(a, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
 @composite(
@@ -82,7 +82,7 @@ def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
 )
 def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     """The square root of `variance`, as ``np.std``."""
-    return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)  # type: ignore[call-overload]
+    return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
 def _degrees(a: Array, axis: Axis, ddof: float) -> float:
@@ -100,7 +100,7 @@ def _average(a: Array, axis: Axis = None, weights: Array = None, *, keepdims: bo
     return np.sum(a * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
 
 
-# Products: trees and scans of multiplications, whose derivatives, to any order, need no division and so no care at 0. ----
+# Products: trees and scans of multiplications, whose derivatives, to any order, need no division and so no care at 0. -
 
 
 @composed(np.prod)
@@ -157,7 +157,7 @@ def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
 
 
-# Log-sum-exp and its family: shifted by the maximum, so that nothing overflows. ----------------------------------------
+# Log-sum-exp and its family: shifted by the maximum, so that nothing overflows. ---------------------------------------
 
 
 @composite(

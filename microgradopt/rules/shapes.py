@@ -90,9 +90,7 @@ def _pieces(g: Array, out: Array, arrays: Sequence[Array], axis: int | None = 0)
     before = (slice(None),) * along
     ends = np.cumsum([math.prod(a.shape) if axis is None else a.shape[along] for a in arrays]).tolist()
     starts = [0, *ends[:-1]]
-    return [
-        g[(*before, slice(i, j))].reshape(a.shape) for a, i, j in zip(arrays, starts, ends, strict=True)
-    ]
+    return [g[(*before, slice(i, j))].reshape(a.shape) for a, i, j in zip(arrays, starts, ends, strict=True)]
 
 
 derivative(np.concatenate, _pieces)
@@ -184,8 +182,8 @@ def _meshgrid(*xi: Array, indexing: str = "xy") -> tuple[Array, ...]:
     places = list(range(len(xi)))
     if indexing == "xy" and len(xi) > 1:
         places[:2] = [1, 0]
-    columns = [np.reshape(x, [-1 if i == place else 1 for i in range(len(xi))]) for x, place in zip(xi, places)]
-    return _broadcast_arrays(*columns)
+    along = [[-1 if i == place else 1 for i in range(len(xi))] for place in places]
+    return _broadcast_arrays(*(np.reshape(x, shape) for x, shape in zip(xi, along, strict=True)))
 
 
 # Splitting: basic slices ----------------------------------------------------------------------------------------------
@@ -285,6 +283,7 @@ def _diag(v: Array, k: int = 0) -> Array:
 
 # Padding --------------------------------------------------------------------------------------------------------------
 
+
 @composed(np.pad)
 def _pad(array: Array, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Array:
     """Any mode that copies elements: the padded positions are looked up by padding the element numbers."""
@@ -311,7 +310,7 @@ def _diff(a: Array, n: int = 1, axis: int = -1) -> Array:
 
 
 @composed(np.gradient)
-def _gradient(f: Array, *varargs: Any, axis: Axes = None, edge_order: int = 1) -> Any:
+def _gradient(f: Array, *varargs: Any, axis: Axes = None, edge_order: Any = 1) -> Any:
     """np.gradient is linear in f, with weights that depend on the spacing alone: along an axis, a banded matrix."""
     axes = tuple(range(f.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
@@ -319,6 +318,6 @@ def _gradient(f: Array, *varargs: Any, axis: Axes = None, edge_order: int = 1) -
         raise TypeError(f"gradient: {len(axes)} axes need 0, 1 or {len(axes)} spacings, not {len(varargs)}")
     results = []
     for i, spacing in zip(axes, spacings, strict=True):
-        weights = np.gradient(np.eye(f.shape[i], dtype=f.dtype), spacing, axis=0, edge_order=edge_order)
+        weights: Any = np.gradient(np.eye(f.shape[i], dtype=f.dtype), spacing, axis=0, edge_order=edge_order)
         results.append(np.moveaxis(np.tensordot(f, weights, axes=(i, 1)), -1, i))
     return results[0] if len(results) == 1 else tuple(results)

@@ -66,12 +66,18 @@ BINARY = {
     "copysign": (apart, positive), "heaviside": (apart, normal),
 }  # fmt: skip
 
-CASES = {name: [(getattr(np, name), (domain(3, 2),)), (getattr(np, name), (domain(),))] for name, domain in UNARY.items()}
+CASES = {
+    name: [(getattr(np, name), (domain(3, 2),)), (getattr(np, name), (domain(),))] for name, domain in UNARY.items()
+}
 CASES |= {
     name: [(getattr(np, name), (left(3, 1), right(2))), (getattr(np, name), (left(), right(2, 2)))]
     for name, (left, right) in BINARY.items()
 }
-CASES["power"] += [(lambda x: x**3, (normal(3),)), (lambda x: 2.0**x, (normal(3),)), (lambda x: x**-1.5, (positive(3),))]
+CASES["power"] += [
+    (lambda x: x**3, (normal(3),)),
+    (lambda x: 2.0**x, (normal(3),)),
+    (lambda x: x**-1.5, (positive(3),)),
+]
 CASES |= {
     f: [
         (lambda x, f=f, axis=axis, keepdims=keepdims: getattr(np, f)(x, axis=axis, keepdims=keepdims), (CUBE,))

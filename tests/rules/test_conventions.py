@@ -57,7 +57,9 @@ def test_hypot_at_the_origin():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("f", [np.sqrt, np.cbrt, np.log, np.reciprocal, lambda x: x**0.5, lambda x: x**0.25, lambda x: 1 / x])
+@pytest.mark.parametrize(
+    "f", [np.sqrt, np.cbrt, np.log, np.reciprocal, lambda x: x**0.5, lambda x: x**0.25, lambda x: 1 / x]
+)
 def test_infinite_if_anything_flows(f):
     assert np.isinf(gradient(f, 0.0))
 
@@ -125,7 +127,9 @@ def test_logsumexp_of_minus_infinity():
 @pytest.mark.parametrize("scale", [1.0, 1e4, -1e4])
 def test_log_sum_exp_family_is_stable(f, scale):
     values = scale * np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
-    oracle = {"logsumexp": special.logsumexp, "softmax": special.softmax, "log_softmax": special.log_softmax}[f.__name__]
+    oracle = {"logsumexp": special.logsumexp, "softmax": special.softmax, "log_softmax": special.log_softmax}[
+        f.__name__
+    ]
     axis = {} if f is mg.logsumexp else {"axis": -1}
     np.testing.assert_allclose(f(values, **axis), oracle(values, **axis), rtol=1e-12)
     assert np.isfinite(gradient(lambda x: f(x, **axis), values)).all()

@@ -69,7 +69,11 @@ def test_rules_themselves_keep_float32(name, args):
 
 HIPS = [
     *[(name, (lambda np_, name=name: getattr(np_, name)), (CASES[name][0][1])) for name in UNARY if hasattr(anp, name)],
-    *[(name, (lambda np_, name=name: getattr(np_, name)), (CASES[name][0][1])) for name in BINARY if hasattr(anp, name)],
+    *[
+        (name, (lambda np_, name=name: getattr(np_, name)), (CASES[name][0][1]))
+        for name in BINARY
+        if hasattr(anp, name)
+    ],
     ("matmul", lambda np_: np_.matmul, CASES["matmul"][4][1]),
     ("einsum", lambda np_: lambda a, b: np_.einsum("ij,jk->ik", a, b), CASES["einsum"][0][1]),
     ("tensordot", lambda np_: np_.tensordot, CASES["tensordot"][0][1]),
@@ -106,7 +110,9 @@ def test_gradient_and_hessian_vector_product_are_autograds(name, of, args):
     ours_hvp = mg.hvp(scalar(np, *inputs), inputs, vectors)
     gradient = autograd.grad(lambda packed: scalar(anp, *packed))
     theirs = gradient(tuple(args))
-    theirs_hvp = autograd.grad(lambda p: sum(anp.sum(g * v) for g, v in zip(gradient(p), vectors, strict=True)))(tuple(args))
+    theirs_hvp = autograd.grad(lambda p: sum(anp.sum(g * v) for g, v in zip(gradient(p), vectors, strict=True)))(
+        tuple(args)
+    )
     for mine, other in zip([*ours, *ours_hvp], [*theirs, *theirs_hvp], strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-12)
 

@@ -19,7 +19,9 @@ def leaf(shape, seed=0, low=0.5, high=2.0):
     return Tensor(np.random.default_rng([seed, *shape]).uniform(low, high, shape), requires_grad=True)
 
 
-@pytest.mark.parametrize("f", [np.add, np.subtract, np.multiply, np.divide, np.power, np.hypot, np.arctan2, np.logaddexp])
+@pytest.mark.parametrize(
+    "f", [np.add, np.subtract, np.multiply, np.divide, np.power, np.hypot, np.arctan2, np.logaddexp]
+)
 @given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, min_side=0, max_side=3))
 def test_elementwise_functions_broadcast(f, shapes):
     x, y = leaf(shapes.input_shapes[0]), leaf(shapes.input_shapes[1], 1)
@@ -47,7 +49,11 @@ def test_matmul_in_every_dimension_case(shapes):
 @st.composite
 def reductions(draw):
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=3))
-    axis = draw(st.none() | hnp.valid_tuple_axes(len(shape)) | (st.integers(-len(shape), len(shape) - 1) if shape else st.none()))
+    axis = draw(
+        st.none()
+        | hnp.valid_tuple_axes(len(shape))
+        | (st.integers(-len(shape), len(shape) - 1) if shape else st.none())
+    )
     return shape, axis, draw(st.booleans())
 
 
@@ -58,7 +64,10 @@ def test_reductions_over_every_axis(f, case):
     size = int(np.prod(shape))
     values = np.random.default_rng(1).permutation(size).reshape(shape) + 0.5  # far apart: nothing ties
     x = Tensor(values / 3, requires_grad=True)
-    lonely = f in (np.std, np.ptp) and int(np.prod([shape[i] for i in np.atleast_1d(axis)] if axis is not None else shape)) == 1
+    lonely = (
+        f in (np.std, np.ptp)
+        and int(np.prod([shape[i] for i in np.atleast_1d(axis)] if axis is not None else shape)) == 1
+    )
     result = f(x, axis=axis, keepdims=keepdims)
     np.testing.assert_allclose(result.data, f(x.data, axis=axis, keepdims=keepdims), rtol=1e-13)
     if not lonely:  # one number has no spread, and that 0 is a kink
