@@ -1,0 +1,207 @@
+"""The objective: a loss as a function of one flat vector, on functions and networks whose derivatives are known."""
+
+import numpy as np
+import pytest
+
+import microgradopt as mg
+from microgradopt import Objective, Tensor, nn
+from microgradopt.objective import ParameterVector
+
+
+def rosenbrock(x):
+    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+
+
+def himmelblau(x):
+    return (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
+
+
+def network(seed=0, dtype=np.float64):
+    model = nn.MLP((3, 4, 2), activation=nn.Tanh, rng=seed, dtype=dtype)
+    X = np.random.default_rng(1).normal(size=(7, 3)).astype(dtype)
+    y = np.array([0, 1, 0, 1, 1, 0, 1])
+    return model, lambda: nn.cross_entropy(model(X), y)
+
+
+class TestFunctions:
+    def test_rosenbrock_at_its_minimum(self):
+        objective = Objective(rosenbrock, [1.0, 1.0])
+        assert objective.n == 2
+        assert objective.value() == 0.0
+        np.testing.assert_array_equal(objective.gradient(), [0.0, 0.0])
+        np.testing.assert_allclose(
+            np.linalg.eigvalsh(objective.hessian()), [501 - np.sqrt(250601), 501 + np.sqrt(250601)], rtol=1e-10
+        )
+
+    @pytest.mark.parametrize(
+        ("at", "value"),
+        [
+            ((3.0, 2.0), 0.0),
+            ((3.584428, -1.848127), 0.0),
+            ((3.385154, 0.073852), 13.3119),
+            ((-0.270845, -0.923039), 181.6165),
+        ],
+    )
+    def test_himmelblau(self, at, value):
+        objective = Objective(himmelblau, [0.0, 0.0])
+        assert objective.value(at) == pytest.approx(value, abs=1e-4)
+        assert np.linalg.norm(objective.gradient(at)) < 1e-3
+        x, y = at
+        exact = [[12 * x**2 + 4 * y - 42, 4 * x + 4 * y], [4 * x + 4 * y, 12 * y**2 + 4 * x - 26]]
+        np.testing.assert_allclose(objective.hessian(at), exact, rtol=1e-12)
+        np.testing.assert_allclose(objective.hvp([1.0, 2.0], at), np.array(exact) @ [1.0, 2.0], rtol=1e-12)
+
+    def test_value_and_gradient_together(self):
+        objective = Objective(rosenbrock, [-1.2, 1.0])
+        value, g = objective.value_and_gradient()
+        assert value == objective.value() == pytest.approx(24.2)
+        np.testing.assert_allclose(g, [-215.6, -88.0])
+
+    def test_linear_and_constant(self):
+        linear = Objective(lambda x: np.sum(x * np.array([1.0, 2.0])), [0.0, 0.0])
+        np.testing.assert_array_equal(linear.gradient(), [1.0, 2.0])
+        np.testing.assert_array_equal(linear.hessian(), np.zeros((2, 2)))
+        np.testing.assert_array_equal(linear.hvp([1.0, 1.0]), [0.0, 0.0])
+        constant = Objective(lambda x: Tensor(3.0), [0.0, 0.0])
+        assert constant.value() == 3.0
+        np.testing.assert_array_equal(constant.gradient(), [0.0, 0.0])
+        np.testing.assert_array_equal(constant.hessian(), np.zeros((2, 2)))
+        np.testing.assert_array_equal(constant.hvp([1.0, 1.0]), [0.0, 0.0])
+
+    def test_float32(self):
+        objective = Objective(rosenbrock, np.array([1.0, 2.0], np.float32))
+        for result in (objective.theta, objective.gradient(), objective.hvp([1, 0]), objective.hessian()):
+            assert result.dtype == np.float32
+
+    @pytest.mark.parametrize("x0", [1.0, [[1.0, 2.0]]])
+    def test_x0_is_a_vector(self, x0):
+        with pytest.raises(ValueError, match="vector"):
+            Objective(rosenbrock, x0)
+
+    @pytest.mark.parametrize("f", [lambda x: x, lambda x: 3.0, lambda x: x.data.sum()])
+    def test_the_loss_is_a_scalar_tensor(self, f):
+        with pytest.raises(ValueError, match="scalar Tensor"):
+            Objective(f, [1.0, 2.0]).value()
+
+
+class TestModels:
+    def test_theta_is_all_parameters_in_order(self):
+        model, loss = network()
+        objective = Objective.of(model, loss)
+        np.testing.assert_array_equal(objective.theta, np.concatenate([p.data.ravel() for p in model.parameters()]))
+        assert objective.parameters == list(model.parameters())
+
+    def test_gradient_is_backwards(self):
+        model, loss = network()
+        g = Objective.of(model, loss).gradient()
+        assert all(p.grad is None for p in model.parameters())
+        loss().backward()
+        np.testing.assert_array_equal(g, np.concatenate([p.grad.ravel() for p in model.parameters()]))
+
+    def test_second_derivatives(self):
+        objective = Objective.of(*network())
+        H, theta, eps = objective.hessian(), objective.theta, 1e-5
+        for i in range(0, objective.n, 5):
+            e = np.eye(objective.n)[i]
+            numeric = (objective.gradient(theta + eps * e) - objective.gradient(theta - eps * e)) / (2 * eps)
+            np.testing.assert_allclose(H[i], numeric, atol=1e-9)
+            np.testing.assert_allclose(objective.hvp(e), H[i], atol=1e-15)
+        np.testing.assert_allclose(H, H.T, atol=1e-15)
+
+    def test_setting_theta_writes_the_model(self):
+        model, loss = network()
+        objective = Objective.of(model, loss)
+        objective.theta = np.arange(objective.n)
+        np.testing.assert_array_equal(model[0].weight.data, np.arange(12.0).reshape(4, 3))
+        theta = objective.theta
+        theta[:] = 0.0
+        assert objective.theta[1] == 1.0, "what is handed out is a copy"
+        given = np.ones(objective.n)
+        objective.theta = given
+        given[:] = 5.0
+        assert (objective.theta == 1.0).all(), "and so is what is taken"
+
+    def test_a_given_theta_leaves_the_current_one_as_it_was(self):
+        model, loss = network()
+        objective = Objective.of(model, loss)
+        before, elsewhere = objective.theta, np.full(objective.n, 0.1)
+        outstanding = loss()
+        for call in (objective.value, objective.gradient, objective.hessian, objective.value_and_gradient):
+            call(elsewhere)
+        objective.hvp(before, elsewhere)
+        np.testing.assert_array_equal(objective.theta, before)
+        outstanding.backward()  # what was recorded before is still right
+        np.testing.assert_array_equal(
+            objective.gradient(), np.concatenate([p.grad.ravel() for p in model.parameters()])
+        )
+
+    def test_restored_when_the_loss_fails(self):
+        model, _ = network()
+        objective = Objective.of(model, lambda: 1 / 0)
+        before = objective.theta
+        with pytest.raises(ZeroDivisionError):
+            objective.value(before + 1)
+        np.testing.assert_array_equal(objective.theta, before)
+
+    def test_unused_and_frozen_parameters(self):
+        used, unused, frozen = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(3))
+        frozen.requires_grad = False
+        objective = Objective.of([used, unused, frozen], lambda: np.sum(used**3))
+        np.testing.assert_array_equal(objective.gradient(), [3.0, 12.0, 0.0, 0.0])
+        np.testing.assert_array_equal(objective.hessian(), np.diag([6.0, 12.0, 0.0, 0.0]))
+
+    def test_wrong_lengths(self):
+        objective = Objective.of(*network())
+        for call in (objective.value, objective.hvp, lambda v: setattr(objective, "theta", v)):
+            with pytest.raises(ValueError, match=r"shape \(3,\)"):
+                call(np.ones(3))
+
+    def test_changes_made_elsewhere_are_seen(self):
+        model, loss = network()
+        objective = Objective.of(model, loss)
+        _ = objective.theta
+        model[0].bias.data = np.full(4, 9.0)
+        assert (objective.theta[12:16] == 9.0).all()
+
+    @pytest.mark.parity
+    def test_hessian_is_pytorchs(self):
+        torch = pytest.importorskip("torch")
+        model, loss = network()
+        X = torch.tensor(np.random.default_rng(1).normal(size=(7, 3)))
+        y = torch.tensor([0, 1, 0, 1, 1, 0, 1])
+
+        def reference(theta):
+            w1, b1, w2, b2 = theta[:12].view(4, 3), theta[12:16], theta[16:24].view(2, 4), theta[24:]
+            return torch.nn.functional.cross_entropy(torch.tanh(X @ w1.T + b1) @ w2.T + b2, y)
+
+        objective = Objective.of(model, loss)
+        expected = torch.autograd.functional.hessian(reference, torch.tensor(objective.theta))
+        np.testing.assert_allclose(objective.hessian(), expected.numpy(), rtol=1e-10, atol=1e-13)
+
+
+class TestParameterVector:
+    def test_mixed_dtypes_keep_their_own(self):
+        tensors = [Tensor(np.ones(2, np.float32), requires_grad=True), Tensor(np.ones(3), requires_grad=True)]
+        vector = ParameterVector(tensors)
+        assert vector.theta().dtype == np.float64
+        vector.write(np.arange(5.0))
+        assert [t.dtype for t in tensors] == [np.float32, np.float64]
+        np.testing.assert_array_equal(vector.theta(), np.arange(5.0))
+
+    def test_scalars_and_empty_tensors(self):
+        tensors = [Tensor(2.0, requires_grad=True), Tensor(np.empty((0, 3)), requires_grad=True)]
+        vector = ParameterVector(tensors)
+        vector.write(np.array([5.0]))
+        assert tensors[0].item() == 5.0
+        np.testing.assert_array_equal(vector.theta(), [5.0])
+
+    def test_one_tensor_is_no_list(self):
+        with pytest.raises(TypeError, match="brackets"):
+            ParameterVector(Tensor([1.0, 2.0]))
+
+    def test_writing_is_dated(self):
+        x = Tensor([1.0], requires_grad=True)
+        y = x * x
+        ParameterVector([x]).write(np.array([2.0]))
+        with pytest.raises(mg.OverwrittenError):
+            y.backward()
