@@ -254,6 +254,11 @@ class TestInit:
         small = q @ q.T if shape[0] <= shape[1] else q.T @ q
         np.testing.assert_allclose(small, np.eye(min(shape)), atol=1e-14)
 
+    def test_orthogonal_is_uniform(self):
+        """Householder's QR prefers one sign; uniform matrices have entries of mean 0, with variance 1/n."""
+        corners = [init.orthogonal((4, 4), rng=seed)[0, 0] for seed in range(400)]
+        assert abs(np.mean(corners)) < 4 * 0.5 / math.sqrt(400)
+
     def test_linear_default_is_pytorchs(self):
         layer = nn.Linear(100, 50, rng=0)
         for values in (layer.weight.data, layer.bias.data):

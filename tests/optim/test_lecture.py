@@ -52,13 +52,14 @@ def test_l9_root_mean_square():
 def test_l10_rmsprop():
     """σ⁰ = sqrt((g⁰)²), σᵗ = sqrt(α (σᵗ⁻¹)² + (1 − α)(gᵗ)²)."""
     alpha, theta, expected = 0.9, START.copy(), []
+    sigma = np.sqrt(GRADIENTS[0] ** 2)
     for t in range(STEPS):
-        sigma = np.sqrt(GRADIENTS[0] ** 2) if t == 0 else np.sqrt(alpha * sigma**2 + (1 - alpha) * GRADIENTS[t] ** 2)
+        if t > 0:
+            sigma = np.sqrt(alpha * sigma**2 + (1 - alpha) * GRADIENTS[t] ** 2)
         theta = theta - eta(t) / sigma * GRADIENTS[t]
         expected.append(theta)
-    np.testing.assert_allclose(
-        run(optim.RMSprop, lr=eta, alpha=alpha, eps=0.0, start="gradient")[0], expected, rtol=1e-12
-    )
+    path, _ = run(optim.RMSprop, lr=eta, alpha=alpha, eps=0.0, start="gradient")
+    np.testing.assert_allclose(path, expected, rtol=1e-12)
 
 
 def test_l13_adam():

@@ -108,6 +108,19 @@ def test_a_tensor_without_gradient_stays_as_if_it_were_not_there(name):
             assert (value[6:] == 0).all()
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_the_state_of_a_tensor_that_misses_a_step_stays(name):
+    params = parameters()
+    optimizer = build(name, params)
+    take(optimizer, params, 3, np.random.default_rng(0))
+    before = copy.deepcopy(optimizer.state_dict()["state"][0])
+    params[1].grad = None
+    optimizer.step()
+    for key, value in optimizer.state_dict()["state"][0].items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(value[6:], before[key][6:])
+
+
 def test_a_frozen_tensor_stays():
     params = parameters()
     optimizer = optim.Adam(params, lr=0.1, weight_decay=0.1)
