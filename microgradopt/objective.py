@@ -65,7 +65,8 @@ class ParameterVector:
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter._write(view)
         self._views = [parameter._data for parameter in self.parameters]
-        self._theta = theta
+        # Where a part was rounded to its tensor's dtype, the array given is not θ: the next call of theta() gathers it.
+        self._theta = theta if all(p._data.dtype is theta.dtype for p in self.parameters) else None
 
     def split(self, vector: Array) -> list[Array]:
         """A vector of Rⁿ as arrays of the parameters' shapes (views)."""
@@ -83,17 +84,16 @@ class ParameterVector:
         return np.concatenate(parts, out=out)
 
     def gradient(self) -> Array:
-        """The tensors' `.grad` as one vector; zeros where there is none. The next call overwrites it."""
-        self._gathered = self.join([parameter.grad for parameter in self.parameters], out=self._gathered)
-        return self._gathered
+        """The tensors' `.grad` as one vector of θ's dtype; zeros where there is none. The next call overwrites it.
 
-    def without_gradient(self) -> list[slice]:
-        """Where in θ the tensors are that have no `.grad`, or are frozen."""
-        return [
-            part
-            for part, parameter in zip(self.slices, self.parameters, strict=True)
-            if parameter.grad is None or not parameter._requires_grad
-        ]
+        Raises ValueError for a gradient whose shape is not its tensor's.
+        """
+        for i, parameter in enumerate(self.parameters):
+            if parameter.grad is not None and parameter.grad.shape != parameter._data.shape:
+                raise ValueError(f"grad: parameter {i} has shape {parameter.shape}, its .grad {parameter.grad.shape}")
+        if self._gathered is None:
+            self._gathered = np.empty(self.size, np.result_type(*[parameter.dtype for parameter in self.parameters]))
+        return self.join([parameter.grad for parameter in self.parameters], out=self._gathered)
 
     @contextlib.contextmanager
     def moved_to(self, theta: Array) -> Iterator[None]:
@@ -138,6 +138,10 @@ class Objective:
         loss: takes nothing, computes the loss from the model as it is, gives a scalar Tensor:
         ``Objective.of(model, lambda: nn.cross_entropy(model(X), y))``. Should be deterministic.
         """
+        if isinstance(model, Tensor):
+            raise TypeError(
+                "Objective.of: a model or a list of tensors is wanted, not one tensor: put it in [brackets]"
+            )
         tensors = model.parameters() if isinstance(model, Module) else model
         objective = cls.__new__(cls)
         objective._vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)

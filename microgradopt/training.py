@@ -212,6 +212,8 @@ def load_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Opti
 def _read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            if damaged := archive.zip.testzip():
+                raise ValueError(f"the checksum of {damaged} is wrong")
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise

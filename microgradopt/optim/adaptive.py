@@ -22,6 +22,11 @@ def _decayed(g: Array, theta: Array, group: Group) -> Array:
     return g + group["weight_decay"] * theta if group["weight_decay"] else g
 
 
+def _quotient(g: Array, sigma: Array) -> Array:
+    """g / σ; 0 where σ is 0: a parameter whose gradients have all been 0 stays where it is."""
+    return np.divide(g, sigma, out=np.zeros_like(g), where=sigma != 0)
+
+
 class RMS(Optimizer):
     """The lecture's Root Mean Square (L9): every gradient so far counts alike.
 
@@ -34,6 +39,8 @@ class RMS(Optimizer):
     (with its eps at 0). Source: the lecture.
     """
 
+    keeps = ("sum",)
+
     def __init__(self, params: Parameters, lr: LearningRate = 1e-2, *, maximize: bool = False) -> None:
         super().__init__(params, lr=lr, maximize=maximize)
 
@@ -41,7 +48,7 @@ class RMS(Optimizer):
         """The formula above."""
         total = state["sum"] = state.get("sum", 0.0) + g * g
         sigma = np.sqrt(total / (state["t"] + 1))
-        return theta - lr * np.divide(g, sigma, out=np.zeros_like(g), where=sigma != 0)
+        return theta - lr * _quotient(g, sigma)
 
 
 class Adagrad(Optimizer):
@@ -55,6 +62,8 @@ class Adagrad(Optimizer):
 
     Source: Duchi, Hazan, Singer 2011, in the form of ``torch.optim.Adagrad``.
     """
+
+    keeps = ("sum",)
 
     def __init__(
         self,
@@ -81,7 +90,7 @@ class Adagrad(Optimizer):
         """The formula above."""
         g = _decayed(g, theta, group)
         s = state["sum"] = state.get("sum", group["initial_accumulator_value"]) + g * g
-        return theta - lr / (1 + state["t"] * group["lr_decay"]) * g / (np.sqrt(s) + group["eps"])
+        return theta - lr / (1 + state["t"] * group["lr_decay"]) * _quotient(g, np.sqrt(s) + group["eps"])
 
 
 class RMSprop(Optimizer):
@@ -102,6 +111,8 @@ class RMSprop(Optimizer):
     Source: Tieleman and Hinton 2012; centered: Graves 2013; in the form of ``torch.optim.RMSprop``.
     """
 
+    keeps, may_keep = ("v",), ("a", "b")
+
     def __init__(
         self,
         params: Parameters,
@@ -115,8 +126,6 @@ class RMSprop(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        if start not in ("zero", "gradient"):
-            raise ValueError(f'RMSprop: start is "zero" (PyTorch) or "gradient" (the lecture), not {start!r}')
         super().__init__(
             params,
             lr=lr,
@@ -137,9 +146,9 @@ class RMSprop(Optimizer):
         v = variance = moving_average(state, "v", g * g, alpha, first)
         if group["centered"]:
             a = moving_average(state, "a", g, alpha)
-            variance = v - a * a
+            variance = np.maximum(v - a * a, 0.0)  # rounding can bring it below 0 once g no longer changes
         sigma = np.sqrt(variance) + group["eps"]
-        b = np.divide(g, sigma, out=np.zeros_like(g), where=sigma != 0)
+        b = _quotient(g, sigma)
         if momentum:
             b = state["b"] = momentum * state.get("b", 0.0) + b
         return theta - lr * b
@@ -158,6 +167,8 @@ class Adadelta(Optimizer):
 
     Source: Zeiler 2012, algorithm 1, in the form of ``torch.optim.Adadelta``. eps is inside of the roots.
     """
+
+    keeps = ("v", "u")
 
     def __init__(
         self,
@@ -205,6 +216,8 @@ class Adam(Optimizer):
     Tensor([ 0.9, -1.9], requires_grad=True)
     """
 
+    keeps, may_keep = ("m", "v"), ("v_max",)
+
     def __init__(
         self,
         params: Parameters,
@@ -247,6 +260,8 @@ class AdamW(Optimizer):
     Source: Loshchilov and Hutter 2019, algorithm 2, in the form of ``torch.optim.AdamW``.
     """
 
+    keeps, may_keep = ("m", "v"), ("v_max",)
+
     def __init__(
         self,
         params: Parameters,
@@ -279,6 +294,8 @@ class Adamax(Optimizer):
 
     Source: Kingma and Ba 2015, algorithm 2, in the form of ``torch.optim.Adamax``.
     """
+
+    keeps = ("m", "u")
 
     def __init__(
         self,
@@ -316,6 +333,8 @@ class NAdam(Optimizer):
 
     Source: Dozat 2016, in the form of ``torch.optim.NAdam``.
     """
+
+    keeps = ("m", "v", "mu_product")
 
     def __init__(
         self,
@@ -368,6 +387,8 @@ class RAdam(Optimizer):
 
     Source: Liu et al. 2020, algorithm 2 (which has ρₜ > 4), in the form of ``torch.optim.RAdam``.
     """
+
+    keeps = ("m", "v")
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 from microgradopt.tensor import Array, Tensor
 
 
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> float:
     """Scale all gradients together so that ‖g‖₂ ≤ max_norm: g ← g · min(1, max_norm / ‖g‖). Gives ‖g‖ before.
 
     Keeps the direction. Pascanu et al. 2013, algorithm 1. PyTorch's ``clip_grad_norm_``, without its 1e-6 in the
@@ -30,17 +30,19 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
-def clip_grad_value(parameters: Iterable[Tensor], max_value: float) -> None:
+def clip_grad_value(parameters: Iterable[Tensor] | Tensor, max_value: float) -> None:
     """Limit every element of every gradient to [−max_value, max_value]. Changes the direction.
 
     Raises ValueError for a bound that is not positive.
     """
     _check_bound("clip_grad_value", max_value)
     for parameter, g in _with_gradient(parameters):
-        parameter.grad = np.clip(g, -max_value, max_value)
+        parameter.grad = np.asarray(np.clip(g, -max_value, max_value))
 
 
-def _with_gradient(parameters: Iterable[Tensor]) -> list[tuple[Tensor, Array]]:
+def _with_gradient(parameters: Iterable[Tensor] | Tensor) -> list[tuple[Tensor, Array]]:
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]  # iterating it would give its rows, which have no gradients
     return [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
 
 

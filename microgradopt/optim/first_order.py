@@ -28,6 +28,8 @@ class SGD(Optimizer):
     Tensor([ 0.8, -1.6], requires_grad=True)
     """
 
+    may_keep = ("b",)
+
     def __init__(
         self,
         params: Parameters,
@@ -39,8 +41,6 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("SGD: nesterov needs a momentum, and no dampening")
         super().__init__(
             params,
             lr=lr,
@@ -50,6 +50,12 @@ class SGD(Optimizer):
             nesterov=nesterov,
             maximize=maximize,
         )
+
+    def check(self, group: Group) -> None:
+        """Nesterov's form is defined with a momentum, and without dampening."""
+        super().check(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("SGD: nesterov needs a momentum, and no dampening")
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         """The formula above."""
@@ -77,6 +83,8 @@ class Momentum(Optimizer):
 
     momentum: λ. Source: the lecture; Polyak 1964.
     """
+
+    keeps = ("m",)
 
     def __init__(
         self, params: Parameters, lr: LearningRate = 1e-3, momentum: float = 0.9, *, maximize: bool = False

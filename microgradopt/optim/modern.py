@@ -23,6 +23,8 @@ class Lion(Optimizer):
     Wants a learning rate 3 to 10 times smaller than Adam's. Source: Chen et al. 2023, algorithm 2.
     """
 
+    keeps = ("m",)
+
     def __init__(
         self,
         params: Parameters,
@@ -63,6 +65,8 @@ class Muon(Optimizer):
     matrices only and rounds the iteration to bfloat16, where this one keeps the dtype of the parameters.
     """
 
+    keeps = ("b", "m", "v")
+
     def __init__(
         self,
         params: Parameters,
@@ -80,8 +84,6 @@ class Muon(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        if adjust_lr_fn not in ("original", "match_rms_adamw"):
-            raise ValueError(f'Muon: adjust_lr_fn is "original" or "match_rms_adamw", not {adjust_lr_fn!r}')
         super().__init__(
             params,
             lr=lr,
@@ -101,7 +103,7 @@ class Muon(Optimizer):
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         """The formula above for the matrices, AdamW for the rest."""
         momentum, decay = group["momentum"], group["weight_decay"]
-        adam_lr = group["adam_lr"](state["t"]) if callable(group["adam_lr"]) else group["adam_lr"]
+        adam_lr = self.rate(group, "adam_lr")
         adam_group = {"betas": group["adam_betas"], "eps": group["adam_eps"], "amsgrad": False}
         b = moving_average(state, "b", g, momentum)
         u = (1 - momentum) * g + momentum * b if group["nesterov"] else b

@@ -39,6 +39,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
 
 def inverse_time(lr: float, decay: float = 1.0) -> Schedule:
     """ηₜ = lr / (1 + decay · t): Robbins and Monro's condition, Σ ηₜ = ∞ and Σ ηₜ² < ∞, holds."""
+    _positive("inverse_time", decay=decay)
     return lambda t: lr / (1 + decay * t)
 
 
@@ -49,7 +50,7 @@ def inverse_sqrt(lr: float) -> Schedule:
 
 def polynomial(lr: float, steps: int, power: float = 1.0, final: float = 0.0) -> Schedule:
     """ηₜ = final + (lr − final) (1 − t/steps)^power up to `steps`, then final; a line for power 1. PolynomialLR."""
-    _positive("polynomial", steps=steps)
+    _positive("polynomial", steps=steps, power=power)
     return lambda t: final + (lr - final) * (1 - min(t, steps) / steps) ** power
 
 
@@ -92,6 +93,8 @@ def one_cycle(
     PyTorch's OneCycleLR: the peak is at t = warmup_fraction · steps − 1, the end at t = steps − 1.
     """
     _positive("one_cycle", steps=steps, start_factor=start_factor, final_factor=final_factor)
+    if not 0 <= warmup_fraction <= 1:
+        raise ValueError(f"one_cycle: warmup_fraction is from 0 to 1, not {warmup_fraction}")
     peak, last = warmup_fraction * steps - 1, steps - 1
     start = max_lr / start_factor
 
@@ -100,8 +103,8 @@ def one_cycle(
 
     def schedule(t: int) -> float:
         if t <= peak:
-            return between(start, max_lr, t / peak)
-        return between(max_lr, start / final_factor, min((t - peak) / (last - peak), 1.0))
+            return between(start, max_lr, t / peak if peak else 1.0)
+        return between(max_lr, start / final_factor, (t - peak) / (last - peak) if t < last else 1.0)
 
     return schedule
 

@@ -226,9 +226,11 @@ def _dsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
     return _split(ary, indices_or_sections, 2)
 
 
-@composed(np.unstack)
-def _unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
-    return tuple(np.moveaxis(x, axis, 0))
+if hasattr(np, "unstack"):  # since NumPy 2.1
+
+    @composed(np.unstack)
+    def _unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
+        return tuple(np.moveaxis(x, axis, 0))
 
 
 # Repeating ------------------------------------------------------------------------------------------------------------

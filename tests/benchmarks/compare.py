@@ -5,8 +5,8 @@ engine runs the same work once, in rotating order, all in one process; a figure 
 ratio within the round, so that what slows the machine down for a while slows both sides of a ratio. Before anything is
 timed, all engines are checked to give the same numbers. What is measured is in ``problems.py`` and ``engines/``.
 
-The garbage collector is on. It is run before each turn, so that an engine pays for its own garbage only; and what exists
-before the timing starts is frozen (``gc.freeze``), so that none pays for the thousands of objects of another's modules.
+The garbage collector is on. It is run before each turn, so that an engine pays for its own garbage only; and what
+exists before the timing starts is frozen (``gc.freeze``), so that none pays for the objects of another's modules.
 """
 
 from __future__ import annotations

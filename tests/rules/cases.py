@@ -279,3 +279,7 @@ CASES |= {
     "variance": [(lambda x: np.var(x, axis=1, ddof=1), (CUBE,)), (lambda x: np.var(x, axis=1, correction=1), (CUBE,))],
     "deviation": [(lambda x: np.std(x, ddof=1), (CUBE,))],
 }  # fmt: skip
+
+if np.lib.NumpyVersion(np.__version__) < "2.1.0":  # what NumPy itself does not have yet
+    del CASES["unstack"]
+    CASES["clip"].pop(2)
