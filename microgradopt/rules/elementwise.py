@@ -46,13 +46,15 @@ derivative(
     lambda g, out, x, y: g,
     lambda g, out, x, y: -g * np.floor_divide(x, y),
 )
-derivative(np.fmod, lambda g, out, x, y: g, lambda g, out, x, y: -g * np.trunc(x / y))
+# The quotient is read off the result, as x / y may round up to the next integer (1 / 0.1 is 10, fmod(1, 0.1) is not 0).
+derivative(np.fmod, lambda g, out, x, y: g, lambda g, out, x, y: -g * np.rint((x - out) / y))
 
 
-# x⁰ = 1 everywhere, so its derivative is 0 everywhere, at x = 0 too; and 0ʸ = 0 for y > 0, whatever log 0 is.
+# x⁰ = 1 everywhere, so its derivative is 0 everywhere, at x = 0 too; and 0ʸ = 0 for y > 0, whatever log 0 is. The
+# exponent stays y − 1 for y = 0, where the derivative by y of y·xʸ⁻¹ is 1/x.
 def _base_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
-    singular = (x == 0) & (g == 0) & (y < 1)
-    return g * y * (x + singular) ** (y - (y != 0))
+    singular = (x == 0) & ((y == 0) | (g == 0) & (y < 1))
+    return g * y * (x + singular) ** (y - 1)
 
 
 def _exponent_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
@@ -82,15 +84,16 @@ derivative(np.log, lambda g, out, x: g / nonzero(g, x))
 derivative(np.log1p, lambda g, out, x: g / nonzero(g, 1 + x))
 derivative(np.log2, lambda g, out, x: g / nonzero(g, x * math.log(2)))
 derivative(np.log10, lambda g, out, x: g / nonzero(g, x * math.log(10)))
+# The sum over −∞ alone is −∞, with derivative 0.
 derivative(
     np.logaddexp,
-    lambda g, out, x, y: g * np.exp(x - out),
-    lambda g, out, x, y: g * np.exp(y - out),
+    lambda g, out, x, y: g * np.exp(x - np.where(out == -math.inf, 0, out)),
+    lambda g, out, x, y: g * np.exp(y - np.where(out == -math.inf, 0, out)),
 )
 derivative(
     np.logaddexp2,
-    lambda g, out, x, y: g * np.exp2(x - out),
-    lambda g, out, x, y: g * np.exp2(y - out),
+    lambda g, out, x, y: g * np.exp2(x - np.where(out == -math.inf, 0, out)),
+    lambda g, out, x, y: g * np.exp2(y - np.where(out == -math.inf, 0, out)),
 )
 derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), None)
 
@@ -197,6 +200,8 @@ def clip(x: Array, low: Array, high: Array) -> Array:
 
 @composed(np.clip)
 def _clip(a: Array, a_min: Array = None, a_max: Array = None, *, min: Array = None, max: Array = None) -> Array:
+    if not (min is max is None or a_min is a_max is None):
+        raise ValueError("clip: give the bounds as a_min and a_max or as min and max, not as both")
     low = a_min if min is None else min
     high = a_max if max is None else max
     return clip(a, -math.inf if low is None else low, math.inf if high is None else high)
@@ -215,6 +220,8 @@ derivative(
 @composed(np.select)
 def _select(condlist: Array, choicelist: Array, default: Array = 0) -> Array:
     for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
+        if np.asarray(condition).dtype != bool:
+            raise TypeError(f"select: conditions are booleans, not {np.asarray(condition).dtype}")
         default = np.where(condition, choice, default)
     return default
 
@@ -231,5 +238,6 @@ for step in (np.sign, np.floor, np.ceil, np.trunc, np.rint):
 derivative(np.fix, lambda g, out, x: np.zeros_like(g))
 for rounding in (np.round, np.around):
     derivative(rounding, lambda g, out, a, decimals=0: np.zeros_like(g))
-for binary_step in (np.floor_divide, np.heaviside):
-    derivative(binary_step, lambda g, out, x, y: np.zeros_like(g), lambda g, out, x, y: np.zeros_like(g))
+derivative(np.floor_divide, lambda g, out, x, y: np.zeros_like(g), lambda g, out, x, y: np.zeros_like(g))
+# The value at 0 is the second argument.
+derivative(np.heaviside, lambda g, out, x, y: np.zeros_like(g), lambda g, out, x, y: np.where(x == 0, g, 0))

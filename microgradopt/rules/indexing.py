@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from microgradopt.rules.registry import composed, composite, derivative
 
@@ -40,10 +41,12 @@ derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape)
 
 @composed(np.take)
 def _take(a: Array, indices: Any, axis: int | None = None) -> Array:
+    # True and False are the positions 1 and 0 here, not a mask; and an empty list is one of no positions.
     positions = np.asarray(indices)
+    positions = positions.astype(np.intp, casting="same_kind" if positions.size else "unsafe")
     if axis is None:
         return np.ravel(a)[positions]
-    return a[(*(slice(None),) * (axis % a.ndim), positions)]
+    return a[(*(slice(None),) * normalize_axis_index(axis, a.ndim), positions)]
 
 
 @composed(np.take_along_axis)
@@ -71,6 +74,8 @@ def _partition(a: Array, kth: Any, axis: int | None = -1) -> Array:
 
 @composed(np.compress)
 def _compress(condition: Any, a: Array, axis: int | None = None) -> Array:
+    if np.ndim(condition) != 1:
+        raise ValueError(f"compress: the condition is a vector, not of shape {np.shape(condition)}")
     return _take(a, np.flatnonzero(condition), axis)
 
 

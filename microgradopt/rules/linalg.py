@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import string
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from microgradopt.rules.elementwise import nonzero
-from microgradopt.rules.reductions import Axis, kept, reduced_axes
-from microgradopt.rules.registry import NotDifferentiableError, composed, composite, derivative
+from microgradopt.rules.reductions import Axis, checked_axes, kept
+from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative
 
 Array = Any
 
@@ -44,14 +46,9 @@ def _right(g: Array, out: Array, x: Array, y: Array) -> Array:
 derivative(np.matmul, _left, _right, broadcasts=True)
 
 
-def _arrays(*operands: Any) -> list[Array]:
-    """Operands that may be spelled as lists, as arrays."""
-    return [x if hasattr(x, "ndim") else np.asarray(x) for x in operands]
-
-
 @composed(np.dot)
 def _dot(a: Array, b: Array) -> Array:
-    a, b = _arrays(a, b)
+    a, b = arrays(a, b)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     if a.ndim <= 2 and b.ndim <= 2:
@@ -61,7 +58,7 @@ def _dot(a: Array, b: Array) -> Array:
 
 @composed(np.inner)
 def _inner(a: Array, b: Array) -> Array:
-    a, b = _arrays(a, b)
+    a, b = arrays(a, b)
     return a * b if a.ndim == 0 or b.ndim == 0 else np.tensordot(a, b, axes=(-1, -1))
 
 
@@ -70,19 +67,29 @@ def _vdot(a: Array, b: Array) -> Array:
     return np.ravel(a) @ np.ravel(b)
 
 
-@composed(np.outer, np.linalg.outer)
+@composed(np.outer)
 def _outer(a: Array, b: Array) -> Array:
     return np.ravel(a)[:, None] * np.ravel(b)
 
 
+@composed(np.linalg.outer)
+def _linalg_outer(x1: Array, x2: Array, /) -> Array:
+    x1, x2 = arrays(x1, x2)
+    if x1.ndim != 1 or x2.ndim != 1:
+        raise ValueError(f"linalg.outer: wants two vectors, not shapes {x1.shape} and {x2.shape}")
+    return x1[:, None] * x2
+
+
 @composed(np.vecdot, np.linalg.vecdot)
 def _vecdot(x1: Array, x2: Array, *, axis: int = -1) -> Array:
-    return np.sum(x1 * x2, axis=axis)
+    # `axis` is that of each operand by itself; only the others broadcast.
+    rows, columns = (np.moveaxis(x, axis, -1) for x in arrays(x1, x2))
+    return (rows[..., None, :] @ columns[..., None])[..., 0, 0]
 
 
 @composed(np.kron)
 def _kron(a: Array, b: Array) -> Array:
-    a, b = _arrays(a, b)
+    a, b = arrays(a, b)
     ndim = max(a.ndim, b.ndim)
     rows = (1,) * (ndim - a.ndim) + a.shape
     columns = (1,) * (ndim - b.ndim) + b.shape
@@ -108,10 +115,9 @@ def _linalg_cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
 
 @composed(np.tensordot, np.linalg.tensordot)
 def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
-    a, b = _arrays(a, b)
-    first, second = (range(-axes, 0), range(axes)) if isinstance(axes, int) else axes
-    over_a = [i % a.ndim for i in ([first] if isinstance(first, int) else first)]
-    over_b = [i % b.ndim for i in ([second] if isinstance(second, int) else second)]
+    a, b = arrays(a, b)
+    first, second = (range(-axes, 0), range(axes)) if isinstance(axes, int | np.integer) else axes
+    over_a, over_b = list(normalize_axis_tuple(first, a.ndim)), list(normalize_axis_tuple(second, b.ndim))
     free_a = [i for i in range(a.ndim) if i not in over_a]
     free_b = [i for i in range(b.ndim) if i not in over_b]
     inner_a, inner_b = [a.shape[i] for i in over_a], [b.shape[i] for i in over_b]
@@ -125,11 +131,16 @@ def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
 
 @composed(np.linalg.multi_dot)
 def _multi_dot(arrays: Sequence[Array]) -> Array:
-    return functools.reduce(np.matmul, arrays)
+    if len(arrays) < 2:
+        raise ValueError("linalg.multi_dot: wants two arrays at least")
+    return functools.reduce(np.dot, arrays)
 
 
 @composed(np.linalg.matrix_power)
 def _matrix_power(a: Array, n: int) -> Array:
+    n = operator.index(n)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError(f"linalg.matrix_power: wants square matrices, not shape {a.shape}")
     if n < 0:
         return _matrix_power(np.linalg.inv(a), -n)
     if n == 0:
@@ -158,12 +169,15 @@ def _einsum(subscripts: Any, *operands: Array, optimize: Any = False) -> Array:
     if not isinstance(subscripts, str):
         raise TypeError('einsum: write the subscripts as a string, "ij,jk->ik"')
     labels, result = _explicit(subscripts.replace(" ", ""), [np.ndim(x) for x in operands])
+    terms = [_without_repeats(x, a, subscripts) for x, a in zip(operands, labels, strict=True)]
     sizes: dict[str, int] = {}
-    for x, a in zip(operands, labels, strict=True):
+    for x, a in terms:
         for label, n in zip(a, np.shape(x), strict=True):
-            if sizes.setdefault(label, n) != n:
-                raise ValueError(f"einsum: an axis of {subscripts!r} has length {sizes[label]} here and {n} there")
-    terms = [_without_repeats(x, a) for x, a in zip(operands, labels, strict=True)]
+            known = sizes.get(label, 1)
+            if known != n and 1 not in (known, n):
+                raise ValueError(f"einsum: an axis of {subscripts!r} has length {known} here and {n} there")
+            sizes[label] = n if known == 1 else known
+    terms = [_unstretched(x, a, sizes) for x, a in terms]
     while len(terms) > 1:
         (x, a), (y, b), *rest = terms
         later = {*result, *"".join(label for _, label in rest)}
@@ -186,20 +200,32 @@ def _explicit(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
         result = ("..." if "..." in left else "") + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     unused = "".join(c for c in string.ascii_letters if c not in subscripts)
     widths = [n - len(a) + 3 if "..." in a else 0 for a, n in zip(labels, ndims, strict=True)]
-    labels = [a.replace("...", unused[max(widths) - w : max(widths)]) for a, w in zip(labels, widths, strict=True)]
+    widest = max(widths)
+    if widest > 0 and "..." not in result:
+        raise ValueError(f"einsum: the result of {subscripts!r} leaves out the axes of the ellipsis")
+    labels = [a.replace("...", unused[widest - w : widest]) for a, w in zip(labels, widths, strict=True)]
     if any(len(a) != n for a, n in zip(labels, ndims, strict=True)):
         raise ValueError(f"einsum: {subscripts!r} does not fit operands of {ndims} dimensions")
-    return labels, result.replace("...", unused[: max(widths)])
+    return labels, result.replace("...", unused[:widest])
 
 
-def _without_repeats(x: Array, a: str) -> tuple[Array, str]:
+def _without_repeats(x: Array, a: str, subscripts: str) -> tuple[Array, str]:
     """The diagonal of x along every label that repeats in a."""
     for label in a:
         while a.count(label) > 1:
             i, j = a.index(label), a.rindex(label)
+            n, m = np.shape(x)[i], np.shape(x)[j]
+            if n != m:
+                raise ValueError(f"einsum: an axis of {subscripts!r} has length {n} here and {m} there")
             x = np.diagonal(x, axis1=i, axis2=j)
             a = a[:i] + a[i + 1 : j] + a[j + 1 :] + label
     return x, a
+
+
+def _unstretched(x: Array, a: str, sizes: dict[str, int]) -> tuple[Array, str]:
+    """x without the axes of length 1 that broadcast to the length they have elsewhere: nothing depends on these."""
+    wide = tuple(i for i, label in enumerate(a) if np.shape(x)[i] != sizes[label])
+    return (np.squeeze(x, wide) if wide else x), "".join(label for i, label in enumerate(a) if i not in wide)
 
 
 def _summed(x: Array, a: str, needed: set[str]) -> tuple[Array, str]:
@@ -227,8 +253,8 @@ def _flat_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
 
 @composed(np.linalg.norm)
 def _norm(x: Array, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Array:
-    axes = reduced_axes(x.shape, axis)
-    if ord is None or (ord == 2 and len(axes) == 1) or ord == "fro":
+    axes = checked_axes(x.ndim, axis)
+    if (ord, axis) == (None, None) or (len(axes), ord) in ((1, None), (1, 2), (2, None), (2, "fro")):
         return euclidean_norm(x, axes[0] if len(axes) == 1 else axes, keepdims)
     if len(axes) == 1:
         return _vector_norm(x, ord, axes[0], keepdims)
@@ -241,7 +267,7 @@ def _norm(x: Array, ord: Any = None, axis: Axis = None, keepdims: bool = False) 
 
 @composed(np.linalg.vector_norm)
 def _linalg_vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Array:
-    axes = reduced_axes(x.shape, axis)
+    axes = checked_axes(x.ndim, axis)
     if ord == 2:
         return euclidean_norm(x, axes, keepdims)
     others = tuple(i for i in range(x.ndim) if i not in axes)
@@ -254,13 +280,17 @@ def _linalg_matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro"
     return _norm(x, ord, (-2, -1), keepdims)
 
 
-def _vector_norm(x: Array, ord: float, axis: int, keepdims: bool) -> Array:
+def _vector_norm(x: Array, ord: Any, axis: int, keepdims: bool) -> Array:
+    if isinstance(ord, str):
+        raise ValueError(f"norm: ord={ord!r} is not a norm of vectors; it takes two axes, or a number")
     if ord == 0:
         raise NotDifferentiableError("norm: ord=0 counts nonzero elements and has no derivative; ord=1 is its relative")
     if math.isinf(ord):
         extremum = np.max if ord > 0 else np.min
         return extremum(np.abs(x), axis=axis, keepdims=keepdims)
-    return np.sum(np.abs(x) ** ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+    total = np.sum(np.abs(x) ** ord, axis=axis, keepdims=keepdims)
+    # Of 0 the root has no derivative, and the norm subgradient 0.
+    return np.where(total == 0, 0.0, (total + (total == 0)) ** (1 / ord))
 
 
 def _matrix_norm(x: Array, ord: Any) -> Array:
@@ -370,8 +400,9 @@ def _svd_rule(g: Array, out: Array, a: Array) -> Array:
     u, s, vt = out
     gaps, identity = _gaps(s * s)
     turn_u, turn_v = u.mT @ g_u, vt @ g_vt.mT
-    turn_u, turn_v = turn_u - turn_u.mT, turn_v - turn_v.mT
-    inner = (turn_u / nonzero(turn_u, gaps)) * s[..., None, :] + s[..., :, None] * (turn_v / nonzero(turn_v, gaps))
+    # Divided before they are made symmetric: where singular values are equal the difference could be 0, the ratio not.
+    turn_u, turn_v = turn_u / nonzero(turn_u, gaps), turn_v / nonzero(turn_v, gaps)
+    inner = (turn_u + turn_u.mT) * s[..., None, :] + s[..., :, None] * (turn_v + turn_v.mT)
     inner = np.where(identity, g_s[..., None, :], inner)
     # What leaves the spaces that the thin U and V span, when A is not square.
     out_u = g_u - u @ (u.mT @ g_u)

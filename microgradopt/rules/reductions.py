@@ -6,19 +6,26 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from microgradopt.rules.registry import composed, composite, derivative
+from microgradopt.rules.registry import arrays, composed, composite, derivative
 
 Array = Any
 Axis = int | tuple[int, ...] | None
 
 
 def reduced_axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The axes that a reduction removes, as non-negative numbers."""
+    """The axes that a reduction removes, as non-negative numbers. For rules: NumPy has checked them."""
     if axis is None:
         return tuple(range(len(shape)))
     axes = axis if isinstance(axis, tuple) else (axis,)
     return tuple(int(i) % len(shape) for i in axes)
+
+
+def checked_axes(ndim: int, axis: Axis) -> tuple[int, ...]:
+    """The same for bodies, which nobody has checked: raises for axes that are not there, or are there twice."""
+    axes: tuple[int, ...] = normalize_axis_tuple(range(ndim) if axis is None else axis, ndim)
+    return axes
 
 
 def kept(reduced: Array, shape: tuple[int, ...], axis: Axis) -> Array:
@@ -94,8 +101,15 @@ def _degrees(a: Array, axis: Axis, ddof: float) -> float:
 def _average(a: Array, axis: Axis = None, weights: Array = None, *, keepdims: bool = False) -> Array:
     if weights is None:
         return np.mean(a, axis=axis, keepdims=keepdims)
+    a, weights = arrays(a, weights)
     if weights.shape != a.shape:
-        weights = weights.reshape([n if i in reduced_axes(a.shape, axis) else 1 for i, n in enumerate(a.shape)])
+        if axis is None:
+            raise TypeError(f"average: say along which axes of {a.shape} the weights of shape {weights.shape} go")
+        axes = checked_axes(a.ndim, axis)
+        if weights.shape != tuple(a.shape[i] for i in axes):
+            raise ValueError(f"average: weights of shape {weights.shape} do not fit axes {axes} of shape {a.shape}")
+        weights = np.transpose(weights, sorted(range(len(axes)), key=axes.__getitem__))
+        weights = weights.reshape([n if i in axes else 1 for i, n in enumerate(a.shape)])
         weights = np.broadcast_to(weights, a.shape)
     return np.sum(a * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
 
@@ -105,7 +119,7 @@ def _average(a: Array, axis: Axis = None, weights: Array = None, *, keepdims: bo
 
 @composed(np.prod)
 def _prod(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    axes = reduced_axes(a.shape, axis)
+    axes = checked_axes(a.ndim, axis)
     others = tuple(i for i in range(a.ndim) if i not in axes)
     kept_shape = tuple(a.shape[i] for i in others)
     factors = np.transpose(a, axes + others).reshape((count(a.shape, axis), *kept_shape))
@@ -162,7 +176,7 @@ def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
 
 @composite(
     lambda g, out, a, axis=None, keepdims=False: (
-        kept(g, a.shape, axis) * np.exp(a - kept(np.nan_to_num(out, neginf=0.0), a.shape, axis))
+        kept(g, a.shape, axis) * np.exp(a - kept(np.where(out == -math.inf, 0, out), a.shape, axis))
     ),
 )
 def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:

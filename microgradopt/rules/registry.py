@@ -122,6 +122,11 @@ def supported() -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
+def arrays(*operands: Any) -> list[Any]:
+    """Operands that may be spelled as lists, as arrays."""
+    return [x if hasattr(x, "ndim") else np.asarray(x) for x in operands]
+
+
 def _arguments(function: Function, skip: int = 0) -> Arguments:
     """The arguments of a Python function after its first `skip` (a rule's own g and out)."""
     code = function.__code__

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
-from microgradopt.rules.registry import composed, derivative
+from microgradopt.rules.indexing import scatter
+from microgradopt.rules.registry import NotDifferentiableError, composed, derivative
 
 Array = Any
 Axes = int | tuple[int, ...] | None
@@ -31,8 +33,9 @@ derivative(np.swapaxes, lambda g, out, a, axis1, axis2: np.swapaxes(g, axis1, ax
 derivative(np.moveaxis, lambda g, out, a, source, destination: np.moveaxis(g, destination, source))
 derivative(np.flip, lambda g, out, m, axis=None: np.flip(g, axis))
 derivative(np.roll, lambda g, out, a, shift, axis=None: np.roll(g, _negated(shift), axis))
-derivative(np.tril, lambda g, out, m, k=0: np.tril(g, k))
-derivative(np.triu, lambda g, out, m, k=0: np.triu(g, k))
+# The triangle of a vector is that of a matrix with the vector in every row.
+derivative(np.tril, lambda g, out, m, k=0: np.tril(g, k), broadcasts=True)
+derivative(np.triu, lambda g, out, m, k=0: np.triu(g, k), broadcasts=True)
 
 
 def _inverse(axes: int | Sequence[int]) -> list[int]:
@@ -43,7 +46,7 @@ def _inverse(axes: int | Sequence[int]) -> list[int]:
 
 
 def _negated(shift: Any) -> Any:
-    return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+    return tuple(-s for s in shift) if isinstance(shift, tuple | list) else -shift
 
 
 @composed(np.matrix_transpose, np.linalg.matrix_transpose)
@@ -53,7 +56,7 @@ def _matrix_transpose(x: Array) -> Array:
 
 @composed(np.rollaxis)
 def _rollaxis(a: Array, axis: int, start: int = 0) -> Array:
-    axis, start = axis % a.ndim, start + a.ndim if start < 0 else start
+    axis, start = normalize_axis_index(axis, a.ndim), start + a.ndim if start < 0 else start
     return np.moveaxis(a, axis, start - 1 if axis < start else start)
 
 
@@ -69,7 +72,9 @@ def _flipud(m: Array) -> Array:
 
 @composed(np.rot90)
 def _rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
-    first, second = axes
+    first, second = (normalize_axis_index(axis, m.ndim) for axis in axes)
+    if first == second:
+        raise ValueError(f"rot90: axes {axes} of shape {m.shape} are one; a plane has two")
     match k % 4:
         case 0:
             return np.flip(m, ())
@@ -84,13 +89,17 @@ def _rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
 # Joining --------------------------------------------------------------------------------------------------------------
 
 
-def _pieces(g: Array, out: Array, arrays: Sequence[Array], axis: int | None = 0) -> list[Array]:
-    """One cotangent per joined array: the slices of g they went to. axis=None joins the arrays flattened."""
+def _pieces(g: Array, out: Array, arrays: Sequence[Array], axis: int | None = 0) -> list[Array] | Array:
+    """One cotangent per joined array: the slices of g they went to. axis=None joins the arrays flattened.
+
+    One array stands for the list of its rows.
+    """
     along = 0 if axis is None else axis % out.ndim
     before = (slice(None),) * along
     ends = np.cumsum([math.prod(a.shape) if axis is None else a.shape[along] for a in arrays]).tolist()
     starts = [0, *ends[:-1]]
-    return [g[(*before, slice(i, j))].reshape(a.shape) for a, i, j in zip(arrays, starts, ends, strict=True)]
+    pieces = [g[(*before, slice(i, j))].reshape(a.shape) for a, i, j in zip(arrays, starts, ends, strict=True)]
+    return pieces if isinstance(arrays, list) else np.stack(pieces)
 
 
 derivative(np.concatenate, _pieces)
@@ -127,11 +136,14 @@ def _block(arrays: Any) -> Array:
     """Nested lists: the innermost are joined along the last axis, those around them along the last but one, ..."""
     depth, leaves = 0, [arrays]
     while isinstance(leaves[0], list):
-        depth, leaves = depth + 1, [part for block in leaves for part in block]
+        depth += 1
+        leaves = [part for block in leaves for part in (block if isinstance(block, list) else [block])]
     ndim = max([depth, *(np.ndim(leaf) for leaf in leaves)])
 
     def joined(block: Any, axis: int) -> Array:
-        if isinstance(block, list):
+        if isinstance(block, list) != (axis < 0):
+            raise ValueError("block: the lists are not all nested equally deep")
+        if axis < 0:
             return np.concatenate([joined(part, axis + 1) for part in block], axis=axis)
         return np.reshape(block, (1,) * (ndim - np.ndim(block)) + np.shape(block))
 
@@ -179,6 +191,8 @@ def _broadcast_arrays(*args: Array) -> tuple[Array, ...]:
 
 @composed(np.meshgrid)
 def _meshgrid(*xi: Array, indexing: str = "xy") -> tuple[Array, ...]:
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing is 'xy' or 'ij', not {indexing!r}")
     places = list(range(len(xi)))
     if indexing == "xy" and len(xi) > 1:
         places[:2] = [1, 0]
@@ -192,7 +206,9 @@ def _meshgrid(*xi: Array, indexing: str = "xy") -> tuple[Array, ...]:
 @composed(np.array_split)
 def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
     length = ary.shape[axis]
-    if isinstance(indices_or_sections, int):
+    if np.ndim(indices_or_sections) == 0:
+        if indices_or_sections < 1:
+            raise ValueError(f"array_split: into {indices_or_sections} parts; one at least")
         size, extra = divmod(length, indices_or_sections)
         ends = np.cumsum([size + 1] * extra + [size] * (indices_or_sections - extra)).tolist()[:-1]
     else:
@@ -203,7 +219,7 @@ def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Ar
 
 @composed(np.split)
 def _split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
-    if isinstance(indices_or_sections, int) and ary.shape[axis] % indices_or_sections:
+    if np.ndim(indices_or_sections) == 0 and ary.shape[axis] % indices_or_sections:
         raise ValueError(
             f"split: an axis of length {ary.shape[axis]} has no {indices_or_sections} equal parts; "
             "np.array_split makes unequal ones"
@@ -244,7 +260,7 @@ def _repeat(a: Array, repeats: Any, axis: int | None = None) -> Array:
 
 @composed(np.tile)
 def _tile(A: Array, reps: Any) -> Array:
-    counts = (reps,) if isinstance(reps, int) else tuple(reps)
+    counts = (reps,) if np.ndim(reps) == 0 else tuple(reps)
     ndim = max(A.ndim, len(counts))
     shape = (1,) * (ndim - A.ndim) + A.shape
     counts = (1,) * (ndim - len(counts)) + counts
@@ -275,12 +291,10 @@ def _linalg_diagonal(x: Array, /, *, offset: int = 0) -> Array:
 def _diag(v: Array, k: int = 0) -> Array:
     if v.ndim == 2:
         return np.diagonal(v, k)
-    size = len(v) + abs(k)
-    i = np.arange(size)
-    # Column j of row i holds v[i] where j = i + k; elsewhere any element will do, as it is masked out.
-    on_diagonal = i[:, None] + k == i
-    element = np.clip(i + min(k, 0), 0, max(len(v) - 1, 0))
-    return np.where(on_diagonal, v[element][:, None] if len(v) else 0.0, 0.0)
+    if v.ndim != 1:
+        raise ValueError(f"diag: wants a vector or a matrix, not shape {v.shape}")
+    i, size = np.arange(len(v)), len(v) + abs(k)
+    return scatter(v, (i - min(k, 0), i + max(k, 0)), (size, size))
 
 
 # Padding --------------------------------------------------------------------------------------------------------------
@@ -294,9 +308,13 @@ def _pad(array: Array, pad_width: Any, mode: str = "constant", *, constant_value
         source = np.pad(numbers, pad_width)
         outside = np.pad(np.zeros(array.shape, array.dtype), pad_width, constant_values=constant_values)
         inside = source > 0
-        return np.where(inside, np.ravel(array)[np.maximum(source - 1, 0)], outside) if array.size else outside
+        if not array.size:
+            return outside + np.sum(array)  # a sum over nothing, 0, keeps the graph
+        return np.where(inside, np.ravel(array)[np.maximum(source - 1, 0)], outside)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"pad: mode {mode!r} has no derivative rule; use constant, edge, reflect, symmetric or wrap")
+        raise NotDifferentiableError(
+            f"pad: mode {mode!r} has no derivative rule; use constant, edge, reflect, symmetric or wrap"
+        )
     return np.ravel(array)[np.pad(numbers, pad_width, mode=mode) - 1]  # type: ignore[call-overload]
 
 
@@ -305,7 +323,9 @@ def _pad(array: Array, pad_width: Any, mode: str = "constant", *, constant_value
 
 @composed(np.diff)
 def _diff(a: Array, n: int = 1, axis: int = -1) -> Array:
-    before = (slice(None),) * (axis % a.ndim)
+    if n < 0:
+        raise ValueError(f"diff: of order {n}; 0 at least")
+    before = (slice(None),) * normalize_axis_index(axis, a.ndim)
     for _ in range(n):
         a = a[(*before, slice(1, None))] - a[(*before, slice(None, -1))]
     return a
