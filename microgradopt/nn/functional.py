@@ -99,8 +99,8 @@ def softplus(x: Array, beta: float = 1.0) -> Array:
 @composite(lambda g, out, x: g * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
 def normal_cdf(x: Array) -> Array:
     """Φ(x) = (1 + erf(x/√2)) / 2, the normal distribution function; from ``math.erfc``, exact in the far tail too."""
-    flat = np.ravel(x)
-    return np.fromiter((math.erfc(-v / math.sqrt(2)) / 2 for v in flat), flat.dtype, flat.size).reshape(np.shape(x))
+    flat = np.ravel(x) / -math.sqrt(2)
+    return np.fromiter((math.erfc(v) / 2 for v in flat), flat.dtype, flat.size).reshape(np.shape(x))
 
 
 def gelu(x: Array, approximate: str = "none") -> Array:

@@ -53,7 +53,9 @@ class LayerNorm(Module):
     def __init__(
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, dtype: npt.DTypeLike = np.float64
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (int(normalized_shape),)
+        if not shape:
+            raise ValueError("LayerNorm: normalized_shape has at least one axis")
         self.normalized_shape, self.eps = shape, eps
         self.weight = Tensor(np.ones(shape), dtype, requires_grad=True)
         self.bias = Tensor(np.zeros(shape), dtype, requires_grad=True)

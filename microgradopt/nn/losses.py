@@ -40,12 +40,14 @@ def _share(g: Array, size: int, reduction: str) -> Array:
     return g / size if reduction == "mean" else g
 
 
-def _check_equal_shapes(name: str, input: Array, target: Array) -> None:
+def _checked_target(name: str, input: Array, target: Array) -> Array:
+    """The target, of the input's shape; numbers that are no floats (labels 0 and 1, lists) take the input's dtype."""
     if np.shape(input) != np.shape(target):
         raise ValueError(
             f"{name}: the input has shape {np.shape(input)} and the target {np.shape(target)}; they must be equal, as "
             "broadcasting them would compare each with every other"
         )
+    return target if hasattr(target, "dtype") and target.dtype.kind == "f" else np.asarray(target, input.dtype)
 
 
 # Regression -----------------------------------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def _check_equal_shapes(name: str, input: Array, target: Array) -> None:
 )
 def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """Squared error, (input − target)². Both of any, equal, shape."""
-    _check_equal_shapes("mse_loss", input, target)
+    target = _checked_target("mse_loss", input, target)
     return _reduced(np.square(input - target), reduction)
 
 
@@ -67,7 +69,7 @@ def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
 )
 def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """Absolute error, abs(input − target). Both of any, equal, shape."""
-    _check_equal_shapes("l1_loss", input, target)
+    target = _checked_target("l1_loss", input, target)
     return _reduced(np.abs(input - target), reduction)
 
 
@@ -84,7 +86,7 @@ def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: floa
 
     Both of any, equal, shape.
     """
-    _check_equal_shapes("huber_loss", input, target)
+    target = _checked_target("huber_loss", input, target)
     size = np.abs(input - target)
     return _reduced(np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta)), reduction)
 
@@ -101,29 +103,35 @@ def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str
 
     input: logits; target: probabilities, 0 to 1. Both of any, equal, shape.
     """
-    _check_equal_shapes("binary_cross_entropy_with_logits", input, target)
+    target = _checked_target("binary_cross_entropy_with_logits", input, target)
     return _reduced(np.maximum(input, 0) - input * target + np.log1p(np.exp(-np.abs(input))), reduction)
 
 
 @composite(
     lambda g, out, input, target, reduction="mean": (
-        _share(g, input.size, reduction) * np.where(target * input < 1, -target, 0)
+        _share(g, input.size, reduction) * target * np.where(target * input < 1, -1, 0)
     ),
     None,
 )
 def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """max(0, 1 − target · input), the support vector machine's. target: −1 or 1. Both of any, equal, shape."""
-    _check_equal_shapes("hinge_loss", input, target)
+    target = _checked_target("hinge_loss", input, target)
     return _reduced(np.maximum(0, 1 - target * input), reduction)
 
 
 # Classification: many classes -----------------------------------------------------------------------------------------
 
 
+def _class_axis(shape: tuple[int, ...]) -> int:
+    """Where the classes stand in an input of shape (classes,) or (samples, classes, ...)."""
+    if not shape:
+        raise ValueError("the input of a loss over classes has the shape (classes,) or (samples, classes, ...), not ()")
+    return min(1, len(shape) - 1)
+
+
 def _checked_labels(labels: Array, shape: tuple[int, ...]) -> Array:
-    """Labels for an input of shape (classes,) or (samples, classes, ...), as an array."""
-    labels = np.asarray(labels)
-    axis = min(1, len(shape) - 1)
+    """Labels for an input of that shape, as an array."""
+    labels, axis = np.asarray(labels), _class_axis(shape)
     batch, classes = shape[:axis] + shape[axis + 1 :], shape[axis]
     if labels.dtype.kind not in "iu" or labels.shape != batch:
         raise ValueError(
@@ -176,13 +184,13 @@ def cross_entropy(input: Array, target: Array, reduction: str = "mean", label_sm
     """
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing is from 0 to 1, not {label_smoothing}")
-    axis = min(1, input.ndim - 1)
+    axis = _class_axis(input.shape)
     log_probabilities = log_softmax(input, axis)
     if not _are_probabilities(target):
         if not label_smoothing:
             return nll_loss(log_probabilities, target, reduction)
         target = _place(np.ones((), input.dtype), _checked_labels(target, input.shape), input.shape)
-    _check_equal_shapes("cross_entropy", input, target)
+    target = _checked_target("cross_entropy", input, target)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / input.shape[axis]
     return _reduced(-(log_probabilities * target).sum(axis=axis), reduction)

@@ -113,6 +113,10 @@ class Module:
                     f"load_state_dict: {name} is {array.dtype} of shape {array.shape}, and the parameter has shape "
                     f"{own[name].shape}; nothing was loaded"
                 )
+            with np.errstate(over="ignore"):
+                arrays[name] = array.astype(own[name].dtype)
+            if not np.array_equal(np.isinf(arrays[name]), np.isinf(array)):
+                raise ValueError(f"load_state_dict: {name} is too large for {own[name].dtype}; nothing was loaded")
         for name, array in arrays.items():
             own[name].data = array
 

@@ -103,7 +103,7 @@ class Muon(Optimizer):
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         """The formula above for the matrices, AdamW for the rest."""
         momentum, decay = group["momentum"], group["weight_decay"]
-        adam_lr = self.rate(group, "adam_lr")
+        adam_lr = group["adam_lr"]
         adam_group = {"betas": group["adam_betas"], "eps": group["adam_eps"], "amsgrad": False}
         b = moving_average(state, "b", g, momentum)
         u = (1 - momentum) * g + momentum * b if group["nesterov"] else b
