@@ -44,6 +44,7 @@ class ParameterVector:
             raise ValueError("parameters: one is listed twice")
         ends = list(itertools.accumulate(parameter.size for parameter in self.parameters))
         self.size = ends[-1]
+        self._dtypes = {parameter.dtype for parameter in self.parameters}
         self.slices = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
         self._theta: Array | None = None
         self._views: list[Array] = []
@@ -66,7 +67,7 @@ class ParameterVector:
             parameter._write(view)
         self._views = [parameter._data for parameter in self.parameters]
         # Where a part was rounded to its tensor's dtype, the array given is not θ: the next call of theta() gathers it.
-        self._theta = theta if all(p._data.dtype is theta.dtype for p in self.parameters) else None
+        self._theta = theta if self._dtypes == {theta.dtype} else None
 
     def split(self, vector: Array) -> list[Array]:
         """A vector of Rⁿ as arrays of the parameters' shapes (views)."""
@@ -92,7 +93,7 @@ class ParameterVector:
             if parameter.grad is not None and parameter.grad.shape != parameter._data.shape:
                 raise ValueError(f"grad: parameter {i} has shape {parameter.shape}, its .grad {parameter.grad.shape}")
         if self._gathered is None:
-            self._gathered = np.empty(self.size, np.result_type(*[parameter.dtype for parameter in self.parameters]))
+            self._gathered = np.empty(self.size, np.result_type(*self._dtypes))
         return self.join([parameter.grad for parameter in self.parameters], out=self._gathered)
 
     @contextlib.contextmanager
