@@ -203,6 +203,11 @@ class TestRefusals:
             ([Tensor([1.0], requires_grad=True) * 2], ValueError),
             ([{"lr": 0.1}], ValueError),
             ([{"params": [Tensor([1.0])], "learning_rate": 0.1}], ValueError),
+            ([{"params": []}], ValueError),
+            ([{"params": [Tensor([1.0])]}, Tensor([1.0])], TypeError),
+            ([np.ones(3)], TypeError),
+            (iter(()), ValueError),
+            (3.0, TypeError),
         ],
     )
     def test_parameters(self, params, error):
@@ -229,54 +234,135 @@ class TestRefusals:
             ("RMSprop", {"alpha": 1.0}),
             ("RMSprop", {"start": "one"}),
             ("Muon", {"adjust_lr_fn": "other"}),
+            ("Muon", {"adam_betas": (0.9, 1.0)}),
+            ("Muon", {"adam_lr": -1.0}),
+            ("SGD", {"lr": "fast"}),
+            ("SGD", {"lr": None}),
+            ("SGD", {"lr": np.inf}),
+            ("SGD", {"lr": np.float32(-1.0)}),
+            ("SGD", {"nesterov": True, "momentum": 0.9, "dampening": 0.1}),
+            ("Momentum", {"momentum": -0.1}),
+            ("RMS", {"lr": -0.1}),
+            ("Adagrad", {"lr_decay": -0.1}),
+            ("Adagrad", {"initial_accumulator_value": -0.1}),
+            ("Adadelta", {"rho": 1.0}),
+            ("AdamW", {"weight_decay": -0.1}),
+            ("Adamax", {"betas": (0.9,)}),
+            ("NAdam", {"momentum_decay": -0.1}),
+            ("RAdam", {"betas": 0.9}),
+            ("Lion", {"betas": (0.9, "0.99")}),
         ],
     )
     def test_hyperparameters(self, name, settings):
-        with pytest.raises(ValueError, match=name):
-            getattr(optim, name)(parameters(), **settings)
+        """The same in the constructor, in a group, and in a group that is added."""
+        for build in (
+            lambda cls: cls(parameters(), **settings),
+            lambda cls: cls([{"params": parameters(), **settings}]),
+            lambda cls: cls(parameters()).add_param_group({"params": parameters(), **settings}),
+        ):
+            with pytest.raises(ValueError, match=name):
+                build(getattr(optim, name))
+
+    @pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
+    def test_a_learning_rate_in_mid_run(self, rate):
+        """From a schedule, or set by hand: refused at the step, before anything moves."""
+        params = parameters()
+        optimizer = optim.Adam(params, lr=lambda t: [0.1, rate][t])
+        take(optimizer, params, 1, np.random.default_rng(0))
+        before, state = [p.data.copy() for p in params], repr(optimizer.state_dict())
+        for lr in (optimizer.param_groups[0]["lr"], rate):
+            optimizer.param_groups[0]["lr"] = lr
+            with pytest.raises(ValueError, match="lr is from 0"):
+                optimizer.step()
+        optimizer.param_groups[0]["lr"] = 0.1
+        assert [np.array_equal(p.data, b) for p, b in zip(params, before, strict=True)] == [True, True]
+        state_now = optimizer.state_dict()
+        state_now["param_groups"][0].pop("lr")
+        assert repr(state_now) == state
+
+    @pytest.mark.parametrize("shape", [(2, 3), (6,), (3, 1), ()])
+    def test_a_gradient_of_another_shape(self, shape):
+        (p, q) = parameters()
+        p.grad, q.grad = np.ones(shape), np.ones(4)
+        before = p.data.copy()
+        with pytest.raises(ValueError, match=r"grad: parameter 0 has shape \(3, 2\)"):
+            optim.SGD([p, q], lr=0.1).step()
+        np.testing.assert_array_equal(p.data, before)
+
+    def test_a_group_that_is_refused_is_not_added(self):
+        params = parameters()
+        optimizer = optim.SGD(params[:1])
+        for group in ({"params": params}, {"params": params[1:], "lr": -1.0}, {"params": [params[1], params[1]]}):
+            with pytest.raises(ValueError, match=r"SGD|twice"):
+                optimizer.add_param_group(group)
+        assert len(optimizer.param_groups) == len(optimizer.state_dict()["state"]) == 1
+        optimizer.add_param_group({"params": params[1]})
 
     def test_a_step_without_gradients(self):
         with pytest.raises(RuntimeError, match="backward"):
             optim.SGD(parameters()).step()
 
-    @pytest.mark.parametrize(
-        "spoil",
-        [
-            lambda s: s.pop("state"),
-            lambda s: s.update(more=1),
-            lambda s: s["state"].append({"t": 0}),
-            lambda s: s["state"][0].pop("t"),
-            lambda s: s["state"][0].update(m=np.zeros(3)),
-            lambda s: s["param_groups"][0].update(params=[0]),
-            lambda s: s["param_groups"][0].update(rho=0.5),
-            lambda s: s["param_groups"][0].update(lr=-1.0),
-            lambda s: s["param_groups"].clear(),
-        ],
-    )
-    def test_a_bad_state_changes_nothing(self, spoil):
-        params = parameters()
-        optimizer = optim.Adam(params)
-        take(optimizer, params, 3, np.random.default_rng(0))
-        before = repr(optimizer.state_dict())
-        bad = copy.deepcopy(optimizer.state_dict())
-        bad["param_groups"][0]["lr"] = 0.5
-        spoil(bad)
-        with pytest.raises(ValueError, match=r"load_state_dict|lr is from"):
-            optimizer.load_state_dict(bad)
-        assert repr(optimizer.state_dict()) == before
 
-    @pytest.mark.parametrize("bound", [0.0, -1.0])
-    def test_clipping_bounds(self, bound):
+class TestClipping:
+    @pytest.mark.parametrize("bound", [0.0, -1.0, float("nan")])
+    def test_bounds(self, bound):
         for clip in (optim.clip_grad_norm, optim.clip_grad_value):
             with pytest.raises(ValueError, match=clip.__name__):
                 clip(parameters(), bound)
 
-    def test_clipping_what_is_not_finite(self):
+    @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+    def test_what_is_not_finite(self, bad):
         params = parameters()
-        params[0].grad = np.full((3, 2), np.inf)
+        params[0].grad, params[1].grad = np.full((3, 2), bad), np.ones(4)
         with pytest.raises(FloatingPointError, match="clip_grad_norm"):
             optim.clip_grad_norm(params, 1.0)
-        assert np.isinf(params[0].grad).all()
+        np.testing.assert_array_equal(params[0].grad, np.full((3, 2), bad))
+        np.testing.assert_array_equal(params[1].grad, np.ones(4))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_norm_over_all_tensors(self, dtype):
+        """3, 4 and 12 make 13; a tensor without gradient does not count."""
+        params = [Tensor(np.zeros(shape, dtype), requires_grad=True) for shape in ((2,), (), (3,))]
+        params[0].grad, params[1].grad = np.array([3.0, 4.0], dtype), np.array(12.0, dtype)
+        given = params[0].grad
+        assert optim.clip_grad_norm(iter(params), 13.0) == 13.0
+        assert params[0].grad is given, "within the bound nothing changes"
+        assert optim.clip_grad_norm(iter(params), 6.5) == 13.0
+        np.testing.assert_allclose(params[0].grad, [1.5, 2.0], rtol=1e-6)
+        np.testing.assert_allclose(params[1].grad, 6.0, rtol=1e-6)
+        np.testing.assert_array_equal(given, [3.0, 4.0], "what was handed out is not written to")
+        assert params[2].grad is None
+        assert optim.clip_grad_norm(params, np.inf) == pytest.approx(6.5)
+        for p in params[:2]:
+            assert type(p.grad) is np.ndarray
+            assert p.grad.dtype == dtype
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_value(self, dtype):
+        params = [Tensor(np.zeros(shape, dtype), requires_grad=True) for shape in ((3,), (), (3,))]
+        params[0].grad, params[1].grad = np.array([-3.0, 0.5, 4.0], dtype), np.array(12.0, dtype)
+        optim.clip_grad_value(iter(params), 1.0)
+        np.testing.assert_array_equal(params[0].grad, [-1.0, 0.5, 1.0])
+        np.testing.assert_array_equal(params[1].grad, 1.0)
+        for p in params[:2]:
+            assert type(p.grad) is np.ndarray
+            assert p.grad.dtype == dtype
+
+    def test_one_tensor_alone(self):
+        """Its rows, which iterating would give, have no gradients: nothing would be clipped."""
+        p = Tensor([3.0, 4.0], requires_grad=True)
+        p.grad = np.array([3.0, 4.0])
+        assert optim.clip_grad_norm(p, 1.0) == 5.0
+        np.testing.assert_allclose(p.grad, [0.6, 0.8])
+        optim.clip_grad_value(p, 0.7)
+        np.testing.assert_allclose(p.grad, [0.6, 0.7])
+
+    def test_tiny_gradients_in_float32(self):
+        """Their squares are 0 in float32; the norm is summed in float64."""
+        p = Tensor(np.zeros(2, np.float32), requires_grad=True)
+        p.grad = np.array([3e-30, 4e-30], np.float32)
+        assert optim.clip_grad_norm([p], 1e-30) == pytest.approx(5e-30)
+        np.testing.assert_allclose(p.grad, [6e-31, 8e-31], rtol=1e-6)
 
 
 def test_closure_gives_the_loss():
@@ -381,12 +467,22 @@ s = optim.schedules
         (s.warmup(2, s.exponential(1.0, 0.5)), {0: 0.5, 1: 1.0, 2: 1.0, 3: 0.5}),
         (s.joined([s.constant(1.0), s.exponential(0.5, 0.5)], [3]), {2: 1.0, 3: 0.5, 4: 0.25}),
         (s.one_cycle(1.0, 100), {0: 0.04, 29: 1.0, 99: 0.04 / 1e4, 200: 0.04 / 1e4}),
+        (s.one_cycle(1.0, 10, 0.1), {0: 1.0, 9: 4e-6, 20: 4e-6}),
+        (s.one_cycle(1.0, 10, 1.0), {0: 0.04, 9: 1.0, 10: 4e-6}),
+        (s.one_cycle(1.0, 1), {0: 4e-6, 1: 4e-6}),
+        (s.joined([s.constant(1.0)], []), {0: 1.0, 9: 1.0}),
+        (s.warmup(1, 0.5), {0: 0.5, 1: 0.5}),
+        (s.piecewise(1.0, {}), {0: 1.0, 99: 1.0}),
         (s.transformer(512), {3999: 512**-0.5 * 4000**-0.5, 15999: 512**-0.5 * 16000**-0.5, 0: 512**-0.5 * 4000**-1.5}),
     ],
 )
 def test_schedules_are_pure_functions_of_the_step(schedule, expected):
-    for _ in range(2):
-        assert {t: schedule(t) for t in expected} == pytest.approx(expected, rel=1e-12)
+    """The same step gives the same bits, in whatever order it is asked."""
+    assert {t: schedule(t) for t in expected} == pytest.approx(expected, rel=1e-12)
+    forwards = [schedule(t) for t in range(60)]
+    backwards = [schedule(t) for t in reversed(range(60))]
+    assert forwards == backwards[::-1]
+    assert all(type(rate) is float and rate >= 0 for rate in forwards)
 
 
 @pytest.mark.parametrize(
@@ -399,9 +495,15 @@ def test_schedules_are_pure_functions_of_the_step(schedule, expected):
         lambda: s.joined([s.constant(1.0)], [3]),
         lambda: s.joined([s.constant(1.0)] * 3, [3, 3]),
         lambda: s.one_cycle(1.0, 0),
+        lambda: s.one_cycle(1.0, 10, 1.5),
+        lambda: s.one_cycle(1.0, 10, -0.5),
+        lambda: s.one_cycle(1.0, 10, start_factor=0.0),
+        lambda: s.inverse_time(1.0, -0.5),
+        lambda: s.polynomial(1.0, 10, -1.0),
         lambda: s.transformer(0),
+        lambda: s.transformer(8, float("nan")),
     ],
 )
 def test_schedules_refuse(call):
-    with pytest.raises(ValueError, match=r"positive|boundaries"):
+    with pytest.raises(ValueError, match=r"positive|boundaries|warmup_fraction"):
         call()

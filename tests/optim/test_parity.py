@@ -96,6 +96,33 @@ def test_500_steps_in_lockstep(name, seed):
             assert np.all(np.abs(p.data - q.detach().numpy()) <= 1e-10 * scale), (step, chosen)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", SETTINGS)
+def test_in_lockstep_when_tensors_miss_steps(name, seed):
+    """PyTorch counts the steps of every tensor for itself."""
+    rng = np.random.default_rng([seed, 7, len(name)])
+    chosen = drawn(name, rng)
+    ours, theirs = pair(np.float64, rng)
+    mine, reference = getattr(optim, name)(ours, **chosen), getattr(torch.optim, name)(theirs, **chosen)
+    for step in range(100):
+        give_gradients(ours, theirs, rng)
+        for i in np.flatnonzero(rng.random(len(ours)) < 0.4)[: len(ours) - 1]:
+            ours[i].grad = theirs[i].grad = None
+        mine.step()
+        reference.step()
+        for p, q in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-10, atol=1e-10, err_msg=f"{step} {chosen}")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_defaults_are_pytorchs(name):
+    ours, theirs = Tensor([1.0], requires_grad=True), torch.ones(1, requires_grad=True)
+    mine, reference = getattr(optim, name)([ours]).param_groups[0], getattr(torch.optim, name)([theirs]).param_groups[0]
+    assert mine.keys() - {"start"} <= reference.keys()
+    for key in mine.keys() - {"params", "start"}:
+        assert mine[key] == reference[key], key
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_float32_stays_and_agrees(name):
     rng = np.random.default_rng(0)
@@ -128,17 +155,43 @@ def test_muon_as_far_as_bfloat16_goes(adjust):
 def schedule_pairs():
     s, t = optim.schedules, torch.optim.lr_scheduler
     yield "step", s.step_decay(0.3, 7, 0.5), lambda o: t.StepLR(o, 7, 0.5)
-    yield "piecewise", s.piecewise(0.3, {5: 0.1, 20: 0.5}), None
+    yield "piecewise", s.piecewise(0.3, {5: 0.1, 20: 0.1}), lambda o: t.MultiStepLR(o, [5, 20], 0.1)
     yield "exponential", s.exponential(0.3, 0.9), lambda o: t.ExponentialLR(o, 0.9)
     yield "polynomial", s.polynomial(0.3, 20, 2.0), lambda o: t.PolynomialLR(o, 20, 2.0)
     yield "linear", s.polynomial(0.3, 20, 1.0, 0.03), lambda o: t.LinearLR(o, 1.0, 0.1, 20)
     yield "cosine", s.cosine(0.3, 40, 0.01), lambda o: t.CosineAnnealingLR(o, 40, 0.01)
     yield "one_cycle", s.one_cycle(0.3, 40), lambda o: t.OneCycleLR(o, 0.3, 40, cycle_momentum=False)
+    yield (
+        "one_cycle_2",
+        s.one_cycle(0.3, 40, 0.45, 10.0, 100.0),
+        lambda o: t.OneCycleLR(
+            o, 0.3, 40, None, None, 0.45, div_factor=10.0, final_div_factor=100.0, cycle_momentum=False
+        ),
+    )
+    yield "constant", s.constant(0.3), lambda o: t.ConstantLR(o, 1.0)
+    yield "sqrt", s.inverse_sqrt(0.3), lambda o: t.LambdaLR(o, lambda k: (k + 1) ** -0.5)
+    yield "warmup", s.warmup(8, 0.3), lambda o: t.LinearLR(o, 1 / 8, 1.0, 7)
+    yield (
+        "warmup_cosine",
+        s.warmup(8, s.cosine(0.3, 32)),
+        lambda o: t.SequentialLR(o, [t.LinearLR(o, 1 / 8, 1.0, 7), t.CosineAnnealingLR(o, 32)], [8]),
+    )
+    yield (
+        "joined",
+        s.joined([s.constant(0.3), s.exponential(0.3, 0.9), s.polynomial(0.3, 9)], [10, 20]),
+        lambda o: t.SequentialLR(o, [t.ConstantLR(o, 1.0), t.ExponentialLR(o, 0.9), t.PolynomialLR(o, 9)], [10, 20]),
+    )
+    yield (
+        "transformer",
+        s.transformer(16, 10, 0.3),
+        lambda o: t.LambdaLR(o, lambda k: 16**-0.5 * min((k + 1) ** -0.5, (k + 1) * 10**-1.5)),
+    )
     yield "inverse_time", s.inverse_time(0.3, 0.2), lambda o: t.LambdaLR(o, lambda k: 1 / (1 + 0.2 * k))
 
 
-@pytest.mark.parametrize(("name", "mine", "theirs"), [p for p in schedule_pairs() if p[2]], ids=lambda p: str(p)[:10])
-def test_schedules_at_every_step(name, mine, theirs):
+@pytest.mark.filterwarnings("ignore:.*epoch parameter:UserWarning")  # PyTorch's, of its own SequentialLR
+@pytest.mark.parametrize(("mine", "theirs"), [pytest.param(*pair, id=name) for name, *pair in schedule_pairs()])
+def test_schedules_at_every_step(mine, theirs):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     scheduler = theirs(optimizer)
     for t in range(40):
