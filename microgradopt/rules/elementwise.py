@@ -21,6 +21,8 @@ Array = Any  # an ndarray, or whatever else speaks NumPy
 
 def nonzero(g: Array, x: Array) -> Array:
     """The denominator x, with 1 in place of 0 where the cotangent g is 0: nothing flows, so 0/0 shall be 0."""
+    if type(x) in (int, float) and x:  # as it is: a Python number takes part in g's own dtype, an array of it would not
+        return x
     return x + ((x == 0) & (g == 0))
 
 
@@ -58,7 +60,7 @@ def _base_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
 
 
 def _exponent_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
-    return g * out * np.log(x + (x == 0))
+    return g * out * np.log(x + (x == 0)).astype(out.dtype)  # x may be a Python number, whose logarithm is a float64
 
 
 derivative(np.power, _base_rule, _exponent_rule)
