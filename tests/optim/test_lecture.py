@@ -169,7 +169,7 @@ def test_facts_of_the_surface():
     objective = surface()
     H = objective.hessian()
     optimum = objective.theta - np.linalg.solve(H, objective.gradient())
-    np.testing.assert_allclose(optimum, [-188.433, 2.6695], rtol=1e-4)
+    np.testing.assert_allclose(optimum, [-188.433, 2.6695], rtol=2e-5)
     low, high = np.linalg.eigvalsh(H)
     assert high / low == pytest.approx(3.1e5, rel=0.02)
     assert 2 / high == pytest.approx(1.14e-6, rel=0.01)
@@ -179,11 +179,45 @@ def test_facts_of_the_surface():
 def test_gradient_descent_bounces_or_crawls():
     best = surface().value([-188.433, 2.6695])
     assert descend(optim.SGD, 5, lr=1e-2).value() > 1e15
-    crawling = descend(optim.SGD, 2000, lr=1e-7)
+    crawling = descend(optim.SGD, 2000, lr=1e-7)  # and after the lecture's 100,000 updates it is still at b = −124
     assert abs(crawling.theta[0] + 188.433) > 60
     assert crawling.value() > 1.02 * best
 
 
+def losses(optimizer_class, steps, **settings):
+    """The loss before every step. The gradient by hand: what is asked here is of the optimizer."""
+    theta = Tensor([-120.0, -4.0], requires_grad=True)
+    optimizer = optimizer_class([theta], **settings)
+    trace = []
+    for _ in range(steps):
+        error = theta.data[0] + theta.data[1] * X - Y
+        trace.append(np.sum(error**2))
+        theta.grad = 2 * np.array([np.sum(error), np.sum(error * X)])
+        optimizer.step()
+    return np.array(trace), theta.data
+
+
+OPTIMUM, (LEAST,), *_ = np.linalg.lstsq(np.stack([np.ones(10), X], axis=1), Y)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("factor", "falls"), [(0.99, True), (1.01, False)])
+def test_limit_of_stability(factor, falls):
+    """Below 2/λ_max the loss along the steep direction shrinks, above it grows."""
+    limit = 2 / np.linalg.eigvalsh(surface().hessian())[1]
+    trace, _ = losses(optim.SGD, 2000, lr=factor * limit)
+    assert bool(trace[-1] < trace[0]) == falls
+
+
 def test_root_mean_square_arrives():
-    objective = descend(optim.RMS, 6000, lr=1.0)
-    assert abs(objective.theta[0] + 188.433) < 30
+    trace, theta = losses(optim.RMS, 5000, lr=1.0)
+    np.testing.assert_allclose(theta, OPTIMUM, rtol=1e-4)
+    assert trace[-1] == pytest.approx(LEAST, rel=1e-5)
+
+
+def test_decay_takes_the_bursts_away():
+    """L9 and L11: at η = 1 the loss leaps up again on the way; with η/√(t+1) it never does."""
+    bursting, _ = losses(optim.RMS, 3000, lr=1.0)
+    decayed, _ = losses(optim.RMS, 3000, lr=optim.schedules.inverse_sqrt(1.0))
+    assert (bursting[200:] / np.minimum.accumulate(bursting)[200:]).max() > 10
+    assert (np.diff(decayed[200:]) <= 0).all()
