@@ -73,6 +73,21 @@ class TestFunctions:
         for result in (objective.theta, objective.gradient(), objective.hvp([1, 0]), objective.hessian()):
             assert result.dtype == np.float32
 
+    @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+    def test_losses_of_one_element(self, shape):
+        objective = Objective(lambda x: np.reshape(np.sum(x**3), shape), [1.0, 2.0])
+        assert objective.value() == 9.0
+        np.testing.assert_array_equal(objective.gradient(), [3.0, 12.0])
+        np.testing.assert_array_equal(objective.hessian(), np.diag([6.0, 12.0]))
+        np.testing.assert_array_equal(objective.hvp([1.0, 1.0]), [6.0, 12.0])
+
+    def test_what_comes_out_is_ones_own(self):
+        objective = Objective(rosenbrock, [1.0, 2.0])
+        for call in (objective.gradient, objective.hessian, lambda: objective.hvp([1.0, 0.0])):
+            first = call().copy()
+            call()[:] = 99.0
+            np.testing.assert_array_equal(call(), first)
+
     @pytest.mark.parametrize("x0", [1.0, [[1.0, 2.0]]])
     def test_x0_is_a_vector(self, x0):
         with pytest.raises(ValueError, match="vector"):
@@ -135,13 +150,50 @@ class TestModels:
             objective.gradient(), np.concatenate([p.grad.ravel() for p in model.parameters()])
         )
 
-    def test_restored_when_the_loss_fails(self):
-        model, _ = network()
-        objective = Objective.of(model, lambda: 1 / 0)
-        before = objective.theta
-        with pytest.raises(ZeroDivisionError):
-            objective.value(before + 1)
+    @pytest.mark.parametrize("method", ["value", "gradient", "value_and_gradient", "hessian", "hvp"])
+    @pytest.mark.parametrize("fails", [lambda: 1 / 0, lambda: 3.0])
+    def test_restored_when_the_loss_fails(self, method, fails):
+        """The values, and the graph that was recorded at them."""
+        model, loss = network()
+        objective = Objective.of(model, fails)
+        before, outstanding = objective.theta, loss()
+        vectors = [np.ones(objective.n)] if method == "hvp" else []
+        with pytest.raises((ZeroDivisionError, ValueError)):
+            getattr(objective, method)(*vectors, before + 1)
         np.testing.assert_array_equal(objective.theta, before)
+        outstanding.backward()
+        expected = mg.grad(loss(), list(model.parameters()))
+        for p, g in zip(model.parameters(), expected, strict=True):
+            np.testing.assert_array_equal(p.grad, g)
+
+    @pytest.mark.parametrize("method", ["value", "gradient", "value_and_gradient", "hessian", "hvp"])
+    def test_at_a_given_theta_it_is_as_if_it_were_the_current_one(self, method):
+        (model, loss), (other, other_loss) = network(), network(1)
+        here, there = Objective.of(model, loss), Objective.of(other, other_loss)
+        vectors = [np.linspace(-1, 1, here.n)] if method == "hvp" else []
+        given = getattr(here, method)(*vectors, there.theta.tolist())
+        current = getattr(there, method)(*vectors)
+        for a, b in zip(*([v] if not isinstance(v, tuple) else v for v in (given, current)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_second_derivatives_outstanding_at_the_current_theta(self):
+        """A graph of gradients, recorded before, survives an evaluation elsewhere too."""
+        model, loss = network()
+        objective, parameters = Objective.of(model, loss), list(model.parameters())
+        gradients = mg.grad(loss(), parameters, create_graph=True)
+        objective.hessian(objective.theta + 1)
+        norm = sum((np.sum(g * g) for g in gradients), start=Tensor(0.0))
+        norm.backward()
+        g = objective.gradient()
+        found = np.concatenate([p.grad.ravel() for p in parameters])
+        np.testing.assert_allclose(found, 2 * objective.hvp(g), rtol=1e-10, atol=1e-14)
+
+    def test_evaluation_elsewhere_inside_of_an_evaluation(self):
+        x = Tensor([1.0, 2.0], requires_grad=True)
+        inner = Objective.of([x], lambda: np.sum(x**3))
+        outer = Objective.of([x], lambda: np.sum(x * inner.gradient([10.0, 20.0])))
+        np.testing.assert_array_equal(outer.gradient([5.0, 5.0]), [300.0, 1200.0])
+        np.testing.assert_array_equal(x.data, [1.0, 2.0])
 
     def test_unused_and_frozen_parameters(self):
         used, unused, frozen = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(3))
@@ -149,6 +201,41 @@ class TestModels:
         objective = Objective.of([used, unused, frozen], lambda: np.sum(used**3))
         np.testing.assert_array_equal(objective.gradient(), [3.0, 12.0, 0.0, 0.0])
         np.testing.assert_array_equal(objective.hessian(), np.diag([6.0, 12.0, 0.0, 0.0]))
+
+    def test_one_tensor_is_put_in_brackets(self):
+        x = Tensor([1.0, 2.0], requires_grad=True)
+        with pytest.raises(TypeError, match="brackets"):
+            Objective.of(x, lambda: np.sum(x))
+        assert Objective.of([x], lambda: np.sum(x)).n == 2
+
+    def test_of_nothing(self):
+        for nothing in ([], nn.ReLU(), [Tensor([1.0])]):
+            with pytest.raises(ValueError, match="there are none"):
+                Objective.of(nothing, lambda: Tensor(1.0))
+
+    def test_float32_network(self):
+        objective = Objective.of(*network(dtype=np.float32))
+        reference = Objective.of(*network())
+        reference.theta = objective.theta
+        v = np.linspace(-1, 1, objective.n)
+        for result, expected in (
+            (objective.gradient(), reference.gradient()),
+            (objective.hvp(v), reference.hvp(v)),
+            (objective.hessian(), reference.hessian()),
+            (objective.gradient(objective.theta.astype(np.float64) + 1), reference.gradient(reference.theta + 1)),
+        ):
+            assert result.dtype == np.float32
+            np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-5)
+
+    def test_no_gradients_are_left_or_touched(self):
+        model, loss = network()
+        objective = Objective.of(model, loss)
+        for p in model.parameters():
+            p.grad = np.full(p.shape, 7.0)
+        objective.value_and_gradient()
+        objective.hessian()
+        objective.hvp(objective.theta, objective.theta + 1)
+        assert all((p.grad == 7.0).all() for p in model.parameters())
 
     def test_wrong_lengths(self):
         objective = Objective.of(*network())

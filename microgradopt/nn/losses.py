@@ -109,7 +109,7 @@ def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str
 
 @composite(
     lambda g, out, input, target, reduction="mean": (
-        _share(g, input.size, reduction) * target * np.where(target * input < 1, -1, 0)
+        _share(g, input.size, reduction) * (np.where(target * input < 1, -1, 0) * target)
     ),
     None,
 )

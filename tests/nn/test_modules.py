@@ -74,6 +74,44 @@ class TestModule:
                 np.testing.assert_array_equal(p.data, q.data)
                 assert q.requires_grad
 
+    def test_copies_keep_what_is_shared_frozen_and_accumulated(self):
+        net = Net(0)
+        net.again = net.first
+        net.scale.requires_grad = False
+        net.first.weight.grad = np.ones((4, 3))
+        for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+            assert other.again.weight is other.first.weight
+            assert [name for name, _ in other.named_parameters()] == NAMES
+            assert not other.scale.requires_grad
+            np.testing.assert_array_equal(other.first.weight.grad, np.ones((4, 3)))
+            other.first.weight.data = np.zeros((4, 3))
+            assert (net.first.weight.data != 0).all()
+
+    def test_replacing_a_parameter_or_a_module(self):
+        net = Net(0)
+        net.scale = Tensor(np.zeros(4), requires_grad=True)
+        assert dict(net.named_parameters())["scale"] is net.scale
+        net.first = nn.Linear(3, 4, bias=False, rng=0)
+        assert "first.bias" not in net.state_dict()
+        net.blocks = [net.blocks[0]]
+        assert [name for name in net.state_dict() if name.startswith("blocks")] == ["blocks.0.weight", "blocks.0.bias"]
+        net.size = nn.Tanh()
+        assert "size" in dict(net.named_children())
+
+    def test_modules_in_tuples_and_modules_in_modules(self):
+        net = nn.Module()
+        net.pair = (nn.Linear(1, 2, rng=0), nn.Sequential(nn.Linear(2, 2, bias=False, rng=0), nn.Tanh()))
+        assert list(net.state_dict()) == ["pair.0.weight", "pair.0.bias", "pair.1.0.weight"]
+
+    def test_a_shared_layer_gets_both_gradients(self):
+        layer = nn.Linear(2, 2, rng=0)
+        x = np.ones((3, 2))
+        nn.Sequential(layer, layer)(x).sum().backward()
+        weight, bias = (Tensor(p.data, requires_grad=True) for p in (layer.weight, layer.bias))
+        np.sum((x @ weight.T + bias) @ weight.T + bias).backward()
+        np.testing.assert_allclose(layer.weight.grad, weight.grad, rtol=1e-14)
+        np.testing.assert_allclose(layer.bias.grad, bias.grad, rtol=1e-14)
+
     def test_no_forward(self):
         with pytest.raises(NotImplementedError, match="Module has no forward"):
             nn.Module()(1)
@@ -142,6 +180,9 @@ class TestStateDict:
             (lambda s: s.update(scale=np.ones(4, complex)), ValueError),
             (lambda s: s.update(scale=np.array(["a"] * 4)), ValueError),
             (lambda s: s.update(scale=[{}] * 4), ValueError),
+            (lambda s: s.update({"blocks.2.weight": np.ones((4, 5))}), ValueError),
+            (lambda s: s.update({"blocks.2.weight": np.ones(16)}), ValueError),
+            (lambda s: s.update({"blocks.2.weight": np.ones((4, 4), bool)}), ValueError),
         ],
     )
     def test_a_bad_one_changes_nothing(self, spoil, error):
@@ -153,9 +194,40 @@ class TestStateDict:
         assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
 
     def test_not_strict_takes_what_fits_by_name(self):
-        net = Net(0)
+        net, before = Net(0), Net(0).state_dict()
         net.load_state_dict({"scale": np.full(4, 2.0), "unknown": np.ones(1)}, strict=False)
         assert (net.scale.data == 2.0).all()
+        assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items() if name != "scale")
+
+    def test_not_strict_still_wants_the_shapes(self):
+        net, before = Net(0), Net(0).state_dict()
+        with pytest.raises(ValueError, match=r"first.bias.*nothing was loaded"):
+            net.load_state_dict({"scale": np.full(4, 2.0), "first.bias": np.ones(5)}, strict=False)
+        assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
+
+    def test_numbers_too_large_for_float32(self):
+        net = nn.MLP((2, 2), rng=0, dtype=np.float32)
+        before = net.state_dict()
+        with pytest.raises(ValueError, match=r"0.bias is too large for float32; nothing was loaded"):
+            net.load_state_dict({"0.weight": np.zeros((2, 2)), "0.bias": np.full(2, 1e300)})
+        assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
+
+    def test_the_dtype_stays(self):
+        for dtype, other in ((np.float32, np.float64), (np.float64, np.float32)):
+            net = nn.MLP((2, 2), rng=0, dtype=dtype)
+            net.load_state_dict({"0.weight": np.full((2, 2), 0.1, other), "0.bias": np.array([1, 2])})
+            assert {p.dtype for p in net.parameters()} == {np.dtype(dtype)}
+            np.testing.assert_array_equal(net[0].bias.data, [1, 2])
+
+    def test_what_is_loaded_is_a_copy_and_dated(self):
+        net = nn.Sequential(nn.Linear(1, 1, rng=0), nn.Linear(1, 1, rng=0))
+        given = {name: np.ones_like(array) for name, array in net.state_dict().items()}
+        loss = np.sum(net(np.ones((1, 1))))
+        net.load_state_dict(given)
+        given["1.weight"][:] = 7.0
+        assert net[1].weight.item() == 1.0
+        with pytest.raises(mg.OverwrittenError):
+            loss.backward()
 
 
 @pytest.mark.parity
@@ -176,6 +248,64 @@ class TestPyTorch:
         assert loss.item() == pytest.approx(expected.item(), rel=1e-13)
         for p, q in zip(net.parameters(), reference.parameters(), strict=True):
             np.testing.assert_allclose(p.grad, q.grad.numpy(), rtol=1e-11, atol=1e-14)
+
+    @pytest.mark.parametrize(
+        "name", ["ReLU", "LeakyReLU", "ELU", "SELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Softplus"]
+    )
+    @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 1e-4)])
+    def test_every_activation_in_a_network(self, name, dtype, tolerance):
+        """The same names, the same outputs, and the same gradients of all parameters and of the input."""
+        torch = pytest.importorskip("torch")
+        torch.manual_seed(0)
+        sizes, activation = (3, 5, 4, 2), getattr(torch.nn, name)
+        layers = [torch.nn.Linear(3, 5), activation(), torch.nn.Linear(5, 4), activation(), torch.nn.Linear(4, 2)]
+        reference = torch.nn.Sequential(*layers).to(getattr(torch, dtype))
+        net = nn.MLP(sizes, activation=getattr(nn, name), rng=0, dtype=dtype)
+        state = {name: value.numpy() for name, value in reference.state_dict().items()}
+        assert list(net.state_dict()) == list(state)
+        net.load_state_dict(state)
+        x, y = np.random.default_rng(0).normal(size=(6, 3)).astype(dtype), np.array([0, 1, 1, 0, 1, 0])
+        ours, theirs = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        out, expected = net(ours), reference(theirs)
+        np.testing.assert_allclose(out.data, expected.detach().numpy(), rtol=tolerance, atol=tolerance)
+        nn.cross_entropy(out, y).backward()
+        torch.nn.functional.cross_entropy(expected, torch.tensor(y)).backward()
+        for p, q in zip([ours, *net.parameters()], [theirs, *reference.parameters()], strict=True):
+            assert p.grad.dtype == dtype
+            np.testing.assert_allclose(p.grad, q.grad.numpy(), rtol=tolerance, atol=tolerance)
+
+    def test_far_out(self):
+        """Logits of ±10,000: values and gradients of every activation and of the losses over logits."""
+        torch = pytest.importorskip("torch")
+        functional = torch.nn.functional
+        x = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, 5.0], [1e4, 1e4, -3.0]])
+        labels = np.array([1, 0, 2])
+        pairs = [(getattr(nn.functional, name), getattr(functional, name)) for name in ("elu", "gelu", "silu", "selu")]
+        pairs += [(lambda x: nn.functional.softmax(x, 1), lambda x: functional.softmax(x, 1))]
+        for settings in ({}, {"label_smoothing": 0.1}):
+            pairs.append(
+                (
+                    lambda x, s=settings: nn.cross_entropy(x, labels, "none", **s),
+                    lambda x, s=settings: functional.cross_entropy(x, torch.tensor(labels), reduction="none", **s),
+                )
+            )
+        for mine, reference in pairs:
+            ours, theirs = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+            out, expected = mine(ours), reference(theirs)
+            np.testing.assert_allclose(out.data, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
+            weight = np.arange(1.0, out.size + 1).reshape(out.shape)
+            out.backward(weight)
+            expected.backward(torch.tensor(weight))
+            np.testing.assert_allclose(ours.grad, theirs.grad.numpy(), rtol=1e-12, atol=1e-12)
+
+    def test_linear_without_bias(self):
+        torch = pytest.importorskip("torch")
+        reference = torch.nn.Linear(3, 2, bias=False, dtype=torch.float64)
+        mine = nn.Linear(3, 2, bias=False, rng=0)
+        mine.load_state_dict({name: value.numpy() for name, value in reference.state_dict().items()})
+        x = np.random.default_rng(0).normal(size=(2, 4, 3))
+        expected = reference(torch.tensor(x)).detach().numpy()
+        np.testing.assert_allclose(mine(x).data, expected, rtol=1e-13)
 
     @pytest.mark.parametrize("shape", [4, (3, 4)])
     def test_layer_norm(self, shape):
@@ -245,8 +375,44 @@ class TestInit:
         if "uniform" in draw.__name__:
             assert np.abs(weights).max() <= deviation * math.sqrt(3)
 
-    def test_gain(self):
-        np.testing.assert_allclose(init.xavier_normal((4, 3), gain=2.0, rng=0), 2 * init.xavier_normal((4, 3), rng=0))
+    @pytest.mark.parametrize(
+        ("draw", "bound"),
+        [
+            (init.xavier_uniform, math.sqrt(6 / 500)),
+            (init.kaiming_uniform, math.sqrt(6 / 200)),
+            (lambda shape, rng: init.linear_default(shape, 200, rng), 1 / math.sqrt(200)),
+        ],
+    )
+    def test_bounds_are_reached_and_kept(self, draw, bound):
+        weights = draw(self.SHAPE, rng=0)
+        assert 0.999 * bound < weights.max() <= bound
+        assert -bound <= weights.min() < -0.999 * bound
+
+    @pytest.mark.parametrize(
+        "draw",
+        [init.xavier_normal, init.xavier_uniform, init.kaiming_normal, init.kaiming_uniform, init.orthogonal],
+    )
+    def test_gain_seeds_and_generators(self, draw):
+        one = draw((4, 3), gain=1.0, rng=0)
+        assert one.shape == (4, 3)
+        assert one.dtype == np.float64
+        np.testing.assert_allclose(draw((4, 3), gain=2.0, rng=0), 2 * one)
+        np.testing.assert_array_equal(draw((4, 3), gain=1.0, rng=np.random.default_rng(0)), one)
+        generator = np.random.default_rng(0)
+        assert (draw((4, 3), rng=generator) != draw((4, 3), rng=generator)).all()
+        assert (draw((4, 3)) != draw((4, 3))).all()
+
+    def test_networks(self):
+        """The same seed gives the same bits, whatever NumPy's global state; no two layers start alike."""
+        np.random.seed(0)
+        one = nn.MLP((3, 3, 3), rng=5)
+        np.random.seed(1)
+        other = nn.MLP((3, 3, 3), rng=5)
+        for p, q in zip(one.parameters(), other.parameters(), strict=True):
+            np.testing.assert_array_equal(p.data, q.data)
+        assert (one[0].weight.data != one[2].weight.data).all()
+        single = nn.MLP((3, 3, 3), rng=5, dtype=np.float32)
+        np.testing.assert_array_equal(single[0].weight.data, one[0].weight.data.astype(np.float32))
 
     @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
     def test_orthogonal(self, shape):
