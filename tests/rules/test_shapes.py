@@ -77,8 +77,6 @@ def test_reductions_over_every_axis(f, case):
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 3)])
 @pytest.mark.parametrize("f", [np.sum, np.prod, np.cumsum, np.exp, np.ravel, np.transpose, np.flip, np.sort, np.tril])
 def test_size_0(f, shape):
-    if f is np.tril and len(shape) == 1:
-        pytest.skip("a triangle of a vector is a matrix")
     x = Tensor(np.empty(shape), requires_grad=True)
     result = f(x)
     np.testing.assert_array_equal(result.data, f(np.empty(shape)))
