@@ -62,7 +62,7 @@ BINARY = {
     "floor_divide": (lambda *s: 2 + small(*s) / 4, lambda *s: 1.5 + small(*s) / 8),
     "power": (positive, normal), "float_power": (positive, normal), "logaddexp": (normal, normal),
     "logaddexp2": (normal, normal), "hypot": (positive, normal), "arctan2": (normal, positive),
-    "maximum": (apart, positive), "minimum": (apart, positive), "fmax": (apart, positive), "fmin": (apart, positive),
+    "maximum": (apart, small), "minimum": (apart, small), "fmax": (apart, small), "fmin": (apart, small),
     "copysign": (apart, positive), "heaviside": (apart, normal),
 }  # fmt: skip
 

@@ -167,3 +167,19 @@ def test_several_results():
     ):
         np.testing.assert_array_equal(mine.data, theirs)
     mg.gradcheck(lambda x, y: np.divmod(x, y)[0] + np.modf(x)[1] + y, [x, y])  # the whole parts are flat
+
+
+def test_a_condition_is_flat():
+    x, y = Tensor([0.0, 2.0], requires_grad=True), Tensor([3.0, 5.0], requires_grad=True)
+    of_x, of_y = mg.grad(np.sum(np.where(x, x**2, y)), [x, y])
+    assert of_x.tolist() == [0.0, 4.0]
+    assert of_y.tolist() == [1.0, 0.0]
+
+
+def test_astype_there_and_back():
+    x = Tensor(normal(3), requires_grad=True)
+    mg.gradcheck(lambda x: (x.astype(np.longdouble) ** 2).astype(np.float64), x, order=2)
+    y = Tensor([1.5, 2.0], np.float32, requires_grad=True)
+    (g,) = mg.grad(np.sum(y.astype(np.float64) ** 3), y)
+    assert g.dtype == np.float32
+    np.testing.assert_array_equal(g, [6.75, 12.0])

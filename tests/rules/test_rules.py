@@ -117,7 +117,7 @@ NOT_HIPS = {
 def autograds(f):
     """The same call written with autograd's own NumPy."""
     if not isinstance(f, types.FunctionType) or f.__module__ != cases.__name__:
-        return getattr(anp.linalg if f.__module__ == "numpy.linalg" else anp, f.__name__)
+        return getattr(anp.linalg if getattr(f, "__module__", "") == "numpy.linalg" else anp, f.__name__)
     inner = (cell.cell_contents for cell in f.__closure__ or ())
     closure = tuple(types.CellType(autograds(value) if callable(value) else value) for value in inner)
     copied = types.FunctionType(f.__code__, {**vars(cases), "np": anp}, f.__name__, f.__defaults__, closure)
