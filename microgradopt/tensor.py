@@ -12,6 +12,7 @@ through the dispatch protocols NEP 13 and NEP 18 to `dispatch`. Both end in `_re
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -603,7 +604,8 @@ def _positional(
     if not _requires(kwargs.values()):
         return args, kwargs
     moved = dict(kwargs)
-    names = ARGUMENTS[function].names[len(args) :]
+    known = ARGUMENTS[function]
+    names = known.names[len(args) : len(known.names) if known.positional == math.inf else int(known.positional)]
     leading = itertools.takewhile(moved.__contains__, names)
     return (*args, *[moved.pop(name) for name in leading]), moved
 
