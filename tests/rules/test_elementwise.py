@@ -141,6 +141,8 @@ BOUNDS = {
     "max=": (lambda x, c: np.clip(x, max=c)), "min=": (lambda x, c: np.clip(x, min=c)), "method": (lambda x, c: x.clip(-c, c)),
     "crossed": (lambda x, c: np.clip(x, 2 * c, -2 * c)), "array": (lambda x, c: np.clip(x, [-1.0], 2.0) * c),
 }  # fmt: skip
+if not hasattr(np, "unstack"):  # NumPy 2.0 does not know these arguments yet either
+    del BOUNDS["min="], BOUNDS["max="]
 
 
 @pytest.mark.parametrize("clip", list(BOUNDS.values()), ids=list(BOUNDS))
