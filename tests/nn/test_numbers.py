@@ -130,6 +130,23 @@ def test_far_out(name, dtype):
     assert out.dtype == g.dtype == h.dtype == dtype
 
 
+@pytest.mark.parametrize(
+    ("function", "slope"),
+    [
+        (F.relu, 0.0),
+        (lambda x: F.leaky_relu(x, 0.2), 0.2),
+        (lambda x: F.elu(x, 0.5), 0.5),
+        (F.selu, SCALE * ALPHA),
+        (lambda x: nn.l1_loss(x, np.zeros(1)), 0.0),
+        (lambda x: nn.hinge_loss(x + 1, np.ones(1)), 0.0),
+    ],
+)
+def test_slopes_at_the_kink(function, slope):
+    """Those from the left, as in PyTorch; 0 for the absolute value and the hinge."""
+    x = Tensor([0.0], requires_grad=True)
+    np.testing.assert_allclose(mg.grad(function(x).sum(), x)[0], [slope], rtol=1e-15)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("target", [np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.array([0.25, 0.5])])
 def test_binary_cross_entropy_far_out(target, dtype):

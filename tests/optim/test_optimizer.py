@@ -423,13 +423,15 @@ def test_lion():
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_muon(shape, nesterov):
+@pytest.mark.parametrize("adjust", ["original", "match_rms_adamw"])
+def test_muon(shape, nesterov, adjust):
     """The polynomial acts on singular values alone: transcribed through the SVD."""
     rng = np.random.default_rng(0)
     theta = Tensor(rng.normal(size=shape), requires_grad=True)
     bias = Tensor(rng.normal(size=4), requires_grad=True)
     adam_bias = Tensor(bias.data, requires_grad=True)
-    optimizer = optim.Muon([theta, bias], lr=0.02, nesterov=nesterov, adam_lr=0.01)
+    optimizer = optim.Muon([theta, bias], lr=0.02, nesterov=nesterov, adam_lr=0.01, adjust_lr_fn=adjust)
+    scale = np.sqrt(max(1, shape[0] / shape[1])) if adjust == "original" else 0.2 * np.sqrt(max(shape))
     adam = optim.AdamW([adam_bias], lr=0.01, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.1)
     x, buffer = theta.data.copy(), np.zeros(shape)
     for _ in range(20):
@@ -440,7 +442,7 @@ def test_muon(shape, nesterov):
         s = s / np.sqrt(np.sum(s**2))
         for _ in range(5):
             s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
-        x = x * (1 - 0.02 * 0.1) - 0.02 * np.sqrt(max(1, shape[0] / shape[1])) * (u * s) @ vt
+        x = x * (1 - 0.02 * 0.1) - 0.02 * scale * (u * s) @ vt
         optimizer.step()
         adam.step()
     np.testing.assert_allclose(theta.data, x, rtol=1e-9)
