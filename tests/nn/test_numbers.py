@@ -230,3 +230,9 @@ def test_layer_norm(shape, dtype):
     np.testing.assert_allclose(out.data, expected, rtol=1e-5, atol=1e-5)
     if dtype == np.float64:
         mg.gradcheck(layer, Tensor(X, requires_grad=True), order=2)
+
+
+def test_eps_of_layer_norm():
+    out = nn.LayerNorm(5, eps=0.5)(Tensor(Y)).data
+    expected = (Y - Y.mean(1, keepdims=True)) / np.sqrt(Y.var(1, keepdims=True) + 0.5)
+    np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-14)
