@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from microgradopt.mode import Switched
-from microgradopt.sweep import Cotangents, graph_of, plain, sweep
+from microgradopt.rules.stack import Stack
+from microgradopt.sweep import Cotangents, Graph, graph_of, plain, sweep
 from microgradopt.tensor import Array, ArrayLike, Tensor, _result
 
 # Gradients ------------------------------------------------------------------------------------------------------------
@@ -143,19 +144,62 @@ def hvp(output: Tensor, inputs: Tensor | Sequence[Tensor], vectors: Any) -> list
     vectors: one per input, of its shape. Returns a list of arrays, likewise. Raises as `grad` does.
     """
     inputs = _differentiable("hvp", inputs)
-    gradients = grad(output, inputs, create_graph=True, allow_unused=True)
-    vectors = _listed(vectors)
+    vectors = [np.asarray(plain(v)) for v in _listed(vectors)]
     _check_shapes("hvp", inputs, vectors)
-    return _vector_product(gradients, inputs, vectors)
+    vectors = [v.astype(x.dtype, copy=False) for v, x in zip(vectors, inputs, strict=True)]
+    return _owned(RecordedGradient(output, inputs).product(vectors))
 
 
-def _vector_product(gradients: Sequence[Any], inputs: Sequence[Tensor], vectors: Sequence[Any]) -> list[Array]:
-    """One sweep of recorded gradients. Those that depend on nothing (of a linear function) have no curvature."""
-    pairs = [(g, v) for g, v in zip(gradients, vectors, strict=True) if g is not None and g._requires_grad]
-    if not pairs:
-        return [np.zeros(x.shape, x.dtype) for x in inputs]
-    swept = grad([g for g, _ in pairs], inputs, [v for _, v in pairs], allow_unused=True)
-    return [np.zeros(x.shape, x.dtype) if h is None else h for h, x in zip(swept, inputs, strict=True)]
+def hessian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> Array:
+    """All second derivatives of a scalar: H[i, j] = ∂²output / ∂θᵢ ∂θⱼ, θ the inputs flattened and concatenated.
+
+    The gradient is recorded once and swept for all columns (reverse over reverse). Returns an (n, n) array. It is not
+    made symmetric: how far it is from symmetry says how much rounding there is.
+
+    Raises as `grad` does.
+    """
+    return RecordedGradient(output, _differentiable("hessian", inputs)).hessian()
+
+
+class RecordedGradient:
+    """g = ∇output as a graph of its own, recorded once; every sweep of it with cotangent v gives H v = ∇(gᵀv).
+
+    output: a scalar. inputs: tensors that require a gradient. Raises as `grad` does.
+
+    Attributes: `gradients`, one Tensor per input, or None where the output does not depend on it; `at_once`, how many
+    products are quickest done together.
+    """
+
+    def __init__(self, output: Tensor, inputs: Sequence[Tensor]) -> None:
+        self.inputs = list(inputs)
+        self.gradients = grad(output, self.inputs, create_graph=True, allow_unused=True)
+        self._dtype = output.dtype
+        # The gradient of what is linear is constant: it has no graph, and no curvature.
+        self._curved = [i for i, g in enumerate(self.gradients) if g is not None and g._requires_grad]
+        self._graph = graph_of([self.gradients[i] for i in self._curved], self.inputs)
+        self.at_once = _at_once(self._graph)
+
+    def product(self, vectors: Sequence[Any]) -> list[Any]:
+        """H v by parts. vectors: one per input, of its shape: arrays, or Stacks of k arrays for k products at once."""
+        start: Cotangents = {}
+        for i in self._curved:
+            g, v = self.gradients[i], vectors[i]
+            start[g] = start[g] + v if g in start else v  # two inputs may share one gradient (of x + y)
+        swept = sweep(self._graph, start, self.inputs)
+        return [swept[x] if x in swept else np.zeros(x.shape, x.dtype) for x in self.inputs]
+
+    def hessian(self) -> Array:
+        """H, (n, n), all inputs flattened in order: one block of rows for each input."""
+        size = sum(x.size for x in self.inputs)
+        H = np.zeros((size, size), self._dtype)
+        first = 0
+        for i, x in enumerate(self.inputs):
+            if i in self._curved:
+                parts = _rows(self.gradients[i], self.inputs)
+                columns = [part.reshape(x.size, y.size) for part, y in zip(parts, self.inputs, strict=True)]
+                H[first : first + x.size] = np.concatenate(columns, axis=1)
+            first += x.size
+        return H
 
 
 def _check_shapes(name: str, inputs: Sequence[Tensor], vectors: Sequence[Any]) -> None:
@@ -165,43 +209,35 @@ def _check_shapes(name: str, inputs: Sequence[Tensor], vectors: Sequence[Any]) -
 
 
 def jacobian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> list[Array]:
-    """All first derivatives: J[i..., j...] = ∂output[i...] / ∂input[j...], one sweep per element of the output.
+    """All first derivatives: J[i..., j...] = ∂output[i...] / ∂input[j...], one row per element of the output.
 
     Returns a list, one array per input, of shape output.shape + input.shape. An input that is not used gets zeros.
     """
     inputs = _differentiable("jacobian", inputs)
     _starting_cotangent("jacobian", output, np.zeros(output.shape))
-    rows = list(_rows(output, inputs))
-    return [
-        np.array([row[k] for row in rows], dtype=x.dtype).reshape(output.shape + x.shape) for k, x in enumerate(inputs)
-    ]
+    return [rows.reshape(output.shape + x.shape) for rows, x in zip(_rows(output, inputs), inputs, strict=True)]
 
 
-def _rows(output: Tensor, inputs: list[Tensor]) -> Iterable[list[Array]]:
-    """The gradient of each element of the output in turn, over one walk of the graph."""
+# How many numbers a sweep of several rows at once may have in its largest array: as many as stay in a core's cache.
+_AT_ONCE = 2**15
+
+
+def _at_once(graph: Graph) -> int:
+    """How many rows to sweep at once."""
+    largest = max((getattr(node._data, "size", 0) for node in graph.nodes), default=0)  # Outputs have no size
+    return max(1, _AT_ONCE // max(largest, 1))
+
+
+def _rows(output: Tensor, inputs: list[Tensor]) -> list[Array]:
+    """The gradients of each element of the output, as the rows of one array per input: (output.size, *input.shape)."""
     graph = graph_of([output], inputs)
-    for i in range(output.size):
-        one_hot = np.zeros(output.size, output.dtype)
-        one_hot[i] = 1
-        cotangents = sweep(graph, {output: one_hot.reshape(output.shape)}, inputs)
-        yield [np.zeros(x.shape, x.dtype) if x not in cotangents else cotangents[x] for x in inputs]
-
-
-def hessian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> Array:
-    """All second derivatives of a scalar: H[i, j] = ∂²output / ∂θᵢ ∂θⱼ, θ the inputs flattened and concatenated.
-
-    The gradient is recorded once and swept once per column (reverse over reverse). Returns an (n, n) array. It is not
-    made symmetric: how far it is from symmetry says how much rounding there is.
-
-    Raises as `grad` does.
-    """
-    inputs = _differentiable("hessian", inputs)
-    gradients = grad(output, inputs, create_graph=True, allow_unused=True)
-    size = sum(x.size for x in inputs)
-    columns: list[Array] = []
-    for g, x in zip(gradients, inputs, strict=True):
-        if g is None or not g._requires_grad:
-            columns += [np.zeros(size, output.dtype)] * x.size
-        else:
-            columns += [np.concatenate([part.ravel() for part in row]) for row in _rows(g, inputs)]
-    return np.array(columns).reshape(size, size)
+    rows = [np.zeros((output.size, *x.shape), x.dtype) for x in inputs]
+    step = _at_once(graph)
+    for first in range(0, output.size, step):
+        k = min(step, output.size - first)
+        one_hot = np.eye(k, output.size, first, dtype=output.dtype).reshape(k, *output.shape)
+        cotangents = sweep(graph, {output: Stack(one_hot)}, inputs)
+        for part, x in zip(rows, inputs, strict=True):
+            if x in cotangents:
+                part[first : first + k] = cotangents[x].data
+    return rows

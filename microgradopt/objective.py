@@ -117,6 +117,8 @@ class Objective:
     f: takes a Tensor of shape (n,), gives a scalar Tensor. x0: where θ starts, (n,); float32 stays float32, all else
     is float64. For a model, or any tensors, see `Objective.of`.
 
+    Attributes: `vector`, the `ParameterVector` behind θ; `model`, if it was made of one.
+
     Every method takes a `theta` to be evaluated at, and then leaves the current θ as it was; without, it is evaluated
     at the current θ.
 
@@ -129,7 +131,8 @@ class Objective:
         x = Tensor(x0, requires_grad=True)
         if x.ndim != 1:
             raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
-        self._vector = ParameterVector([x])
+        self.vector = ParameterVector([x])
+        self.model: Module | None = None
         self._loss: Callable[[], Tensor] = lambda: f(x)
 
     @classmethod
@@ -145,33 +148,40 @@ class Objective:
             )
         tensors = model.parameters() if isinstance(model, Module) else model
         objective = cls.__new__(cls)
-        objective._vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)
+        objective.vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)
+        objective.model = model if isinstance(model, Module) else None
         objective._loss = loss
         return objective
 
     @property
     def n(self) -> int:
         """The number of parameters."""
-        return self._vector.size
+        return self.vector.size
 
     @property
     def parameters(self) -> list[Tensor]:
         """The tensors that θ is gathered from."""
-        return list(self._vector.parameters)
+        return list(self.vector.parameters)
 
     @property
     def theta(self) -> Array:
         """The current θ, a copy of shape (n,). Assigning writes the tensors."""
-        return self._vector.theta().copy()
+        return self.vector.theta().copy()
 
     @theta.setter
     def theta(self, theta: npt.ArrayLike) -> None:
-        self._vector.write(self._checked("theta", theta).copy())
+        self.vector.write(self._checked("theta", theta).copy())
+
+    @contextlib.contextmanager
+    def at(self, theta: npt.ArrayLike | None = None) -> Iterator[Tensor]:
+        """Inside, the tensors hold θ; gives the loss there, as a tensor with its graph."""
+        with self._moved(theta):
+            yield self._scalar()
 
     def value(self, theta: npt.ArrayLike | None = None) -> float:
         """L(θ)."""
-        with self._at(theta):
-            return self._scalar().item()
+        with self.at(theta) as loss:
+            return loss.item()
 
     def gradient(self, theta: npt.ArrayLike | None = None) -> Array:
         """∇L(θ), of shape (n,)."""
@@ -179,37 +189,34 @@ class Objective:
 
     def value_and_gradient(self, theta: npt.ArrayLike | None = None) -> tuple[float, Array]:
         """L(θ) and ∇L(θ), from one forward and one reverse sweep."""
-        with self._at(theta):
-            loss = self._scalar()
+        with self.at(theta) as loss:
             if not loss.requires_grad:
-                return loss.item(), np.zeros(self.n, self._vector.theta().dtype)
-            gradients = grad(loss, self._vector.parameters, allow_unused=True)
-            return loss.item(), self._vector.join(gradients)
+                return loss.item(), np.zeros(self.n, self.vector.theta().dtype)
+            gradients = grad(loss, self.vector.parameters, allow_unused=True)
+            return loss.item(), self.vector.join(gradients)
 
     def hvp(self, v: npt.ArrayLike, theta: npt.ArrayLike | None = None) -> Array:
         """H(θ) v, of shape (n,), H the Hessian of L, without forming it."""
         vector = self._checked("hvp: v", v)
-        with self._at(theta):
-            loss = self._scalar()
+        with self.at(theta) as loss:
             if not loss.requires_grad:
                 return np.zeros_like(vector)
-            return self._vector.join(hvp(loss, self._vector.parameters, self._vector.split(vector)))
+            return self.vector.join(hvp(loss, self.vector.parameters, self.vector.split(vector)))
 
     def hessian(self, theta: npt.ArrayLike | None = None) -> Array:
         """H(θ), of shape (n, n)."""
-        with self._at(theta):
-            loss = self._scalar()
+        with self.at(theta) as loss:
             if not loss.requires_grad:
-                return np.zeros((self.n, self.n), self._vector.theta().dtype)
-            return hessian(loss, self._vector.parameters)
+                return np.zeros((self.n, self.n), self.vector.theta().dtype)
+            return hessian(loss, self.vector.parameters)
 
-    def _at(self, theta: npt.ArrayLike | None) -> contextlib.AbstractContextManager[None]:
+    def _moved(self, theta: npt.ArrayLike | None) -> contextlib.AbstractContextManager[None]:
         if theta is None:
             return contextlib.nullcontext()
-        return self._vector.moved_to(self._checked("theta", theta).copy())
+        return self.vector.moved_to(self._checked("theta", theta).copy())
 
     def _checked(self, name: str, vector: npt.ArrayLike) -> Array:
-        own = self._vector.theta()
+        own = self.vector.theta()
         array = np.asarray(vector, dtype=own.dtype)
         if array.shape != own.shape:
             raise ValueError(f"{name} has shape {array.shape}; this objective's vectors have {own.shape}")

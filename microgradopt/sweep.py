@@ -19,6 +19,7 @@ import numpy as np
 from microgradopt.errors import OverwrittenError, check_finite
 from microgradopt.mode import clock, current_mode
 from microgradopt.rules.registry import DERIVATIVES, name_of
+from microgradopt.rules.stack import Stack
 from microgradopt.tensor import Tensor
 
 Cotangents = dict[Tensor, Any]
@@ -105,7 +106,7 @@ def sweep(
         args, kwargs = node._inputs, node._kwargs
         out, values = (node, args) if create_graph else (node._data, node._values)
         if stale:
-            values = _guarded(node, args, values)
+            values = _guarded(node, args, values, node._values)
         binary = len(values) == 2 and not kwargs
         if binary:
             left, right = values
@@ -168,12 +169,17 @@ def _check_shares(node: Tensor, g: Any, cotangents: Cotangents) -> None:
     """While looking for anomalies: what has just been handed over is finite."""
     for x in _tensors(node._inputs):
         if x in cotangents:
-            check_finite(plain(cotangents[x]), node._function, (plain(g), *node._values), "gradient")
+            check_finite(_array(cotangents[x]), node._function, (_array(g), *node._values), "gradient")
 
 
 def plain(x: Any) -> Any:
     """The value of a tensor; all else as it is."""
     return x._data if type(x) is Tensor else x
+
+
+def _array(g: Any) -> Any:
+    """The numbers of a cotangent, be it an array, a tensor, or a stack."""
+    return g.data if type(g) in (Tensor, Stack) else g
 
 
 # Values that have gone ------------------------------------------------------------------------------------------------
@@ -199,16 +205,21 @@ class _Overwritten:
     __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _read
 
 
-def _guarded(node: Tensor, args: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _guarded(node: Tensor, args: Sequence[Any], values: Sequence[Any], recorded: Sequence[Any]) -> tuple[Any, ...]:
     """The values with stand-ins for those that were overwritten after the node was made."""
     return tuple(
         _Overwritten(x, node._made_by())
-        if type(x) is Tensor and _written(x) > node._order
-        else list(_guarded(node, tuple(x), tuple(value)))
+        if type(x) is Tensor and (_written(x) > node._order or _has_moved(x, value, seen))
+        else list(_guarded(node, x, value, seen))
         if type(x) is list
         else value
-        for x, value in zip(args, values, strict=True)
+        for x, value, seen in zip(args, values, recorded, strict=True)
     )
+
+
+def _has_moved(x: Tensor, value: Any, recorded: Any) -> bool:
+    """Whether a rule is to read the leaf x itself, and that no longer holds what was recorded (see `moved_to`)."""
+    return value is x and x._function is None and x._data is not recorded
 
 
 def _written(x: Tensor) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.rules import log_softmax, softmax
-from microgradopt.rules.registry import composite
+from microgradopt.rules.registry import composite, kinked
 
 Array = Any  # an ndarray or a Tensor
 
@@ -71,6 +71,11 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
 def elu(x: Array, alpha: float = 1.0) -> Array:
     """x where x > 0, else alpha · (exp(x) − 1). Clevert et al. 2016, eq. 15."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+@kinked(relu, leaky_relu, elu)
+def _from_zero(out: Array, x: Array, *args: Any, **kwargs: Any) -> Array:
+    return np.abs(x)
 
 
 def selu(x: Array) -> Array:

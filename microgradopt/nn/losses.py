@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.nn.functional import log_softmax, sigmoid
-from microgradopt.rules.registry import composite
+from microgradopt.rules.registry import composite, kinked
 
 Array = Any  # an ndarray or a Tensor
 
@@ -73,6 +73,11 @@ def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     return _reduced(np.abs(input - target), reduction)
 
 
+@kinked(l1_loss)
+def _error(out: Array, input: Array, target: Array, reduction: str = "mean") -> Array:
+    return np.abs(input - target)
+
+
 @composite(
     lambda g, out, input, target, reduction="mean", delta=1.0: (
         _share(g, input.size, reduction) * np.clip(input - target, -delta, delta)
@@ -89,6 +94,11 @@ def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: floa
     target = _checked_target("huber_loss", input, target)
     size = np.abs(input - target)
     return _reduced(np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta)), reduction)
+
+
+@kinked(huber_loss)
+def _from_delta(out: Array, input: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
+    return np.abs(np.abs(input - target) - delta)
 
 
 # Classification: two classes ------------------------------------------------------------------------------------------
@@ -117,6 +127,11 @@ def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """max(0, 1 − target · input), the support vector machine's. target: −1 or 1. Both of any, equal, shape."""
     target = _checked_target("hinge_loss", input, target)
     return _reduced(np.maximum(0, 1 - target * input), reduction)
+
+
+@kinked(hinge_loss)
+def _from_margin(out: Array, input: Array, target: Array, reduction: str = "mean") -> Array:
+    return np.abs(1 - target * input)
 
 
 # Classification: many classes -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from microgradopt.rules.registry import (
     composed,
     composite,
     derivative,
+    kinked,
     nondifferentiable,
     supported,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "derivative",
     "elementwise",
     "indexing",
+    "kinked",
     "linalg",
     "log_softmax",
     "logsumexp",

@@ -3,6 +3,7 @@
 Broadcasting never appears here: the sweep undoes it. Conventions, stated once:
 
 * At a kink the rule takes one subgradient: 0 for ``abs``; one half each where ``maximum`` or ``minimum`` ties.
+* How far a call is from a kink is said beside its rule (``kinked``).
 * Where a derivative is infinite but nothing flows (a cotangent of exactly 0), the product 0 · ∞ is taken as 0. So
   ``np.where(x > 0, np.log(x), 0.0)`` has gradient 0, not NaN, at x = 0.
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.rules.registry import composed, composite, derivative
+from microgradopt.rules.registry import composed, composite, derivative, kinked
 
 Array = Any  # an ndarray, or whatever else speaks NumPy
 
@@ -67,6 +68,12 @@ derivative(np.power, _base_rule, _exponent_rule)
 derivative(np.float_power, _base_rule, _exponent_rule)
 
 
+@kinked(np.power, np.float_power)
+def _from_branch_point(out: Array, x: Array, y: Array) -> Array:
+    """x = 0 is a kink of x^1.5 or 1/x, none of x² or x⁰."""
+    return np.where((np.asarray(y) >= 0) & (np.rint(y) == y), math.inf, np.abs(x))
+
+
 @composed(np.divmod)
 def _divmod(x: Array, y: Array) -> tuple[Array, Array]:
     return np.floor_divide(x, y), np.remainder(x, y)
@@ -108,6 +115,17 @@ derivative(
     lambda g, out, x, y: g * x / (out + (out == 0)),
     lambda g, out, x, y: g * y / (out + (out == 0)),
 )
+
+
+@kinked(np.sqrt, np.cbrt)
+def _from_zero(out: Array, x: Array) -> Array:
+    return np.abs(x)
+
+
+@kinked(np.hypot)
+def _length(out: Array, x: Array, y: Array) -> Array:
+    return out
+
 
 # Angles ---------------------------------------------------------------------------------------------------------------
 
@@ -188,6 +206,14 @@ derivative(
 )
 
 
+kinked(np.absolute, np.fabs)(_from_zero)
+
+
+@kinked(np.maximum, np.minimum, np.fmax, np.fmin)
+def _difference(out: Array, x: Array, y: Array) -> Array:
+    return np.abs(np.subtract(x, y))
+
+
 # Inside the bounds, and on them, x gets the gradient (as in PyTorch); outside, the bound that was taken.
 @composite(
     lambda g, out, x, low, high: np.where((low <= x) & (x <= high), g, 0),
@@ -198,6 +224,11 @@ derivative(
 def clip(x: Array, low: Array, high: Array) -> Array:
     """x limited to [low, high], elementwise: min(max(x, low), high)."""
     return np.clip(x, low, high)
+
+
+@kinked(clip)
+def _from_bounds(out: Array, x: Array, low: Array, high: Array) -> Array:
+    return np.minimum(np.abs(x - low), np.abs(x - high))
 
 
 @composed(np.clip)
@@ -217,6 +248,13 @@ derivative(
     lambda g, out, condition, x, y: np.where(condition, 0, g),
     broadcasts=True,
 )
+
+
+# The values alone do not show how near the condition is to changing. But a continuous function that is pieced together
+# changes pieces where they are equal.
+@kinked(np.where)
+def _from_other_piece(out: Array, condition: Array, x: Array, y: Array) -> Array:
+    return np.abs(np.subtract(x, y))
 
 
 @composed(np.select)
@@ -241,5 +279,13 @@ derivative(np.fix, lambda g, out, x: np.zeros_like(g))
 for rounding in (np.round, np.around):
     derivative(rounding, lambda g, out, a, decimals=0: np.zeros_like(g))
 derivative(np.floor_divide, lambda g, out, x, y: np.zeros_like(g), lambda g, out, x, y: np.zeros_like(g))
+kinked(np.sign)(_from_zero)
+
+
+@kinked(np.floor, np.ceil, np.trunc, np.fix)
+def _from_integer(out: Array, x: Array) -> Array:
+    return np.abs(x - np.rint(x))
+
+
 # The value at 0 is the second argument.
 derivative(np.heaviside, lambda g, out, x, y: np.zeros_like(g), lambda g, out, x, y: np.where(x == 0, g, 0))

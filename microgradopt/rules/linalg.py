@@ -20,7 +20,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from microgradopt.rules.elementwise import nonzero
 from microgradopt.rules.reductions import Axis, checked_axes, kept
-from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative
+from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative, kinked
 
 Array = Any
 
@@ -245,6 +245,11 @@ def _summed(x: Array, a: str, needed: set[str]) -> tuple[Array, str]:
 def euclidean_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
     """sqrt(Σ x²) over `axis`. At 0 its subgradient is 0, so that norm(x)**2 has the gradient it should."""
     return np.linalg.norm(x, axis=axis, keepdims=keepdims) if isinstance(axis, int) else _flat_norm(x, axis, keepdims)
+
+
+@kinked(euclidean_norm)
+def _norm_itself(out: Array, x: Array, axis: Axis, keepdims: bool) -> Array:
+    return out
 
 
 def _flat_norm(x: Array, axis: Axis, keepdims: bool) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from microgradopt.rules.registry import arrays, composed, composite, derivative
+from microgradopt.rules.registry import arrays, composed, composite, derivative, kinked
 
 Array = Any
 Axis = int | tuple[int, ...] | None
@@ -92,6 +92,11 @@ def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
+@kinked(deviation)
+def _deviation_itself(out: Array, a: Array, *args: Any) -> Array:
+    return out
+
+
 def _degrees(a: Array, axis: Axis, ddof: float) -> float:
     """n − ddof; NaN where no degree of freedom is left, as the value itself is then NaN or infinite."""
     return (count(a.shape, axis) - ddof) or math.nan
@@ -159,6 +164,14 @@ def _shared(g: Array, out: Array, a: Array, axis: Axis = None, *, keepdims: bool
 
 for extremum in (np.max, np.amax, np.min, np.amin):
     derivative(extremum, _shared)
+
+
+@kinked(np.max, np.amax, np.min, np.amin)
+def _lead(out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+    """How far the runner-up is behind; where an element is alone, infinitely far."""
+    behind = np.abs(a - kept(out, a.shape, axis))
+    tied = (behind == 0).sum(axis=axis) > 1
+    return np.where(tied, 0, np.min(np.where(behind == 0, math.inf, behind), axis=axis, initial=math.inf))
 
 
 @composed(np.ptp)

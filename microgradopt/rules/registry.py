@@ -4,6 +4,8 @@
 * ``composed(function)``: a body made of other NumPy functions. Its parts become the nodes; no rule is needed.
 * ``nondifferentiable(function, ...)``: answers as NumPy does, from the values (``argmax``, ``isnan``, ``x > 0``).
 
+``kinked(function)`` adds, where derivatives jump, how far a call is from the place where they do.
+
 And ``composite(rule, rule, ...)`` makes a *new* function from a body in plain NumPy, with rules of its own: one node,
 fused for speed or for numerical stability (``logsumexp``, a loss).
 
@@ -51,6 +53,7 @@ class Arguments(NamedTuple):
 DERIVATIVES: dict[Function, Derivative] = {}
 COMPOSED: dict[Function, Function] = {}
 ARGUMENTS: dict[Function, Arguments] = {}
+KINKS: dict[Function, Rule] = {}
 BODIES: dict[Function, Function] = {}  # of composites: what to call on arrays
 NONDIFFERENTIABLE: set[Function] = set()
 
@@ -79,6 +82,20 @@ def composed(*functions: Function) -> Callable[[Function], Function]:
             COMPOSED[function] = body
             ARGUMENTS[function] = _arguments(body)
         return body
+
+    return register
+
+
+def kinked(*functions: Function) -> Callable[[Rule], Rule]:
+    """Decorator: `functions` have kinks (their first or second derivative jumps), and the function below says how near.
+
+    ``distance(out, *args, **kwargs)`` gives, for every element, how far what decides on the side is from the kink:
+    abs(x) for relu. A Hessian taken on a kink says nothing about the other side.
+    """
+
+    def register(distance: Rule) -> Rule:
+        KINKS.update(dict.fromkeys(functions, distance))
+        return distance
 
     return register
 

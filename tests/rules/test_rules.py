@@ -97,6 +97,22 @@ def test_rules_themselves_keep_float32(f, args, dtypes_of_rules):
     assert dtypes_of_rules
 
 
+@pytest.mark.parametrize(("f", "args"), ALL)
+def test_rules_run_on_stacks(f, args):
+    """All rows of Jacobian and Hessian at once are what they are one by one."""
+    inputs = leaves(args)
+    result = f(*inputs)
+    weight = np.random.default_rng(2).normal(size=result.shape)
+    gradients = mg.grad(np.sum(weight * result * result), inputs, create_graph=True, allow_unused=True)
+    for output in [result, *(g for g in gradients if g is not None and g.requires_grad)]:
+        units = np.eye(output.size).reshape(output.size, *output.shape)
+        single = [mg.grad(output, inputs, unit, allow_unused=True) for unit in units]
+        for i, (x, stacked) in enumerate(zip(inputs, mg.jacobian(output, inputs), strict=True)):
+            expected = [np.zeros(x.shape) if row[i] is None else row[i] for row in single]
+            expected = np.array(expected).reshape(output.shape + x.shape)
+            np.testing.assert_allclose(stacked, expected, rtol=1e-12, atol=1e-13)
+
+
 # What HIPS autograd has no rule for, or a wrong one (tile, var with correction); or our call is not its own.
 NOT_HIPS = {
     "positive", "cbrt", "fmod", "float_power", "copysign", "heaviside", "ptp", "logsumexp", "softmax", "log_softmax",

@@ -1,0 +1,96 @@
+"""The Hessian as an operator: H v for any v, without forming H."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.autodiff import RecordedGradient
+from microgradopt.objective import Objective, ParameterVector
+from microgradopt.rules.stack import Stack
+from microgradopt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+
+
+class HessianOperator:
+    """H(θ) of an objective, as what it does to vectors: H v = ∇(∇L(θ)ᵀ v) (Pearlmutter 1994).
+
+    objective: an `Objective`. theta: where, of shape (n,); by default the objective's own θ.
+
+    The loss and its gradient are computed once, and recorded; every product is one sweep of that record, and costs
+    about as much as a gradient. `H @ v` for v of shape (n,), `H @ V` for V of shape (n, k), many columns at once.
+
+    Attributes: `shape` (n, n), `dtype`, `value` L(θ), `gradient` ∇L(θ), `products`, how many have been computed.
+    `matvec`, `matmat` and their transposes (H is symmetric) are there so that ``scipy.sparse.linalg`` takes it for a
+    LinearOperator: ``scipy.sparse.linalg.eigsh(aslinearoperator(H), 1)``.
+
+    Raises OverwrittenError when used after the objective's own θ, at which it was recorded, has been written to.
+    """
+
+    def __init__(self, objective: Objective, theta: npt.ArrayLike | None = None) -> None:
+        with objective.at(theta) as loss:
+            self._record(loss, objective.vector)
+
+    @classmethod
+    def of(cls, loss: Tensor, vector: ParameterVector) -> HessianOperator:
+        """The Hessian of a loss that has been computed already, by the parameters gathered in `vector`."""
+        operator = cls.__new__(cls)
+        operator._record(loss, vector)
+        return operator
+
+    def _record(self, loss: Tensor, vector: ParameterVector) -> None:
+        theta = vector.theta()
+        self.shape, self.dtype = (vector.size, vector.size), theta.dtype
+        self.value, self.gradient = loss.item(), np.zeros_like(theta)
+        self.products = 0
+        self._vector = vector
+        self._recorded: RecordedGradient | None = None  # of a constant there is none
+        if loss.requires_grad:
+            self._recorded = RecordedGradient(loss, vector.parameters)
+            self.gradient = vector.join([None if g is None else g._data for g in self._recorded.gradients])
+
+    def __matmul__(self, v: npt.ArrayLike) -> Array:
+        v = np.asarray(v, self.dtype)
+        if v.ndim not in (1, 2) or v.shape[0] != self.shape[0]:
+            raise ValueError(f"HessianOperator: H of shape {self.shape} times an array of shape {v.shape}")
+        self.products += 1 if v.ndim == 1 else v.shape[1]
+        if self._recorded is None:
+            return np.zeros_like(v)
+        if v.ndim == 1:
+            return self._vector.join(self._recorded.product(self._vector.split(v)))
+        step = self._recorded.at_once
+        blocks = [self._block(v[:, i : i + step].T) for i in range(0, v.shape[1], step)]
+        return np.concatenate([np.zeros((v.shape[0], 0), self.dtype), *blocks], axis=1)
+
+    def _block(self, rows: Array) -> Array:
+        """H times k vectors at once. rows: (k, n), the vectors. Gives (n, k)."""
+        assert self._recorded is not None
+        k, parameters = len(rows), self._vector.parameters
+        parts = [
+            Stack(rows[:, part].reshape(k, *parameter.shape))
+            for part, parameter in zip(self._vector.slices, parameters, strict=True)
+        ]
+        swept = self._recorded.product(parts)
+        stacks = [part.data if type(part) is Stack else np.zeros((k, *part.shape), part.dtype) for part in swept]
+        return np.concatenate([stack.reshape(k, -1) for stack in stacks], axis=1).T
+
+    def dense(self) -> Array:
+        """H, (n, n), as the engine computes it: how far from symmetric it is, tells how much rounding there is."""
+        self.products += self.shape[0]
+        return np.zeros(self.shape, self.dtype) if self._recorded is None else self._recorded.hessian()
+
+    def matvec(self, v: Array) -> Array:
+        """H v, for v of shape (n,) or (n, 1)."""
+        return (self @ np.ravel(v)).reshape(np.shape(v))
+
+    def matmat(self, V: Array) -> Array:
+        """H V, for V of shape (n, k)."""
+        return self @ V
+
+    rmatvec, rmatmat = matvec, matmat
+
+    def __repr__(self) -> str:
+        return f"HessianOperator(n = {self.shape[0]:,}, {self.dtype}, L = {self.value:.6g}, {self.products} products)"

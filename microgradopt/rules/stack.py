@@ -1,0 +1,209 @@
+"""Stack: many arrays of one shape, computed with at once.
+
+A rule is plain NumPy code, so it runs on whatever speaks NumPy. A Stack does: it holds k arrays of one shape along a
+hidden first axis, and answers every question as each of the k would. A sweep whose cotangents are stacks gives k
+gradients (rows of a Jacobian, columns of a Hessian) for the dispatch of one; JAX calls this vmap.
+
+Most functions need only be told where the hidden axis is; the table below does. One that is not in it is called on each
+of the k arrays, which is slow and right.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from microgradopt.rules.indexing import scatter
+from microgradopt.rules.reductions import reduced_axes
+from microgradopt.rules.registry import BODIES
+
+Array = Any
+
+STACKED: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+class Stack(NDArrayOperatorsMixin):
+    """k arrays of one shape. data: (k, *shape). `shape`, `ndim` and `size` are those of each.
+
+    Axes, indices and shapes, in all that is asked of it, are those of each array too.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Array) -> None:
+        self.data = data
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape: tuple[int, ...] = self.data.shape[1:]
+        return shape
+
+    @property
+    def ndim(self) -> int:
+        return int(self.data.ndim) - 1
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    @property
+    def T(self) -> Any:
+        return np.transpose(self)
+
+    @property
+    def mT(self) -> Any:
+        return np.swapaxes(self, -1, -2)
+
+    def reshape(self, *shape: Any) -> Stack:
+        target = shape[0] if len(shape) == 1 else shape
+        return Stack(self.data.reshape((len(self.data), *np.atleast_1d(target).tolist())))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Stack:
+        return Stack(self.data.sum(axis=_hidden_first(self, axis), keepdims=keepdims))
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Stack:
+        return Stack(self.data.mean(axis=_hidden_first(self, axis), keepdims=keepdims))
+
+    def astype(self, dtype: Any) -> Stack:
+        return Stack(self.data.astype(dtype))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Stack:
+        index = index if isinstance(index, tuple) else (index,)
+        return Stack(self.data[(slice(None), *index)]) if _keeps_places(index) else _each(operator.getitem, self, index)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("a Stack is many arrays, not one")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs and ufunc is np.matmul:
+            return Stack(_matmul(*inputs))
+        if method == "__call__" and not kwargs and ufunc.signature is None and ufunc.nout == 1:
+            return Stack(ufunc(*_aligned(inputs)))
+        return _each(getattr(ufunc, method), *inputs, **kwargs)
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        if function in STACKED:
+            return STACKED[function](*args, **kwargs)
+        if function in BODIES:
+            try:
+                return BODIES[function](*args, **kwargs)
+            except TypeError:  # the body writes into an array
+                return _each(BODIES[function], *args, **kwargs)
+        return _each(function, *args, **kwargs)
+
+
+def _each(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The function called on the first of every stack, the second of every stack, and so on."""
+    k = next(len(x.data) for x in _flat(args) if type(x) is Stack)
+    results = [function(*_nth(args, i), **kwargs) for i in range(k)]
+    if isinstance(results[0], list | tuple):
+        return [Stack(np.stack(parts)) for parts in zip(*results, strict=True)]
+    return Stack(np.stack(results))
+
+
+def _flat(args: Any) -> Any:
+    for x in args:
+        if isinstance(x, list | tuple):
+            yield from _flat(x)
+        else:
+            yield x
+
+
+def _nth(x: Any, i: int) -> Any:
+    if type(x) is Stack:
+        return x.data[i]
+    return type(x)(_nth(part, i) for part in x) if type(x) in (list, tuple) else x
+
+
+# Where the hidden axis is ---------------------------------------------------------------------------------------------
+
+
+def _hidden_first(x: Stack, axis: Any) -> tuple[int, ...]:
+    """Axes of each array as axes of the whole."""
+    return tuple(i + 1 for i in reduced_axes(x.shape, axis))
+
+
+def _aligned(operands: Any) -> list[Any]:
+    """Operands of an elementwise function, such that NumPy's broadcasting leaves the hidden axis in front."""
+    ndim = max(np.ndim(x) if type(x) is not Stack else x.ndim for x in operands)
+    return [_grown(x, ndim) if type(x) is Stack else x for x in operands]
+
+
+def _grown(x: Stack, ndim: int) -> Array:
+    """The data of x with axes of length 1 behind the hidden one, until each has `ndim` axes."""
+    return x.data if x.ndim >= ndim else x.data.reshape((len(x.data), *(1,) * (ndim - x.ndim), *x.shape))
+
+
+def _matmul(x: Any, y: Any) -> Array:
+    if type(x) is Stack and x.ndim == 2 and type(y) is not Stack and y.ndim == 2:  # one large product
+        k, rows, inner = x.data.shape
+        return (x.data.reshape(k * rows, inner) @ y).reshape(k, rows, y.shape[1])
+    row, column = x.ndim == 1, y.ndim == 1
+    left, right = x[None, :] if row else x, y[:, None] if column else y
+    out = np.matmul(*_aligned([left, right]))
+    out = out[..., 0, :] if row else out
+    return out[..., 0] if column else out
+
+
+def _keeps_places(index: tuple[Any, ...]) -> bool:
+    """Whether a slice put in front leaves the result's axes in order: unless arrays stand apart in the index."""
+    advanced = [i for i, part in enumerate(index) if isinstance(part, np.ndarray | list | int | np.integer)]
+    basic = all(isinstance(index[i], int | np.integer) for i in advanced)
+    return basic or advanced == list(range(advanced[0], advanced[-1] + 1))
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+
+def _stacked(*functions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(body: Callable[..., Any]) -> Callable[..., Any]:
+        STACKED.update(dict.fromkeys(functions, body))
+        return body
+
+    return register
+
+
+STACKED[np.shape] = lambda a: a.shape
+STACKED[np.ndim] = lambda a: a.ndim
+STACKED[np.size] = lambda a: a.size
+STACKED[np.sum] = lambda a, axis=None, keepdims=False: a.sum(axis, keepdims)
+STACKED[np.mean] = lambda a, axis=None, keepdims=False: a.mean(axis, keepdims)
+STACKED[np.reshape] = lambda a, shape: a.reshape(shape)
+STACKED[np.ravel] = lambda a: a.reshape(-1)
+STACKED[np.copy] = lambda a: Stack(a.data.copy())
+STACKED[np.zeros_like] = lambda a: Stack(np.zeros_like(a.data))
+STACKED[np.swapaxes] = lambda a, i, j: Stack(np.swapaxes(a.data, *_hidden_first(a, (i, j))))
+STACKED[np.flip] = lambda a, axis=None: Stack(np.flip(a.data, _hidden_first(a, axis)))
+STACKED[np.where] = lambda *args: Stack(np.where(*_aligned(args)))
+
+
+@_stacked(np.transpose)
+def _transpose(a: Stack, axes: Any = None) -> Stack:
+    order = range(a.ndim - 1, -1, -1) if axes is None else axes
+    return Stack(np.transpose(a.data, (0, *_hidden_first(a, tuple(order)))))
+
+
+@_stacked(np.broadcast_to)
+def _broadcast_to(a: Stack, shape: Any) -> Stack:
+    shape = tuple(np.atleast_1d(shape).tolist())
+    return Stack(np.broadcast_to(_grown(a, len(shape)), (len(a.data), *shape)))
+
+
+@_stacked(scatter)
+def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Stack:
+    index = index if isinstance(index, tuple) else (index,)
+    if not _keeps_places(index):
+        return _each(scatter, g, index, shape)
+    data: Array = scatter(g.data, (slice(None), *index), (len(g.data), *shape))
+    return Stack(data)
