@@ -1,6 +1,6 @@
 """microgradopt: automatic differentiation and optimization in one readable codebase, from loss to update."""
 
-from microgradopt import nn, optim, rules
+from microgradopt import critical, nn, optim, rules
 from microgradopt.autodiff import grad, hessian, hvp, jacobian
 from microgradopt.errors import GradcheckError, NonFiniteError, OverwrittenError
 from microgradopt.gradcheck import gradcheck
@@ -18,6 +18,7 @@ __all__ = [
     "Objective",
     "OverwrittenError",
     "Tensor",
+    "critical",
     "detect_anomaly",
     "grad",
     "gradcheck",

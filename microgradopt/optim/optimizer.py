@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "adam_lr": (0.0, math.inf),
     "adam_betas": (0.0, 1.0),
     "adam_eps": (0.0, math.inf),
+    "tolerance_grad": (0.0, math.inf),
+    "tolerance_change": (0.0, math.inf),
+    "gradient_threshold": (0.0, math.inf),
 }
 _PAIRS = ("betas", "adam_betas")
 _RATES = ("lr", "adam_lr")  # may be schedules
@@ -185,6 +188,12 @@ class Optimizer(ABC):
         """The learning rate that the next step of the first group will use."""
         return self._rate(0, "lr")
 
+    def blocks(self) -> Iterator[tuple[Group, float, list[Tensor], State]]:
+        """For all tensors that share a state: hyperparameters, learning rate of the next step, tensors, and the state."""
+        for i, group in enumerate(self.param_groups):
+            for block in self._blocks[i]:
+                yield group, self._rate(i, "lr"), block.vector.parameters, block.state
+
     # Saving and loading
 
     def state_dict(self) -> dict[str, Any]:
@@ -269,10 +278,14 @@ class Optimizer(ABC):
         if missing or unknown:
             raise ValueError(f"in the state, missing {missing}, unknown {unknown}")
         for key, value in state.items():
-            is_vector = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.shape == theta.shape
+            is_vector = isinstance(value, np.ndarray) and value.dtype.kind == "f" and self._fits(value, theta)
             if not is_vector and not isinstance(value, float | int):
                 raise ValueError(f"{key} in the state is not a vector of {theta.dtype} of shape {theta.shape}")
         return block
+
+    def _fits(self, value: Array, theta: Array) -> bool:
+        """Whether an array in a state is of the shape it has to have."""
+        return value.shape == theta.shape
 
     @property
     def _name(self) -> str:

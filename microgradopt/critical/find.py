@@ -1,0 +1,290 @@
+"""Find the critical points of a loss, of every kind, from many starts.
+
+A minimiser finds minima. To find saddles and maxima as well, solve ∇L(θ) = 0 instead: most methods below make ½‖g‖²
+smaller. Its own minima may be false, points where H g = 0 though g ≠ 0 ("gradient-flat": Frye et al. 2021); they are
+told apart, and reported.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.critical.classify import classify
+from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
+from microgradopt.curvature.operator import HessianOperator
+from microgradopt.curvature.solvers import minres, trust_region_step
+from microgradopt.curvature.spectrum import dense_spectrum
+from microgradopt.objective import Objective
+
+Array = npt.NDArray[Any]
+
+_FLAT = 1e-3  # of ‖H‖ ‖g‖: where H g is smaller, descending ½‖g‖² has come to its end
+_SAME = 1e-5  # of the size of θ: points that are nearer to each other are one
+_SMALLEST_STEP = 1e-12  # of the size of θ
+_ARMIJO = 1e-4
+_HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    points: the critical points, each once, by ascending loss. gradient_flat: false ones, where H g ≈ 0 and g ≠ 0.
+    unfinished: how many starts led to neither. starts: how many there were.
+    """
+
+    points: list[CriticalPoint]
+    gradient_flat: list[CriticalPoint]
+    unfinished: int
+    starts: int
+
+    @property
+    def euler(self) -> int:
+        """Σ (−1)^index. For a loss that grows towards infinity, its points all non-degenerate: 1 if none is missing."""
+        return sum((-1) ** point.index for point in self.points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[CriticalPoint]:
+        return iter(self.points)
+
+    def __str__(self) -> str:
+        kinds = Counter(point.kind for point in self.points)
+        listed = ", ".join(f"{n} × {kind}" for kind, n in kinds.items()) or "none"
+        lines = [
+            f"{len(self.points)} critical points from {self.starts} starts: {listed}; Σ(−1)^index = {self.euler}",
+            f"{len(self.gradient_flat)} gradient-flat points, not critical; {self.unfinished} starts unfinished",
+        ]
+        lines += [f"  L = {p.value:<12.6g} index {p.index:<4} {p.kind}" for p in self.points]
+        return "\n".join(lines)
+
+
+def find(
+    objective: Objective,
+    starts: npt.ArrayLike,
+    method: str = "newton",
+    iterations: int = 200,
+    index: int = 1,
+    jobs: int = 1,
+    progress: bool = False,
+    **settings: Any,
+) -> Found:
+    """Search from every start, polish to rounding, drop duplicates, classify.
+
+    starts: (m, n). method:
+    * "newton": Newton's method for ∇L = 0 with a trust region (least squares of g + H p; finds every index; dense);
+    * "gradient norm": descent of ½‖g‖², along −H g, with Barzilai and Borwein's step lengths (matrix-free);
+    * "newton-mr": steps −H⁺g by MINRES and a line search on ½‖g‖² (Roosta et al. 2022; matrix-free);
+    * "saddle-free": steps −|H|⁻¹g (Dauphin et al. 2014), downhill only: minima (dense);
+    * "eigenvector following": uphill along the lowest `index` eigenvectors, downhill along all others (Cerjan and
+      Miller 1981): points of that index (dense).
+    iterations: at most, from each start. jobs: processes to share the starts among (needs joblib); -1 for all cores.
+    progress: show a bar (needs tqdm). settings: for `classify`.
+
+    θ itself stays as it is. Points on a connected surface of critical points are all different ones here.
+
+    Raises ValueError for a method that is not there, or starts that do not fit.
+    """
+    if method not in _METHODS:
+        raise ValueError(f"find: method is one of {', '.join(_METHODS)}, not {method!r}")
+    starts = np.atleast_2d(np.asarray(starts, objective.theta.dtype))
+    if starts.ndim != 2 or starts.shape[1] != objective.n:
+        raise ValueError(f"find: starts are (m, {objective.n}), one row each, not {starts.shape}")
+    descend = functools.partial(_METHODS[method], index=index) if method == _FOLLOWING else _METHODS[method]
+    search = functools.partial(_search, objective, descend, iterations)
+    ends = [end for end in _mapped(search, starts, jobs, progress) if end is not None]
+    points = [classify(objective, end, **settings) for end in _distinct(ends)]
+    critical = sorted((p for p in points if p.kind != NOT_CRITICAL), key=lambda p: p.value)
+    false = [p for p in points if p.kind == NOT_CRITICAL and _is_gradient_flat(objective, p)]
+    others = [p.theta for p in points if p.kind == NOT_CRITICAL and not any(p is q for q in false)]
+    unfinished = len(starts) - len(ends) + sum(any(_same(end, other) for other in others) for end in ends)
+    return Found(critical, false, unfinished, len(starts))
+
+
+def _mapped(search: Callable[[Array], Array | None], starts: Array, jobs: int, progress: bool) -> list[Array | None]:
+    """The search from every start, in order; here, or in several processes."""
+    bar: Callable[[Iterable[Any]], Iterable[Any]] = iter
+    if progress:
+        from tqdm.auto import tqdm
+
+        bar = functools.partial(tqdm, total=len(starts), desc="starts")
+    if jobs == 1:
+        return list(bar(map(search, starts)))
+    from joblib import Parallel, delayed
+
+    return list(bar(Parallel(n_jobs=jobs, return_as="generator")(delayed(search)(start) for start in starts)))
+
+
+def _search(
+    objective: Objective, descend: Callable[[Objective, Array, int], Array], iterations: int, start: Array
+) -> Array | None:
+    """Where the method leads, polished; None where numbers stopped being finite."""
+    with np.errstate(all="ignore"):
+        end = descend(objective, start, iterations)
+        end = _polished(objective, end)
+        return end if np.isfinite(end).all() and np.isfinite(objective.gradient(end)).all() else None
+
+
+def _distinct(ends: list[Array]) -> list[Array]:
+    kept: list[Array] = []
+    for end in ends:
+        if not any(_same(end, other) for other in kept):
+            kept.append(end)
+    return kept
+
+
+def _same(a: Array, b: Array) -> bool:
+    return bool(np.linalg.norm(a - b) <= _SAME * _size(a))
+
+
+def _size(theta: Array) -> float:
+    return max(1.0, float(np.linalg.norm(theta)))
+
+
+def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:
+    g = objective.gradient(point.theta)
+    largest = float(np.abs(point.eigenvalues).max(initial=0.0))
+    return bool(np.linalg.norm(objective.hvp(g, point.theta)) <= _FLAT * largest * np.linalg.norm(g))
+
+
+# The methods: each a function of objective, start and number of iterations that gives where it came to ----------------
+
+
+def _spectrum(objective: Objective, theta: Array) -> tuple[Array, Array, Array]:
+    """g along the eigenvectors of H, the eigenvalues, and the eigenvectors."""
+    H = HessianOperator(objective, theta)
+    values, vectors, _, _ = dense_spectrum(H.dense())
+    return vectors.T @ H.gradient, values, vectors
+
+
+def _newton(objective: Objective, theta: Array, iterations: int) -> Array:
+    """min ‖g + H p‖ over ‖p‖ ≤ radius, the radius by how well ‖g‖ was foretold (Nocedal and Wright 2006, 11.2)."""
+    radius = _size(theta)
+    norm = float(np.linalg.norm(objective.gradient(theta)))
+    for _ in range(iterations):
+        g, values, vectors = _spectrum(objective, theta)
+        p = trust_region_step(values**2, np.eye(len(values)), values * g, radius)
+        new = theta + vectors @ p
+        foretold = norm**2 - float(np.sum((g + values * p) ** 2))
+        new_norm = float(np.linalg.norm(objective.gradient(new)))
+        ratio = (norm**2 - new_norm**2) / foretold if foretold > 0 else 0.0
+        length = float(np.linalg.norm(p))
+        if not ratio > 0.25:
+            radius = length / 4
+        elif ratio > 0.75 and length > 0.9 * radius:
+            radius *= 2
+        if ratio > _ARMIJO:
+            theta, norm = new, new_norm
+        if length <= _SMALLEST_STEP * _size(theta) or radius <= _SMALLEST_STEP * _size(theta):
+            break
+    return theta
+
+
+def _gradient_norm(objective: Objective, theta: Array, iterations: int) -> Array:
+    """Descent of f = ½‖g‖², ∇f = H g; the first trial of each step is Barzilai and Borwein's (1988, eq. 5)."""
+    H = HessianOperator(objective, theta)
+    slope, rate = H @ H.gradient, 0.0
+    for _ in range(iterations):
+        if not rate > 0:
+            rate = 1e-3 * _size(theta) / max(float(np.linalg.norm(slope)), np.finfo(slope.dtype).tiny)
+        step = _line_search(objective, theta, -slope, H.gradient, float(slope @ slope), rate)
+        if step is None or np.linalg.norm(step) <= _SMALLEST_STEP * _size(theta):
+            break
+        theta = theta + step
+        H = HessianOperator(objective, theta)
+        change = H @ H.gradient - slope
+        slope = slope + change
+        rate = float(step @ step) / float(step @ change) if step @ change != 0 else 0.0
+    return theta
+
+
+def _newton_mr(objective: Objective, theta: Array, iterations: int) -> Array:
+    """p = −H⁺g by MINRES; then f = ½‖g‖² falls along it at the rate −gᵀH p = ‖g‖² − ‖r‖² (Roosta et al. 2022)."""
+    for _ in range(iterations):
+        H = HessianOperator(objective, theta)
+        p = minres(H, -H.gradient).x
+        step = _line_search(objective, theta, p, H.gradient, -float((H @ H.gradient) @ p), 1.0)
+        if step is None or np.linalg.norm(step) <= _SMALLEST_STEP * _size(theta):
+            break
+        theta = theta + step
+    return theta
+
+
+def _line_search(objective: Objective, theta: Array, p: Array, g: Array, rate: float, t: float) -> Array | None:
+    """A step t p along which ½‖g‖² falls enough (Armijo), found by halving; None where there is none."""
+    f = float(g @ g) / 2
+    for _ in range(_HALVINGS):
+        ahead = objective.gradient(theta + t * p)
+        if float(ahead @ ahead) / 2 <= f - _ARMIJO * t * rate:
+            return t * p
+        t /= 2
+    return None
+
+
+def _saddle_free(objective: Objective, theta: Array, iterations: int) -> Array:
+    """−|H|⁻¹g (Dauphin et al. 2014, section 4), no longer than the size of θ, halved until the loss falls."""
+    for _ in range(iterations):
+        g, values, vectors = _spectrum(objective, theta)
+        p = vectors @ -(g / _sizes(values))
+        p *= min(1.0, _size(theta) / max(float(np.linalg.norm(p)), np.finfo(p.dtype).tiny))
+        value = objective.value(theta)
+        for _ in range(_HALVINGS):
+            if objective.value(theta + p) < value:
+                break
+            p = p / 2
+        else:
+            break
+        theta = theta + p
+        if np.linalg.norm(p) <= _SMALLEST_STEP * _size(theta):
+            break
+    return theta
+
+
+def _follow(objective: Objective, theta: Array, iterations: int, index: int) -> Array:
+    """Along eigenvector i, Newton's step for a maximum if i < index, for a minimum if not; no longer than 0.1 of θ."""
+    uphill = np.arange(objective.n) < index
+    for _ in range(iterations):
+        g, values, vectors = _spectrum(objective, theta)
+        p = vectors @ (np.where(uphill, 1, -1) * g / _sizes(values))
+        p *= min(1.0, 0.1 * _size(theta) / max(float(np.linalg.norm(p)), np.finfo(p.dtype).tiny))
+        theta = theta + p
+        if np.linalg.norm(p) <= _SMALLEST_STEP * _size(theta):
+            break
+    return theta
+
+
+def _sizes(values: Array) -> Array:
+    """|λ|, kept away from 0."""
+    sizes = np.abs(values)
+    return np.maximum(sizes, max(1e-10 * float(sizes.max()), float(np.finfo(values.dtype).tiny)))
+
+
+def _polished(objective: Objective, theta: Array, steps: int = 10) -> Array:
+    """Newton's steps −H⁺g as long as they make the gradient smaller, at least by half: to rounding."""
+    norm = float(np.linalg.norm(objective.gradient(theta)))
+    for _ in range(steps):
+        H = HessianOperator(objective, theta)
+        new = theta + minres(H, -H.gradient).x
+        new_norm = float(np.linalg.norm(objective.gradient(new)))
+        if not new_norm < norm / 2:
+            break
+        theta, norm = new, new_norm
+    return theta
+
+
+_FOLLOWING = "eigenvector following"
+_METHODS: dict[str, Callable[..., Array]] = {
+    "newton": _newton,
+    "gradient norm": _gradient_norm,
+    "newton-mr": _newton_mr,
+    "saddle-free": _saddle_free,
+    _FOLLOWING: _follow,
+}

@@ -1,0 +1,200 @@
+"""CriticalPoint: a verdict, the numbers it rests on, and what to do with it."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.critical.escape import Escape, escape, search
+from microgradopt.critical.kinks import Kink
+from microgradopt.objective import Objective
+
+Array = npt.NDArray[Any]
+
+MINIMUM, MAXIMUM, SADDLE = "local minimum", "local maximum", "saddle point"
+DEGENERATE, NOT_CRITICAL = "degenerate", "not critical"
+NO_NEGATIVE = "no negative curvature found"
+
+_ROUNDING = 1e3  # a decrease below so many units of rounding is none
+
+
+class Margin(NamedTuple):
+    """How clear the counts are, each at least 1, infinite where nothing was counted.
+
+    negative, positive: the smallest |λ| counted, in tolerances. zero: the tolerance, in units of the largest counted.
+    """
+
+    negative: float
+    zero: float
+    positive: float
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """A point of a loss and what kind it is: the answer of `classify`.
+
+    kind: "local minimum", "local maximum", "saddle point", "degenerate" (the second-order test is silent),
+        "not critical"; or, when the spectrum is known in part only, "no negative curvature found".
+    certified: whether the verdict follows from the numbers: the point is critical to within rounding and what its
+        distance from the true one can change, all signs that matter are decided, and nothing is on a kink.
+    theta, value, gradient_norm: θ, L(θ), ‖∇L(θ)‖.
+    distance: how far the critical point is, ‖H⁺g‖ / max(1, ‖θ‖); infinite where the gradient leads along directions
+        without curvature. Does not change when the loss is scaled.
+    negative, zero, positive: how many eigenvalues of H lie below −tolerance, within it, above it. Where `complete` is
+        False, how many were found.
+    tolerance: max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F), plus 4 times what H changes by on the way to the critical point.
+    margin: how clear the counts are.
+    eigenvalues: ascending, (n,), or those found. eigenvectors: their columns.
+    explained: how many of the zero eigenvalues are due to symmetries of the loss; symmetries: which.
+    kinks: operations that are on a kink here.
+    complete: whether all eigenvalues are known. products: Hessian-vector products spent.
+    """
+
+    objective: Objective = field(repr=False)
+    kind: str
+    certified: bool
+    theta: Array = field(repr=False)
+    value: float
+    gradient_norm: float
+    distance: float
+    negative: int
+    zero: int
+    positive: int
+    tolerance: float
+    margin: Margin
+    eigenvalues: Array = field(repr=False)
+    eigenvectors: Array = field(repr=False)
+    explained: int
+    symmetries: tuple[str, ...]
+    kinks: tuple[Kink, ...]
+    complete: bool
+    products: int
+
+    @property
+    def n(self) -> int:
+        """The number of parameters."""
+        return len(self.theta)
+
+    @property
+    def index(self) -> int:
+        """The number of negative eigenvalues."""
+        return self.negative
+
+    @property
+    def minimum_ratio(self) -> float:
+        """Positive eigenvalues over all eigenvalues: 1 at a strict minimum. NaN where not all are known."""
+        return self.positive / self.n if self.complete else math.nan
+
+    @property
+    def condition_number(self) -> float:
+        """The largest |λ| over the smallest that is not zero; NaN where none is, or not all are known."""
+        sizes = np.abs(self.eigenvalues)
+        sizes = sizes[sizes > self.tolerance]
+        return float(sizes.max() / sizes.min()) if sizes.size and self.complete else math.nan
+
+    @property
+    def strict(self) -> bool:
+        """Whether no direction is flat."""
+        return self.zero == 0
+
+    def escape(self, rng: np.random.Generator | int = 0) -> Escape:
+        """The way down: along the most negative curvature, or, where there is none but flat directions, a search.
+
+        rng: for the search. Raises ValueError where there is no way down to be found: at a minimum; and where none is
+        needed, as the point is not critical and has no negative curvature: follow the gradient.
+        """
+        size = max(1.0, float(np.linalg.norm(self.theta)))
+        flat = np.abs(self.eigenvalues) <= self.tolerance
+        if self.negative:
+            return escape(self.objective, self.theta, self.eigenvectors[:, 0], size)
+        if self.kind == DEGENERATE and flat.any():
+            found = search(self.objective, self.theta, self.eigenvectors[:, flat], size, np.random.default_rng(rng))
+            scale = abs(self.value) + float(np.abs(self.eigenvalues).max()) * size**2
+            if found.measured > _ROUNDING * float(np.finfo(self.theta.dtype).eps) * scale:
+                return found
+        way = "follow the gradient" if self.kind == NOT_CRITICAL else "no way down was found"
+        raise ValueError(f"escape: {self.kind}, without negative curvature; {way}")
+
+    # In words
+
+    @property
+    def explanation(self) -> str:
+        """What was decided, what was not, and why."""
+        return " ".join(self._sentences())
+
+    def _sentences(self) -> Iterator[str]:
+        yield self._headline()
+        if self.kind != NOT_CRITICAL:
+            yield self._counts()
+        if self.zero and not (self.negative and self.positive):
+            yield self._flat_directions()
+        if not self.complete and not self.negative:
+            yield (
+                "Products with H prove negative curvature when they find it, never that there is none: "
+                f"{self.products} were spent."
+            )
+        if self.kinks:
+            listed = "; ".join(map(str, self.kinks[:3])) + ("; ..." if len(self.kinks) > 3 else "")
+            yield f"Not certified: on a kink, where the Hessian says nothing about the other side: {listed}."
+        if self.negative:
+            yield "The way out is along the eigenvector of the most negative eigenvalue: .escape()."
+
+    def _headline(self) -> str:
+        near = f"gradient norm {self.gradient_norm:.3g}, {self.distance:.1g} of the size of θ from where it is 0"
+        if self.kind == NOT_CRITICAL:
+            far = f"by Newton's step {self.distance:.2g} times the size of θ away" if self.distance < math.inf else ""
+            far = far or "out of reach of Newton's step: the gradient leads along directions without curvature"
+            return f"Not critical: the gradient norm is {self.gradient_norm:.3g}, and a critical point {far}."
+        described = {
+            MINIMUM: "A local minimum" if self.strict else "A local minimum, but not a strict one",
+            MAXIMUM: "A local maximum" if self.strict else "A local maximum, but not a strict one",
+            SADDLE: "A saddle point",
+            DEGENERATE: "Degenerate: the second derivatives do not decide",
+            NO_NEGATIVE: "No negative curvature found",
+        }[self.kind]
+        return f"{described} ({near})."
+
+    def _counts(self) -> str:
+        least = "" if self.complete else "at least "
+        spread = f" from {self.eigenvalues[0]:.4g} to {self.eigenvalues[-1]:.4g}" if len(self.eigenvalues) else ""
+        return (
+            f"Eigenvalues{spread}: {least}{self.negative} negative, {self.zero} zero, {self.positive} positive, of "
+            f"{self.n}, with a tolerance of {self.tolerance:.2g}."
+        )
+
+    def _flat_directions(self) -> str:
+        if self.explained:
+            reasons = "; ".join(self.symmetries)
+            rest = self.zero - self.explained
+            more = f"; {rest} are not explained" if rest else ": along it the loss is constant"
+            return f"{self.explained} of {self.zero} flat directions are a symmetry of the loss, {reasons}{more}."
+        only = "Not a minimum, but a saddle or a maximum: " if self.negative else ""
+        return (
+            f"{only}{self.zero} flat {'direction' if self.zero == 1 else 'directions'}, by no symmetry that is known."
+        )
+
+    def __str__(self) -> str:
+        certified = "certified" if self.certified else "not certified"
+        return f"{self.kind} ({certified}) at L = {self.value:.6g}\n{self.explanation}"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "loss": f"{self.value:.6g}",
+            "gradient norm": f"{self.gradient_norm:.3g}",
+            "negative / zero / positive": f"{self.negative} / {self.zero} / {self.positive} of {self.n}",
+            "tolerance": f"{self.tolerance:.3g}",
+            "minimum ratio": f"{self.minimum_ratio:.3f}",
+            "condition number": f"{self.condition_number:.3g}",
+            "certified": "yes" if self.certified else "no",
+        }
+        body = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in rows.items())
+        return (
+            f"<table><caption><b>{html.escape(self.kind)}</b></caption>{body}</table>"
+            f"<p>{html.escape(self.explanation)}</p>"
+        )
