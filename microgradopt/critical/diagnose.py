@@ -135,7 +135,7 @@ class _Case:
         self.norms = np.array([] if history is None else history.gradient_norm, float)
         with np.errstate(all="ignore"):
             self.value, self.gradient = objective.value_and_gradient()
-        self.norm = float(np.linalg.norm(self.gradient))
+            self.norm = float(np.linalg.norm(self.gradient))
         self.size = max(1.0, float(np.linalg.norm(self.theta)))
 
     @functools.cached_property
@@ -241,7 +241,7 @@ def _exploding(case: _Case) -> Diagnosis | None:
     now = math.isfinite(case.value) and bool(np.isfinite(case.gradient).all())
     start = float(np.median(case.losses[:_A_FEW])) if len(case.losses) else math.nan
     grown = case.losses - start > _GROWN * abs(start)
-    growing = grown[-_A_FEW:].all() and case.losses[-1:] > case.losses[:-_A_FEW].max(initial=-math.inf)
+    growing = grown.any() and grown[-_A_FEW:].all() and case.losses[-1] > case.losses[:-_A_FEW].max(initial=-math.inf)
     if now and finite.all() and not growing:
         return None
     evidence = []
