@@ -21,3 +21,13 @@ exclude_patterns = ["_build"]
 default_role = "code"
 html_theme = "furo"
 html_title = "microgradopt"
+
+
+def _bars(app, what, name, obj, options, lines):
+    """In docstrings |λ| is an absolute value, where reStructuredText would look for a substitution."""
+    lines[:] = [line if line.startswith(" ") else line.replace("|", r"\|") for line in lines]
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _bars)

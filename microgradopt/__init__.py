@@ -1,6 +1,8 @@
 """microgradopt: automatic differentiation and optimization in one readable codebase, from loss to update."""
 
-from microgradopt import critical, nn, optim, rules
+from typing import Any
+
+from microgradopt import curvature, nn, optim, rules
 from microgradopt.autodiff import grad, hessian, hvp, jacobian
 from microgradopt.errors import GradcheckError, NonFiniteError, OverwrittenError
 from microgradopt.gradcheck import gradcheck
@@ -19,6 +21,7 @@ __all__ = [
     "OverwrittenError",
     "Tensor",
     "critical",
+    "curvature",
     "detect_anomaly",
     "grad",
     "gradcheck",
@@ -34,3 +37,12 @@ __all__ = [
     "rules",
     "softmax",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`critical` is loaded when it is first asked for: importing the library is to cost little more than NumPy."""
+    if name == "critical":
+        import microgradopt.critical
+
+        return microgradopt.critical
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -46,3 +46,21 @@ def test_digits_same_seed_same_bits(tmp_path):
 
     first, second = (main["train"]("Adam", 0.01, train_set, test_set, 1, 3, Bar()) for _ in range(2))
     assert first.history.loss == second.history.loss
+
+
+def test_error_surface(tmp_path):
+    points, way = runpy.run_path(str(DEMOS / "error_surface.py"))["main"](["--quick", "--out", str(tmp_path)])
+    assert [point.kind for point in points] == ["saddle point"] + 3 * ["local minimum"]
+    assert way.measured == pytest.approx(way.step**2 - way.step**4 / 4)
+    assert (tmp_path / "error_surface.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stuck(tmp_path):
+    """Both get stuck, for the reason planted, and get out."""
+    saddle, leaping = runpy.run_path(str(DEMOS / "stuck.py"))["main"](["--quick", "--out", str(tmp_path)])
+    for run, verdict in ((saddle, "saddle point"), (leaping, "bouncing")):
+        step, first = run.advised[0]
+        assert first.verdict == verdict
+        assert run.history.loss[-1] < 0.6 * run.history.loss[step - 1]
+    assert saddle.history.gradient_norm[saddle.advised[0][0] - 1] < 1e-4
+    assert (tmp_path / "stuck.png").read_bytes().startswith(b"\x89PNG")

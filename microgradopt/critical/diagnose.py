@@ -63,12 +63,12 @@ class Record(Protocol):
 class Diagnosis:
     """Why the loss is where it is.
 
-    verdict: "local minimum", "saddle point", "bouncing", "creeping", "plateau", "exploding", "noise floor" or "still
-        improving".
-    evidence: the measurements it rests on, in words. action: what to do, in words; and, where it is of that kind:
-    lr: the learning rate that would do; theta: where to go on from, (n,); batch_factor: how many times larger the
-        batches should be.
-    point: the verdict on θ as a critical point. layers: what the activations are doing.
+    * verdict: "local minimum", "saddle point", "bouncing", "creeping", "plateau", "exploding", "noise floor" or "still
+      improving".
+    * evidence: the measurements it rests on, in words. action: what to do, in words; and, where it is of that kind,
+      lr: the learning rate that would do; theta: where to go on from, (n,); batch_factor: how many times larger the
+      batches should be.
+    * point: the verdict on θ as a critical point. layers: what the activations are doing.
     """
 
     verdict: str

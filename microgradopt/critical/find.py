@@ -80,12 +80,14 @@ def find(
     """Search from every start, polish to rounding, drop duplicates, classify.
 
     starts: (m, n). method:
+
     * "newton": Newton's method for ∇L = 0 with a trust region (least squares of g + H p; finds every index; dense);
     * "gradient norm": descent of ½‖g‖², along −H g, with Barzilai and Borwein's step lengths (matrix-free);
     * "newton-mr": steps −H⁺g by MINRES and a line search on ½‖g‖² (Roosta et al. 2022; matrix-free);
     * "saddle-free": steps −|H|⁻¹g (Dauphin et al. 2014), downhill only: minima (dense);
     * "eigenvector following": uphill along the lowest `index` eigenvectors, downhill along all others (Cerjan and
       Miller 1981): points of that index (dense).
+
     iterations: at most, from each start. jobs: processes to share the starts among (needs joblib); -1 for all cores.
     progress: show a bar (needs tqdm). settings: for `classify`.
 

@@ -39,21 +39,21 @@ class Margin(NamedTuple):
 class CriticalPoint:
     """A point of a loss and what kind it is: the answer of `classify`.
 
-    kind: "local minimum", "local maximum", "saddle point", "degenerate" (the second-order test is silent),
-        "not critical"; or, when the spectrum is known in part only, "no negative curvature found".
-    certified: whether the verdict follows from the numbers: the point is critical to within rounding and what its
-        distance from the true one can change, all signs that matter are decided, and nothing is on a kink.
-    theta, value, gradient_norm: θ, L(θ), ‖∇L(θ)‖.
-    distance: how far the critical point is, ‖H⁺g‖ / max(1, ‖θ‖); infinite where the gradient leads along directions
-        without curvature. Does not change when the loss is scaled.
-    negative, zero, positive: how many eigenvalues of H lie below −tolerance, within it, above it. Where `complete` is
-        False, how many were found.
-    tolerance: max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F), plus 4 times what H changes by on the way to the critical point.
-    margin: how clear the counts are.
-    eigenvalues: ascending, (n,), or those found. eigenvectors: their columns.
-    explained: how many of the zero eigenvalues are due to symmetries of the loss; symmetries: which.
-    kinks: operations that are on a kink here.
-    complete: whether all eigenvalues are known. products: Hessian-vector products spent.
+    * kind: "local minimum", "local maximum", "saddle point", "degenerate" (the second-order test is silent),
+      "not critical"; or, when the spectrum is known in part only, "no negative curvature found".
+    * certified: whether the verdict follows from the numbers: the point is critical to within rounding and what its
+      distance from the true one can change, all signs that matter are decided, and nothing is on a kink.
+    * theta, value, gradient_norm: θ, L(θ), ‖∇L(θ)‖.
+    * distance: how far the critical point is, ‖H⁺g‖ / max(1, ‖θ‖); infinite where the gradient leads along directions
+      without curvature. Does not change when the loss is scaled.
+    * negative, zero, positive: how many eigenvalues of H lie below −tolerance, within it, above it. Where `complete` is
+      False, how many were found.
+    * tolerance: max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F), plus 4 times what H changes by on the way to the critical point.
+    * margin: how clear the counts are.
+    * eigenvalues: ascending, (n,), or those found. eigenvectors: their columns.
+    * explained: how many of the zero eigenvalues are due to symmetries of the loss; symmetries: which.
+    * kinks: operations that are on a kink here.
+    * complete: whether all eigenvalues are known. products: Hessian-vector products spent.
     """
 
     objective: Objective = field(repr=False)
@@ -146,7 +146,7 @@ class CriticalPoint:
             yield "The way out is along the eigenvector of the most negative eigenvalue: .escape()."
 
     def _headline(self) -> str:
-        near = f"gradient norm {self.gradient_norm:.3g}, {self.distance:.1g} of the size of θ from where it is 0"
+        near = f"gradient norm {self.gradient_norm:.3g}; it vanishes within {self.distance:.1g} of the size of θ"
         if self.kind == NOT_CRITICAL:
             far = f"by Newton's step {self.distance:.2g} times the size of θ away" if self.distance < math.inf else ""
             far = far or "out of reach of Newton's step: the gradient leads along directions without curvature"
@@ -172,8 +172,8 @@ class CriticalPoint:
         if self.explained:
             reasons = "; ".join(self.symmetries)
             rest = self.zero - self.explained
-            more = f"; {rest} are not explained" if rest else ": along it the loss is constant"
-            return f"{self.explained} of {self.zero} flat directions are a symmetry of the loss, {reasons}{more}."
+            more = f"; {rest} are not explained" if rest else "; along these the loss is constant"
+            return f"Flat directions that are symmetries of the loss: {self.explained} of {self.zero}, {reasons}{more}."
         only = "Not a minimum, but a saddle or a maximum: " if self.negative else ""
         return (
             f"{only}{self.zero} flat {'direction' if self.zero == 1 else 'directions'}, by no symmetry that is known."

@@ -80,7 +80,7 @@ def explained(families: Sequence[Family], theta: Array, flat: Array, size: float
         if rank > known:
             added[family.name] += rank - known
             known = rank
-    return known, [f"{name} ({n})" for name, n in added.items()]
+    return known, [f"{n} by {name}" for name, n in added.items()]
 
 
 # The candidates -------------------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ class Optimizer(ABC):
         return self._rate(0, "lr")
 
     def blocks(self) -> Iterator[tuple[Group, float, list[Tensor], State]]:
-        """For all tensors that share a state: hyperparameters, learning rate of the next step, tensors, and the state."""
+        """For tensors that share a state: hyperparameters, learning rate of the next step, the tensors, the state."""
         for i, group in enumerate(self.param_groups):
             for block in self._blocks[i]:
                 yield group, self._rate(i, "lr"), block.vector.parameters, block.state

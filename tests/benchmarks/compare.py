@@ -72,8 +72,10 @@ def rows(quick: bool) -> Iterator[Row]:
         yield Row(f"training step: {problem}", "training_step", problem)
     for problem, goals in zip(problems, hvp_goals, strict=True):
         yield Row(f"HVP: {problem}", "hvp", problem, goals)
+    for problem in problems[:3]:
+        yield Row(f"HVP with the gradient recorded before: {problem}", "product", problem, {GRADIENT: 2.5})
     small = Problem((2, 4, 4, 1), 32, "mse") if quick else problems[0]
-    yield Row(f"dense Hessian, n = {sum(w.size for w in small.weights)}: {small}", "hessian", small)
+    yield Row(f"dense Hessian, n = {sum(w.size for w in small.weights)}: {small}", "hessian", small, {TORCH: 1.0})
     for weights in (False, True):
         chain = Chain(1000 if quick else 100_000, weights)
         yield Row(f"scalar chain, forward and backward: {chain}", "chain", chain, {TORCH: 0.4})
@@ -128,7 +130,7 @@ def timed(row: Row, available: dict[str, ModuleType], rounds: int, seconds: floa
     taking_part = contenders(row, available)
     check(row, taking_part)
     runs = {name: contender.run for name, contender in taking_part.items()}
-    if row.workload in ("hvp", "hessian"):
+    if row.workload in ("hvp", "product", "hessian"):
         runs[GRADIENT] = available[OURS].gradient(row.problem).run
     gc.collect()
     gc.freeze()

@@ -2,6 +2,7 @@
 
     python tests/critical/planted.py                                     prints the table
     python tests/critical/planted.py --write docs/critical_points.md     and puts it into the docs
+    python tests/critical/planted.py --seed 1                            other weights, batches and made-up data
 
 A run trains on all data, or in batches, until it is stuck. Then it goes on twice for the same number of updates: as
 before, and as `critical.diagnose` advises.
@@ -21,10 +22,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from microgradopt import Objective, Tensor, critical, nn, no_grad, optim  # noqa: E402
-from microgradopt.training import History, gradient_norm  # noqa: E402
+from microgradopt import Objective, Tensor, critical, nn, no_grad, optim
+from microgradopt.training import History, gradient_norm
 
 Array = np.ndarray
+BEGIN, END = "<!-- diagnosis -->", "<!-- /diagnosis -->"  # where the tables go in a document
 SEED = 0  # of everything that is random
 VERDICTS = [
     "local minimum", "saddle point", "bouncing", "creeping", "plateau", "exploding", "noise floor", "still improving",
@@ -294,7 +296,8 @@ def confusion(outcomes: list[Outcome]) -> str:
         counts[o.planted.verdict, o.diagnosis.verdict] += 1
     lines = ["| planted \\ diagnosed | " + " | ".join(VERDICTS) + " |", "|---|" + "---:|" * len(VERDICTS)]
     for p in VERDICTS:
-        lines.append(f"| {p} | " + " | ".join(str(counts[p, d] or "·") for d in VERDICTS) + " |")
+        cells = [str(counts[p, d] or "·") for d in VERDICTS]
+        lines += [f"| {p} | " + " | ".join(cells) + " |"]
     return "\n".join(lines)
 
 
@@ -329,6 +332,9 @@ def main() -> None:
                 print(f"{planted.name} [{time.perf_counter() - started:.1f} s]\n{outcomes[-1].diagnosis}\n")
     tables = f"{confusion(outcomes)}\n\n{gains(outcomes)}"
     print(tables)
+    if arguments.write:
+        before, rest = arguments.write.read_text().split(BEGIN)
+        arguments.write.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":

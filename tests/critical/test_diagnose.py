@@ -147,7 +147,7 @@ def test_tensors_that_the_optimizer_does_not_have_do_not_count():
 def test_layers_of_units():
     X, _ = moons()
     model = nn.MLP((2, 4, 3, 1), rng=0)
-    first, bias, *_ = model.parameters()
+    _first, bias, *_ = model.parameters()
     bias.data = np.array([-50.0, 0.1, 0.2, -50.0])
     objective = Objective.of(model, lambda: model(X).sum())
     found = critical.layers(objective)

@@ -9,6 +9,7 @@ from problems import LR, MOONS_DECAY, MOONS_LR, Chain, Contender, Problem
 
 import microgradopt as mg
 from microgradopt import nn
+from microgradopt.curvature import HessianOperator
 
 NAME = "microgradopt"
 
@@ -62,6 +63,14 @@ def hvp(problem: Problem) -> Contender:
     return Contender(
         lambda: mg.hvp(loss(model(problem.x), problem.y), parameters, problem.vectors), lambda result: result
     )
+
+
+def product(problem: Problem) -> Contender:
+    """The same from a `HessianOperator`, which has recorded the gradient already."""
+    model, loss = network(problem), LOSSES[problem.loss]
+    H = HessianOperator(mg.Objective.of(model, lambda: loss(model(problem.x), problem.y)))
+    v = np.concatenate([vector.ravel() for vector in problem.vectors])
+    return Contender(lambda: H @ v, lambda result: [result])
 
 
 def hessian(problem: Problem) -> Contender:

@@ -1,0 +1,128 @@
+"""Least squares, L = ½ ‖r‖²: the Jacobian of the residuals gives the curvature."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from microgradopt.autodiff import jacobian
+from microgradopt.curvature.line_search import backtracking
+from microgradopt.errors import NonFiniteError
+from microgradopt.optim.closure import Closure, ClosureOptimizer, Surroundings
+from microgradopt.optim.optimizer import Array, Group, LearningRate, Parameters, State
+from microgradopt.tensor import Tensor
+
+_TRIES = 20  # dampings to try in a step; the growth grows itself
+
+
+class LeastSquares(ClosureOptimizer):
+    """Base of methods for L = ½ ‖r‖², whose closure computes the residuals r, a Tensor of any shape, and returns them.
+
+    It need not clear gradients nor call backward. `step` returns L where it started.
+    """
+
+    def evaluate(self, closure: Closure) -> tuple[Tensor, Tensor]:
+        """The residuals, and ½ ‖r‖²."""
+        self.zero_grad()
+        residuals = closure()
+        if not isinstance(residuals, Tensor):
+            raise TypeError(f"{self._name}.step: the closure is to return the residuals, a Tensor, not {residuals!r}")
+        loss = (residuals * residuals).sum() / 2
+        loss.backward()
+        return residuals, loss
+
+    def decomposed(self, around: Surroundings) -> tuple[Array, Array, Array]:
+        """J = ∂r/∂θ as U diag(s) Vᵀ; gives s, Vᵀ and Uᵀr."""
+        r = around.output
+        J = np.concatenate([part.reshape(r.size, -1) for part in jacobian(r, around.vector.parameters)], axis=1)
+        if not np.isfinite(J).all():
+            raise NonFiniteError(
+                f"{self._name}.step: the Jacobian, of shape {J.shape}, is not finite; the parameters stay as they were"
+            )
+        U, s, Vt = np.linalg.svd(J, full_matrices=False)
+        return s, Vt, U.T @ r.data.ravel()
+
+
+class GaussNewton(LeastSquares):
+    """Gauss-Newton: Newton's method for ½ ‖r‖² without the curvature of r itself.
+
+    .. code-block:: text
+
+        p = −J⁺ r            the shortest p with JᵀJ p = −Jᵀr
+        θ ← θ + t p          t = η, or shorter until L(θ + t p) ≤ L(θ) + 10⁻⁴ t gᵀp
+
+    Converges quadratically where r = 0 at the solution. Singular values of J below max(m, n) ε of the largest count as
+    zero. Where J is nearly singular far from a solution `LevenbergMarquardt` is better.
+
+    Source: Nocedal & Wright 2006, section 10.3.
+
+    >>> import microgradopt as mg
+    >>> w, x, y = mg.Tensor([0.0, 0.0], requires_grad=True), np.arange(4.0), np.array([1.0, 3.0, 5.0, 7.0])
+    >>> GaussNewton([w]).step(lambda: w[0] + w[1] * x - y).item(), w.data.round(12)
+    (42.0, array([1., 2.]))
+    """
+
+    def __init__(self, params: Parameters, lr: LearningRate = 1.0) -> None:
+        super().__init__(params, lr=lr)
+
+    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+        """The formula above."""
+        s, Vt, r = self.decomposed(around)
+        zero = max(around.output.size, around.vector.size) * float(np.finfo(s.dtype).eps) * s.max()
+        p = -(Vt.T @ np.divide(r, s, out=np.zeros_like(s), where=s > zero))
+        slope = float(around.gradient @ p)
+        if not (slope < 0 and group["lr"]):
+            return around.theta
+        return around.theta + backtracking(around.along(p), around.value, slope, group["lr"]).step * p
+
+
+class LevenbergMarquardt(LeastSquares):
+    """Levenberg-Marquardt: Gauss-Newton, damped as much as it needs, with Nielsen's rule for the damping μ.
+
+    .. code-block:: text
+
+        p = −(JᵀJ + μ I)⁻¹ Jᵀr
+        ρ = (L(θ) − L(θ + p)) / ½ pᵀ(μ p − g)
+        ρ > 0:  θ ← θ + p;   μ ← μ max(⅓, 1 − (2ρ − 1)³);   ν ← 2
+        else:   μ ← μ ν;   ν ← 2 ν;   and again, from the same J
+
+    At first μ = damping · max diag(JᵀJ), ν = 2. The loss never rises; where no step lowers it, θ stays.
+
+    damping: 10⁻³ for a start near the solution, up to 1 for one that is not.
+
+    Source: Levenberg 1944; Marquardt 1963; Nielsen 1999; Madsen, Nielsen & Tingleff 2004, algorithm 3.16.
+
+    >>> import microgradopt as mg
+    >>> w, x = mg.Tensor([1.0, -1.0], requires_grad=True), np.linspace(0, 1, 5)
+    >>> y = 3 * np.exp(-2 * x)
+    >>> optimizer = LevenbergMarquardt([w])
+    >>> for _ in range(10):
+    ...     loss = optimizer.step(lambda: w[0] * np.exp(w[1] * x) - y)
+    >>> w.data.round(6)
+    array([ 3., -2.])
+    """
+
+    keeps = ("mu", "nu")
+
+    def __init__(self, params: Parameters, damping: float = 1e-3) -> None:
+        super().__init__(params, damping=damping)
+
+    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+        """The formula above. One decomposition of J serves all dampings."""
+        s, Vt, r = self.decomposed(around)
+        if "mu" not in state:
+            state["mu"] = group["damping"] * float(np.max((s * s) @ (Vt * Vt)))  # diag(JᵀJ) = Σₖ sₖ² Vₖⱼ²
+            state["nu"] = 2.0
+        for _ in range(_TRIES):
+            mu = state["mu"]
+            p = -(Vt.T @ np.divide(s * r, s * s + mu, out=np.zeros_like(s), where=s > 0))
+            predicted = float(p @ (mu * p - around.gradient)) / 2
+            if predicted <= 0:
+                break
+            ratio = around.gain(around.theta + p, predicted)
+            if ratio > 0:
+                state["mu"], state["nu"] = mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
+                return around.theta + p
+            if predicted <= around.rounding:
+                break
+            state["mu"], state["nu"] = mu * state["nu"], 2 * state["nu"]
+        return around.theta

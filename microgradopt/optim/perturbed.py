@@ -1,0 +1,194 @@
+"""Gradients taken elsewhere than at θ: uphill, for a flat minimum (SAM), or at random, to leave a saddle."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from microgradopt.errors import NonFiniteError
+from microgradopt.objective import ParameterVector
+from microgradopt.optim.closure import Closure, ClosureOptimizer, Surroundings
+from microgradopt.optim.first_order import SGD
+from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State
+from microgradopt.tensor import Tensor
+
+
+class SAM(Optimizer):
+    """Sharpness-aware minimisation: another optimizer, with the gradient from the highest point nearby.
+
+    .. code-block:: text
+
+        ε = ρ g / ‖g‖                    or, adaptive, with T = diag |θ|:  ε = ρ T² g / ‖T g‖
+        θ ← base(θ, ∇L(θ + ε))
+
+    It prefers minima around which the loss is low as well. The norm is over all tensors that have gradients, of all
+    groups. Two evaluations a step: `step` wants a closure. As with the base, the loss may rise.
+
+    base: the class of the other optimizer. rho: ρ; for the adaptive form about ten times larger. The base's own
+    hyperparameters follow by name, and are those of the groups: ``SAM(params, optim.Adam, lr=0.01)``.
+
+    Source: Foret, Kleiner, Mobahi & Neyshabur 2021, equation 2; adaptive: Kwon, Kim, Park & Choi 2021, equation 8.
+
+    >>> import microgradopt as mg
+    >>> w = mg.Tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = SAM([w], rho=1.0, lr=0.5)
+    >>> def closure():
+    ...     optimizer.zero_grad()
+    ...     loss = (w * w).sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> optimizer.step(closure).item(), w.data.round(12)
+    (12.5, array([1.2, 1.6]))
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        base: type[Optimizer] = SGD,
+        rho: float = 0.05,
+        adaptive: bool = False,
+        **base_hyperparameters: Any,
+    ) -> None:
+        if issubclass(base, ClosureOptimizer | SAM):
+            raise ValueError(f"SAM: the base is an optimizer that steps by one gradient, not {base.__name__}")
+        # Only its formula and its checks are used; the groups and the state are SAM's own.
+        self._base = base([Tensor(0.0, requires_grad=True)], **base_hyperparameters)
+        self.keeps, self.may_keep = base.keeps, base.may_keep
+        super().__init__(params, **{**self._base._defaults, "rho": rho, "adaptive": adaptive})
+
+    @property
+    def _name(self) -> str:
+        return f"SAM({type(self._base).__name__})"
+
+    def check(self, group: Group) -> None:
+        """What the base checks; and ρ, which is SAM's."""
+        own = {"rho", "adaptive"}
+        if own & self._base._defaults.keys():
+            raise ValueError(f"{self._name}: the base has a rho of its own")
+        self._base.check({key: value for key, value in group.items() if key not in own})
+        rho = group["rho"]
+        if not (isinstance(rho, float | int) and 0 <= rho < math.inf):
+            raise ValueError(f"{self._name}: rho is a number from 0, not {rho!r}")
+        if group.get("maximize"):
+            raise ValueError(f"{self._name}: maximize has no sharpness to avoid; negate the loss")
+
+    def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
+        """The base's formula."""
+        return self._base.update(theta, g, state, lr, group)
+
+    def step(self, closure: Closure | None = None) -> Tensor:
+        """One step. closure: clears the gradients, computes the loss, calls backward and gives the loss; called twice.
+
+        Returns the loss at θ. Raises TypeError without a closure, NonFiniteError where the loss or its gradient is not
+        finite, at θ or at θ + ε. Then nothing has changed.
+        """
+        if closure is None:
+            raise TypeError(f"{self._name}.step: wants a closure: the gradient is wanted at two points")
+        loss = closure()
+        moving = [
+            (p, group) for group in self.param_groups for p in group["params"] if p.grad is not None and p.requires_grad
+        ]
+        if not moving:
+            raise RuntimeError(f"{self._name}.step: no parameter has a gradient; the closure is to call backward()")
+        vector = ParameterVector(p for p, _ in moving)
+        self._check_finite("θ", loss, vector)
+        theta = vector.theta()
+        rho = vector.join([np.full(p.shape, group["rho"], p.dtype) for p, group in moving])
+        scale = vector.join([abs(p.data) if group["adaptive"] else np.ones(p.shape, p.dtype) for p, group in moving])
+        g = scale * vector.gradient()
+        norm = float(np.linalg.norm(g.astype(np.float64, copy=False)))  # float32's squares of small numbers are 0
+        if norm > 0:
+            with np.errstate(all="ignore"), vector.moved_to(theta + rho * scale * g / norm):
+                self._check_finite("θ + ε", closure(), vector)
+        super().step()
+        return loss
+
+    def _check_finite(self, where: str, loss: Tensor, vector: ParameterVector) -> None:
+        if not (math.isfinite(loss.item()) and np.isfinite(vector.gradient()).all()):
+            raise NonFiniteError(
+                f"{self._name}.step: at {where} the loss is {loss.item()}, or its gradient not finite; the parameters "
+                "stay as they were; a smaller rho may do"
+            )
+
+
+class PerturbedGD(ClosureOptimizer):
+    """Gradient descent that adds noise where the gradient is small: it does not stay at saddles.
+
+    .. code-block:: text
+
+        ‖∇L(θ)‖ ≤ gradient_threshold, and no noise in the last `interval` steps:
+            θ ← θ + ξ,  ξ uniform in the ball of radius r
+        θ ← θ − η ∇L(θ)
+
+    Where the curvature is negative in any direction, almost every ξ has a part along it that grows. Near a minimum the
+    noise goes on, and costs up to ½ λ r² of loss each time: keep the best θ, or make r small. So the loss may rise, as
+    it may with an η that is too large. Left out of algorithm 2 is its end: no fall in `interval` steps after noise.
+
+    radius: r. In the paper, for a loss whose gradient is ℓ- and whose Hessian is ρ-Lipschitz, and accuracy ε:
+    η = c/ℓ, r = √c ε / χ²ℓ, gradient_threshold = √c ε / χ², interval = χ ℓ / c²√(ρε), with χ of the order of log n.
+
+    rng: a seed; or a Generator, that a seed is drawn from. The noise of step t is that of the seed [rng, t]: a resumed
+    run makes the same.
+
+    Source: Jin, Ge, Netrapalli, Kakade & Jordan 2017, algorithm 2.
+
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor([0.0, 0.0], requires_grad=True)  # a saddle of x² − y² + y⁴
+    >>> optimizer = PerturbedGD([x], lr=0.1, rng=0)
+    >>> def closure():
+    ...     optimizer.zero_grad()
+    ...     loss = x[0]**2 - x[1]**2 + x[1]**4
+    ...     loss.backward()
+    ...     return loss
+    >>> for _ in range(60):
+    ...     _ = optimizer.step(closure)
+    >>> abs(x.data).round(3)
+    array([0.   , 0.707])
+    """
+
+    keeps = ("noise",)
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: LearningRate = 1e-3,
+        radius: float = 1e-3,
+        gradient_threshold: float = 1e-3,
+        interval: int = 100,
+        rng: np.random.Generator | int = 0,
+    ) -> None:
+        seed = int(rng.integers(2**32)) if isinstance(rng, np.random.Generator) else rng
+        super().__init__(
+            params, lr=lr, radius=radius, gradient_threshold=gradient_threshold, interval=interval, rng=seed
+        )
+
+    def check(self, group: Group) -> None:
+        """The seed is a whole number."""
+        super().check(group)
+        if not (isinstance(group["rng"], int) and group["rng"] >= 0):
+            raise ValueError(f"{self._name}: rng is a seed from 0, or a Generator, not {group['rng']!r}")
+
+    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+        """The formula above. state["noise"]: the last step that noise was added at."""
+        theta, g, t = around.theta, around.gradient, state["t"]
+        last = state.setdefault("noise", -group["interval"] - 1)
+        if np.linalg.norm(g) <= group["gradient_threshold"] and t - last > group["interval"]:
+            theta = around.rounded(
+                theta + group["radius"] * _in_ball(theta.size, np.random.default_rng([group["rng"], t]))
+            )
+            value, g = around.at(theta)
+            if not (math.isfinite(value) and np.isfinite(g).all()):
+                raise NonFiniteError(
+                    f"{self._name}.step: after noise of radius {group['radius']} the loss is {value}, or its gradient "
+                    "not finite; the parameters stay as they were; a smaller radius may do"
+                )
+            state["noise"] = t
+        return theta - group["lr"] * g
+
+
+def _in_ball(n: int, rng: np.random.Generator) -> Array:
+    """A point drawn uniformly from the unit ball of Rⁿ: a direction, and the n-th root of a uniform number."""
+    z = rng.standard_normal(n)
+    return float(rng.random()) ** (1 / n) / float(np.linalg.norm(z)) * z

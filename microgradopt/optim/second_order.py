@@ -1,0 +1,188 @@
+"""Newton's method, made safe: with a trust region, without the matrix, and with |H| in place of H."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from microgradopt.curvature.lanczos import tridiagonal
+from microgradopt.curvature.line_search import backtracking
+from microgradopt.curvature.operator import HessianOperator
+from microgradopt.curvature.solvers import conjugate_gradient, trust_region_step
+from microgradopt.errors import NonFiniteError
+from microgradopt.optim.closure import ClosureOptimizer, Surroundings
+from microgradopt.optim.optimizer import Array, Group, LearningRate, Parameters, State
+
+_TRIES = 30  # radii to try in a step, each at most a quarter of the one before
+
+
+class TrustRegion(ClosureOptimizer):
+    """Base of methods that trust the quadratic model of the loss as far as it has proved right.
+
+    .. code-block:: text
+
+        p ≈ argmin gᵀp + ½ pᵀH p  over ‖p‖ ≤ Δ
+        ρ = (L(θ) − L(θ + p)) / −(gᵀp + ½ pᵀH p)
+        Δ ← ¼ ‖p‖ if ρ < ¼;   2 Δ if ρ > ¾ and ‖p‖ = Δ
+        θ ← θ + p if ρ > 10⁻⁴; else again with the smaller Δ, from the same H
+
+    The loss never rises. Where no step lowers it, as far as rounding lets see, θ stays.
+
+    Source: Nocedal & Wright 2006, algorithm 4.1.
+    """
+
+    keeps = ("radius",)
+
+    @abstractmethod
+    def model(self, around: Surroundings, group: Group) -> Callable[[float], tuple[Array, float]]:
+        """The function of Δ that gives p, and the decrease −(gᵀp + ½ pᵀH p) it promises."""
+
+    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+        """The formula above."""
+        radius = state.setdefault("radius", float(group["radius"]))
+        model = self.model(around, group)
+        for _ in range(_TRIES):
+            p, predicted = model(radius)
+            if predicted <= 0:  # critical, for all that the model can see
+                break
+            ratio, size = around.gain(around.theta + p, predicted), float(np.linalg.norm(p))
+            if predicted <= around.rounding and ratio < 0:  # as low as rounding lets see: not the model's fault
+                break
+            if ratio < 0.25:
+                radius = size / 4
+            elif ratio > 0.75 and size > 0.99 * radius:
+                radius = 2 * radius
+            state["radius"] = radius
+            if ratio > 1e-4:
+                return around.theta + p
+        return around.theta
+
+
+class Newton(TrustRegion):
+    """Newton's method in a trust region, with the exact step from the eigenvalues of the Hessian.
+
+    .. code-block:: text
+
+        p = −(H + σ I)⁻¹ g,  with the smallest σ ≥ 0 for which H + σ I has no negative eigenvalue and ‖p‖ ≤ Δ
+
+    Near a minimum σ = 0, and convergence is quadratic. Negative curvature is used: the method leaves saddles, even one
+    that it starts on exactly, and what it ends at is a local minimum up to second order. Forms H: for n up to some
+    thousands. For the rest see `TrustRegion`.
+
+    radius: Δ at the first step. Source: Conn, Gould & Toint 2000, chapter 7; Moré & Sorensen 1983.
+
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor([0.0, 0.0], requires_grad=True)  # a saddle of x² − y² + y⁴
+    >>> optimizer = Newton([x])
+    >>> def closure():
+    ...     optimizer.zero_grad()
+    ...     loss = x[0]**2 - x[1]**2 + x[1]**4
+    ...     loss.backward()
+    ...     return loss
+    >>> for _ in range(8):
+    ...     _ = optimizer.step(closure)
+    >>> abs(x.data).round(6)
+    array([0.      , 0.707107])
+    """
+
+    def __init__(self, params: Parameters, radius: float = 1.0) -> None:
+        super().__init__(params, radius=radius)
+
+    def model(self, around: Surroundings, group: Group) -> Callable[[float], tuple[Array, float]]:
+        """One decomposition serves all radii."""
+        values, vectors = eigenvalues(around.hessian())
+        g = around.gradient
+
+        def step(radius: float) -> tuple[Array, float]:
+            p = trust_region_step(values, vectors, g, radius)
+            q = vectors.T @ p
+            return p, -float(g @ p + q @ (values * q) / 2)
+
+        return step
+
+
+class NewtonCG(TrustRegion):
+    """Newton's method in a trust region without the matrix: conjugate gradients on Hessian-vector products.
+
+    .. code-block:: text
+
+        H p = −g  by Steihaug's conjugate gradients, to ‖H p + g‖ ≤ min(½, √‖g‖) ‖g‖
+
+    They stop at the boundary ‖p‖ = Δ, and go there along a direction of negative curvature where they meet one. The
+    tolerance makes the convergence superlinear near a minimum, and saves products far from one. On a saddle, where
+    g = 0, there is no step. For the rest see `TrustRegion`.
+
+    radius: Δ at the first step. max_iter: products with H for one p, at most.
+
+    Source: Steihaug 1983; Nocedal & Wright 2006, algorithm 7.2.
+    """
+
+    def __init__(self, params: Parameters, radius: float = 1.0, max_iter: int = 200) -> None:
+        super().__init__(params, radius=radius, max_iter=max_iter)
+
+    def model(self, around: Surroundings, group: Group) -> Callable[[float], tuple[Array, float]]:
+        """Conjugate gradients from zero for each radius: a path that a smaller radius cuts off earlier."""
+        H, g = around.hessian(), around.gradient
+        tol = min(0.5, math.sqrt(float(np.linalg.norm(g))))
+
+        def step(radius: float) -> tuple[Array, float]:
+            p = conjugate_gradient(H, -g, radius, tol, group["max_iter"]).x
+            return p, -float(g @ p + p @ (H @ p) / 2)
+
+        return step
+
+
+class SaddleFreeNewton(ClosureOptimizer):
+    """Saddle-free Newton: |H|, the Hessian with the absolute values of its eigenvalues, in place of H.
+
+    .. code-block:: text
+
+        d = −(|H| + damping I)⁻¹ g
+        θ ← θ + t d,   t = η, or shorter until L(θ + t d) ≤ L(θ) + 10⁻⁴ t gᵀd
+
+    Newton's step goes towards a saddle where H has negative eigenvalues; this one goes away from it, by lengths that
+    the curvature sets. d always leads down, so that a t short enough is found (Armijo); where rounding hides every
+    decrease θ stays. On a saddle, where g = 0, there is no step: `Newton` and `PerturbedGD` leave it.
+
+    rank: None forms H, for n up to some thousands. A number k does all this in the Krylov space of g, H g, …, Hᵏ⁻¹g,
+    by k products (algorithm 1 of the paper, with the line search above in place of its search for the best damping).
+
+    Source: Dauphin, Pascanu, Gulcehre, Cho, Ganguli & Bengio 2014, equation 3 (with damping) and algorithm 1.
+    """
+
+    def __init__(
+        self, params: Parameters, lr: LearningRate = 1.0, damping: float = 1e-3, rank: int | None = None
+    ) -> None:
+        super().__init__(params, lr=lr, damping=damping, rank=rank)
+
+    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+        """The formula above."""
+        H, g = around.hessian(), around.gradient
+        if not (g.any() and group["lr"]):
+            return around.theta
+        values, vectors = eigenvalues(H) if group["rank"] is None else krylov_eigenvalues(H, g, group["rank"])
+        d = -(vectors @ ((vectors.T @ g) / (np.abs(values) + group["damping"])))
+        slope = float(g @ d)
+        if not slope < 0:  # it underflows
+            return around.theta
+        return around.theta + backtracking(around.along(d), around.value, slope, group["lr"]).step * d
+
+
+def eigenvalues(H: HessianOperator) -> tuple[Array, Array]:
+    """Of the dense Hessian: values, ascending, and vectors. Raises NonFiniteError where H is not finite."""
+    dense = H.dense()
+    if not np.isfinite(dense).all():
+        raise NonFiniteError(f"the Hessian, of shape {dense.shape}, is not finite; the parameters stay as they were")
+    values, vectors = np.linalg.eigh((dense + dense.T) / 2)
+    return values, vectors
+
+
+def krylov_eigenvalues(H: HessianOperator, start: Array, rank: int) -> tuple[Array, Array]:
+    """Of H restricted to the Krylov space of `start`: values, (k,), and vectors, (n, k); k ≤ rank."""
+    alphas, betas, basis = tridiagonal(H, start, rank)
+    T = np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1)
+    values, vectors = np.linalg.eigh(T)
+    return values, basis @ vectors
