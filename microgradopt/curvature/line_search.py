@@ -13,7 +13,6 @@ from typing import NamedTuple
 Phi = Callable[[float], tuple[float, float]]
 
 _NEAR_END = 0.03  # of an interval: how near its ends the next step may not be
-_SLOW = 2 / 3  # of its width two steps ago: an interval that is still wider is halved, as Moré & Thuente 1994 do
 _EXPANSION = 10.0  # how many times longer the next step may be, where the slope still leads down
 
 
@@ -83,16 +82,10 @@ def _zoom(
     phi: Phi, start: _Point, low: _Point, high: _Point, c1: float, c2: float, evaluations: int, most: int
 ) -> LineSearch:
     """Algorithm 3.6. low: the lowest point with a sufficient decrease so far; its slope leads towards high."""
-    width = before = math.inf  # of the interval one step ago, and two
     while evaluations < most:
         left, right = sorted((low.t, high.t))
-        lowest = _cubic(low, high)
-        if lowest is None or right - left > _SLOW * before:
-            t = (left + right) / 2
-        else:
-            margin = _NEAR_END * (right - left)
-            t = min(max(lowest, left + margin), right - margin)
-        width, before = right - left, width
+        margin, lowest = _NEAR_END * (right - left), _cubic(low, high)
+        t = (left + right) / 2 if lowest is None else min(max(lowest, left + margin), right - margin)
         if t in (low.t, high.t):  # neighbouring numbers: there is nothing between them
             break
         now, evaluations = _at(phi, t), evaluations + 1

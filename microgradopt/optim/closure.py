@@ -51,7 +51,7 @@ class Surroundings:
 
     def at(self, theta: Array) -> tuple[float, Array]:
         """L and ∇L at another θ, by the closure. Afterwards the tensors are as if they had never been there."""
-        with np.errstate(all="ignore"), self.vector.moved_to(self.rounded(theta)):
+        with np.errstate(all="ignore"), self.vector.moved_to(theta):
             _, loss = self._evaluate()
             return loss.item(), self.vector.gradient().copy()
 
@@ -79,10 +79,6 @@ class Surroundings:
     def hessian(self) -> HessianOperator:
         """H(θ)."""
         return HessianOperator.of(self._loss, self.vector)
-
-    def rounded(self, theta: Array) -> Array:
-        """θ in its own dtype, which a float64 number in a formula may have widened."""
-        return theta.astype(self.theta.dtype, copy=False)
 
 
 def slope_along(g: Array, d: Array) -> float:
@@ -148,7 +144,7 @@ class ClosureOptimizer(Optimizer):
         if "lr" in group:
             group["lr"] = self._rate(0, "lr")
         state = dict(block.state)  # of its own, so that a closure that raises half-way leaves the state as it was too
-        theta = around.rounded(self.move(around, state, group))
+        theta = self.move(around, state, group)
         if not np.isfinite(theta).all():
             raise NonFiniteError(f"{self._name}.step: the step is not finite; the parameters stay as they were")
         if theta is not around.theta:

@@ -98,7 +98,7 @@ class _Line:
         self.reached: dict[float, tuple[Array, Array]] = {}
 
     def __call__(self, t: float) -> tuple[float, float]:
-        theta = self._around.rounded(self._theta + t * self._d)
+        theta = self._theta + t * self._d
         value, g = self._around.at(theta)
         self.reached[t] = theta, g
         return value, slope_along(g, self._d)

@@ -175,9 +175,7 @@ class PerturbedGD(ClosureOptimizer):
         theta, g, t = around.theta, around.gradient, state["t"]
         last = state.setdefault("noise", -group["interval"] - 1)
         if np.linalg.norm(g) <= group["gradient_threshold"] and t - last > group["interval"]:
-            theta = around.rounded(
-                theta + group["radius"] * _in_ball(theta.size, np.random.default_rng([group["rng"], t]))
-            )
+            theta = theta + group["radius"] * _in_ball(theta.size, np.random.default_rng([group["rng"], t]))
             value, g = around.at(theta)
             if not (math.isfinite(value) and np.isfinite(g).all()):
                 raise NonFiniteError(

@@ -176,7 +176,7 @@ def eigenvalues(H: HessianOperator) -> tuple[Array, Array]:
     dense = H.dense()
     if not np.isfinite(dense).all():
         raise NonFiniteError(f"the Hessian, of shape {dense.shape}, is not finite; the parameters stay as they were")
-    values, vectors = np.linalg.eigh((dense + dense.T) / 2)
+    values, vectors = np.linalg.eigh(dense)
     return values, vectors
 
 

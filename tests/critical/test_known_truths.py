@@ -1,4 +1,4 @@
-"""Every case of shared/known_truths.md: the verdict is the known one. Undecidable is an answer; a wrong verdict never."""
+"""Every case of shared/known_truths.md: the verdict is the known one; undecidable is an answer, a wrong one never."""
 
 import itertools
 

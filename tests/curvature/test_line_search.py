@@ -45,6 +45,10 @@ def steep(t):
     return math.exp(min(50 * t, 700)) - 60 * t, 50 * math.exp(min(50 * t, 700)) - 60
 
 
+def kinked(t):
+    return abs(t - 1), 1.0 if t > 1 else -1.0
+
+
 SMOOTH = [quadratic, more_1, more_2, more_3, waves, steep]
 
 
@@ -69,6 +73,36 @@ def test_strong_wolfe_holds(phi, c2, first):
     assert found.value <= value + C1 * found.step * slope
     assert abs(found.slope) <= c2 * abs(slope)
     assert found.evaluations == len(call.asked) <= 25
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+@pytest.mark.parametrize("first", [1e-3, 1.0, 10.0, 1e3])
+@pytest.mark.parametrize("phi", [*SMOOTH, kinked], ids=lambda phi: phi.__name__)
+def test_without_success_the_lowest_step_is_given(phi, first, most):
+    value, slope = phi(0.0)
+    call = counted(phi)
+    found = strong_wolfe(call, value, slope, first, c2=1e-6, max_evaluations=most)
+    if not found.success:
+        lower = [phi(t)[0] for t in call.asked if phi(t)[0] <= value + C1 * t * slope]
+        assert found.value == min([value, *lower])
+        assert found.evaluations == len(call.asked) == most
+
+
+def test_a_slope_that_falls_ever_quicker_is_followed_quickly():
+    """A cubic through two points of −t − t² has no minimum ahead."""
+
+    def phi(t):
+        return (-t - t * t, -1 - 2 * t) if t < 1e4 else (math.inf, math.nan)
+
+    def valley(t):
+        return (
+            (-t - t * t, -1 - 2 * t) if t < 90 else (-8190 + 100 * (t - 90) ** 2 - 181 * (t - 90), 200 * (t - 90) - 181)
+        )
+
+    found = strong_wolfe(valley, 0.0, -1.0, 1e-3)
+    assert found.success
+    assert found.evaluations <= 12
+    assert strong_wolfe(phi, 0.0, -1.0, 1e-3, max_evaluations=10).step > 100
 
 
 @pytest.mark.parametrize("phi", SMOOTH, ids=lambda phi: phi.__name__)
@@ -163,6 +197,15 @@ def test_backtracking_takes_the_first_that_is_low_enough(phi, first):
     ratios = np.divide(call.asked[1:], call.asked[:-1])
     assert np.all((ratios >= 0.1 - 1e-12) & (ratios <= 0.5 + 1e-12))
     assert found == LineSearch(call.asked[-1], *phi(call.asked[-1]), len(call.asked), True)
+
+
+def test_backtracking_goes_to_the_lowest_of_a_parabola_and_to_half_where_there_is_none():
+    call = counted(lambda t: ((4 * t - 1) ** 2, 8 * (4 * t - 1)))
+    assert backtracking(call, 1.0, -8.0).step == 0.25
+    assert call.asked == [1.0, 0.25]
+    call = counted(lambda t: quadratic(t) if t < 3 else (math.nan, math.nan))
+    backtracking(call, 9.0, -6.0, 16.0)
+    assert call.asked == [16.0, 8.0, 4.0, 2.0]
 
 
 @pytest.mark.parametrize("search", [strong_wolfe, backtracking])

@@ -157,6 +157,9 @@ class TestMinres:
         A = symmetric(np.r_[0, 0, 10 ** rng.uniform(-6, 3, 12)], rng)
         found = minres(A, A @ rng.normal(size=14), stop_at_negative_curvature=True)
         assert found.direction is None
+        for tol in (1e-13, 1e-15, 0.0):  # beyond what there is to gain, the recurrence alone would see it
+            d = minres(A, A @ rng.normal(size=14), tol, stop_at_negative_curvature=True).direction
+            assert d is None or d @ (A @ d) <= 0
 
     def test_the_lectures_saddle(self):
         """(1 − w₁w₂)² at the origin, eigenvalues ±2: the first residual has curvature 0."""
