@@ -841,7 +841,7 @@ def test_a_wall_of_nan_is_kept_away_from(name):
     assert x.item() == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", SECOND_ORDER[:4] + ["PerturbedGD", "SAM"])
+@pytest.mark.parametrize("name", [*SECOND_ORDER[:4], "PerturbedGD", "SAM"])
 def test_a_loss_or_a_gradient_alone_that_is_not_finite(name):
     """√x at 0 is finite, its gradient is not; x + ∞ is the other way round. At the start, and after noise."""
     for f, start in ((lambda x: np.sqrt(x).sum(), [0.0]), (lambda x: (x + np.inf).sum(), [1.0])):

@@ -1,0 +1,160 @@
+"""What can be measured about a loss that may be stuck: its trend, its curvature, and what steps would gain."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.critical.classify import classify
+from microgradopt.critical.escape import Escape, escape
+from microgradopt.critical.layers import Layer, layers
+from microgradopt.critical.point import DEGENERATE, CriticalPoint
+from microgradopt.curvature.lanczos import eigenpairs
+from microgradopt.curvature.operator import HessianOperator
+from microgradopt.curvature.solvers import conjugate_gradient
+from microgradopt.objective import Objective
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.optim.stability import step_scale
+
+Array = npt.NDArray[Any]
+
+_PRODUCTS = 150  # with H, for the ends of its spectrum, where there are more parameters than that
+_DENSE = 400  # parameters up to which all of the Hessian's eigenvalues are computed
+WINDOW = 200  # updates of the history that count as the present
+_BLOCKS = 10  # that the window is divided into
+FEWEST = 20  # updates that a history needs to tell anything
+WORTH = 0.01  # of the loss: a gain that is worth having, per window
+TINY = float(np.finfo(float).tiny)
+
+
+class Record(Protocol):
+    """What is read of a history: see `training.History`."""
+
+    loss: list[float]
+    gradient_norm: list[float]
+
+
+class Evidence:
+    """A loss that may be stuck. Each thing is measured when it is first asked for."""
+
+    def __init__(
+        self, objective: Objective, optimizer: Optimizer | None, history: Record | None, rng: np.random.Generator
+    ) -> None:
+        self.objective, self.optimizer, self.rng = objective, optimizer, rng
+        self.theta = objective.theta
+        self.losses = np.array([] if history is None else history.loss, float)
+        self.norms = np.array([] if history is None else history.gradient_norm, float)
+        with np.errstate(all="ignore"):
+            self.value, self.gradient = objective.value_and_gradient()
+            self.norm = float(np.linalg.norm(self.gradient))
+        self.size = max(1.0, float(np.linalg.norm(self.theta)))
+
+    @functools.cached_property
+    def scale(self) -> Array | None:
+        """d, the step that the optimizer makes of a gradient, in limits of stability: see `optim.stability`."""
+        return None if self.optimizer is None else step_scale(self.optimizer, self.objective.vector)
+
+    @functools.cached_property
+    def ratio(self) -> float | None:
+        """The learning rate against the limit of stability: λ_max(D^½ H D^½). None where it is not known."""
+        if self.scale is None or not self.scale.any():
+            return None
+        root = np.sqrt(self.scale)
+        scaled = _Scaled(HessianOperator(self.objective), root)
+        return float(eigenpairs(scaled, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
+
+    @functools.cached_property
+    def trend(self) -> tuple[float, float]:
+        """How much the loss falls in 200 updates, relative to itself, and how many standard errors that is.
+
+        A line is fitted to the means of ten blocks: single losses are not independent where training goes to and fro.
+        """
+        recent = self.losses[-WINDOW:]
+        if len(recent) < FEWEST:
+            return 0.0, 0.0
+        means = np.array([block.mean() for block in np.array_split(recent, _BLOCKS)])
+        t = np.arange(_BLOCKS) - (_BLOCKS - 1) / 2
+        slope = float(t @ means / (t @ t))
+        residuals = means - means.mean() - slope * t
+        error = math.sqrt(float(residuals @ residuals) / (_BLOCKS - 2) / float(t @ t))
+        fall = -slope * _BLOCKS * WINDOW / len(recent)
+        return fall / max(abs(float(means.mean())), TINY), -slope / max(error, TINY)
+
+    @functools.cached_property
+    def point(self) -> CriticalPoint:
+        """The verdict on θ as a critical point."""
+        return classify(self.objective, dense_up_to=_DENSE, products=_PRODUCTS, rng=self.rng)
+
+    @functools.cached_property
+    def layers(self) -> list[Layer]:
+        """What the activations are doing."""
+        return layers(self.objective)
+
+    @functools.cached_property
+    def descent(self) -> Escape:
+        """The best that one step in the optimizer's direction can do: −D g, or −g, with a perfect step length."""
+        direction = self.gradient if self.scale is None or not self.scale.any() else self.scale * self.gradient
+        return escape(self.objective, self.theta, direction, self.size)
+
+    @functools.cached_property
+    def newton_gain(self) -> float:
+        """What Newton's step promises, where the curvature is positive: ½ gᵀH⁺g."""
+        H = HessianOperator(self.objective)
+        p = conjugate_gradient(H, -self.gradient, tol=1e-3, max_iterations=50).x
+        return -float(self.gradient @ p + p @ (H @ p) / 2)
+
+    @functools.cached_property
+    def way_out(self) -> Escape | None:
+        """Down along negative curvature, or along flat directions of a degenerate point; None where there is none."""
+        try:
+            return self.point.escape(self.rng) if self.point.negative or self.point.kind == DEGENERATE else None
+        except ValueError:
+            return None
+
+    @functools.cached_property
+    def overshoot(self) -> float:
+        """How many times longer than the best step in its direction a plain step is; 0 if a plain step goes down.
+
+        A plain step is −2 d g: for gradient descent −η g, and for other methods what is as near their limit.
+        """
+        if self.scale is None or not self.scale.any() or not self.descent.step:
+            return 0.0
+        step = 2 * self.scale * self.gradient
+        with np.errstate(all="ignore"):
+            falls = self.objective.value(self.theta - step) < self.value
+        return 0.0 if falls else float(np.linalg.norm(step)) / self.descent.step
+
+    @functools.cached_property
+    def weight_curvatures(self) -> list[float]:
+        """How much of the curvature is in each matrix of weights: ‖(H v) there‖ / ‖v‖, for a random v in it alone."""
+        H, vector = HessianOperator(self.objective), self.objective.vector
+        found = []
+        for part, parameter in zip(vector.slices, vector.parameters, strict=True):
+            if parameter.ndim >= 2:
+                v = np.zeros(H.shape[0], H.dtype)
+                v[part] = self.rng.standard_normal(parameter.size)
+                found.append(float(np.linalg.norm((H @ v)[part]) / np.linalg.norm(v)))
+        return found
+
+    @property
+    def foretold(self) -> float:
+        """What 200 plain steps would gain, did the gradient stay what it is."""
+        return 0.0 if self.scale is None else WINDOW * float(self.gradient @ (2 * self.scale * self.gradient))
+
+    def worth(self, gain: float) -> bool:
+        """Whether a gain is worth having: a hundredth of the loss."""
+        return gain >= WORTH * abs(self.value)
+
+
+class _Scaled:
+    """D^½ H D^½, as an operator."""
+
+    def __init__(self, H: HessianOperator, root: Array) -> None:
+        self.H, self.root, self.shape, self.dtype = H, root, H.shape, H.dtype
+
+    def __matmul__(self, v: Array) -> Array:
+        return self.root * (self.H @ (self.root * v))
