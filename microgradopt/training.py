@@ -21,6 +21,7 @@ import numpy.typing as npt
 from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
+from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Tensor
 
@@ -128,6 +129,9 @@ def fit(
 ) -> History:
     """Train: for every batch of every epoch, one forward, one backward, one step.
 
+    Optimizers that evaluate the loss themselves (L-BFGS, Newton's method, SAM) do so on that batch: give them all the
+    data at once, or batches large enough for their curvature to mean something.
+
     loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``.
     batch_size: None is the whole set. rng: a Generator or a seed for shuffling every epoch; None does not shuffle.
     history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
@@ -135,23 +139,39 @@ def fit(
     Returns the history. Raises NonFiniteError at the first loss or gradient that is not finite, before the step it
     would have spoilt: the parameters and the optimizer stay as the last good step left them.
     """
+    if isinstance(optimizer, LeastSquares):
+        raise TypeError(
+            f"fit: {type(optimizer).__name__} fits residuals, and a loss is one number: call its step with a closure "
+            "that returns the residuals"
+        )
     history = History() if history is None else history
     rng = None if rng is None else np.random.default_rng(rng)
     parameters = list(model.parameters())
     for epoch in range(epochs):
         for inputs, targets in batches(X, y, batch_size, rng):
             started = time.perf_counter()
-            optimizer.zero_grad()
-            value = loss(model(inputs), targets)
-            value.backward()
+            closure = _closure(model, loss, optimizer, inputs, targets)
+            value = closure()
             norm = gradient_norm(parameters)
             _check_finite(value.item(), norm, len(history))
             lr = optimizer.lr
-            optimizer.step()
+            optimizer.step(closure if optimizer.wants_closure else None)
             history.append(value.item(), norm, lr, time.perf_counter() - started)
         if on_epoch is not None:
             on_epoch(epoch, history)
     return history
+
+
+def _closure(model: Module, loss: Loss, optimizer: Optimizer, inputs: Array, targets: Array) -> Callable[[], Tensor]:
+    """Clears the gradients, computes the loss of a batch, and the gradients."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(model(inputs), targets)
+        value.backward()
+        return value
+
+    return closure
 
 
 def _check_finite(loss: float, norm: float, step: int) -> None:

@@ -52,6 +52,26 @@ class TestBatches:
 
 
 class TestFit:
+    @pytest.mark.parametrize("name", ["Newton", "NewtonCG", "SaddleFreeNewton", "LBFGS", "SAM", "PerturbedGD"])
+    def test_optimizers_that_evaluate_the_loss_themselves(self, name, tmp_path):
+        model = network()
+        optimizer = getattr(optim, name)(model.parameters())
+        history = fit(model, nn.cross_entropy, optimizer, X, y, epochs=5)
+        assert history.loss[-1] < history.loss[0]
+        save_checkpoint(tmp_path / "saved.npz", model, optimizer)
+        again = network(1)
+        loaded = getattr(optim, name)(again.parameters())
+        load_checkpoint(tmp_path / "saved.npz", again, loaded)
+        first, second = (
+            fit(*run, X, y, 2).loss for run in ((model, nn.cross_entropy, optimizer), (again, nn.cross_entropy, loaded))
+        )
+        assert first == second
+
+    def test_residuals_are_no_loss(self):
+        model = network()
+        with pytest.raises(TypeError, match="returns the residuals"):
+            fit(model, nn.cross_entropy, optim.LevenbergMarquardt(model.parameters()), X, y, 1)
+
     def test_is_the_three_lines(self):
         """Against the loop anyone would write, bit for bit."""
         model, by_hand = network(), network()

@@ -142,7 +142,7 @@ class CriticalPoint:
         if self.kinks:
             listed = "; ".join(map(str, self.kinks[:3])) + ("; ..." if len(self.kinks) > 3 else "")
             yield f"Not certified: on a kink, where the Hessian says nothing about the other side: {listed}."
-        if self.negative:
+        if self.negative and self.kind != NOT_CRITICAL:
             yield "The way out is along the eigenvector of the most negative eigenvalue: .escape()."
 
     def _headline(self) -> str:

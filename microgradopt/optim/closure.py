@@ -98,6 +98,8 @@ class ClosureOptimizer(Optimizer):
     A subclass writes `move`.
     """
 
+    wants_closure = True
+
     @abstractmethod
     def move(self, around: Surroundings, state: State, group: Group) -> Array:
         """The new θ. state, group: as `update` has them, but that the arrays in state are replaced, not written to."""

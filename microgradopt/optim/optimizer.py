@@ -89,6 +89,8 @@ class Optimizer(ABC):
 
     keeps: tuple[str, ...] = ()
     """What the state holds after every step, besides t."""
+    wants_closure: bool = False
+    """Whether `step` evaluates the loss itself, and so cannot do without a closure."""
     may_keep: tuple[str, ...] = ()
     """What it may hold, depending on the hyperparameters."""
 

@@ -43,6 +43,8 @@ class SAM(Optimizer):
     (12.5, array([1.2, 1.6]))
     """
 
+    wants_closure = True
+
     def __init__(
         self,
         params: Parameters,

@@ -88,6 +88,16 @@ def test_without_success_the_lowest_step_is_given(phi, first, most):
         assert found.evaluations == len(call.asked) == most
 
 
+def test_a_point_behind_a_hill_is_not_the_end():
+    """It is low enough, and its slope leads down, but before the hill it was lower."""
+
+    def phi(t):
+        return (-5 * t, -5.0) if t < 1.5 else (-3.0, -1.0)
+
+    found = strong_wolfe(phi, 0.0, -5.0, 1.0, c2=0.1, max_evaluations=2)
+    assert (found.step, found.value, found.success) == (1.0, -5.0, False)
+
+
 def test_a_slope_that_falls_ever_quicker_is_followed_quickly():
     """A cubic through two points of −t − t² has no minimum ahead."""
 

@@ -479,6 +479,14 @@ def test_on_the_saddle_itself(name, leaves):
         np.testing.assert_allclose(np.abs(run.x.data), [0, 0.5**0.5], atol=1e-6)
 
 
+def test_where_there_is_no_step_older_graphs_stay_good():
+    """As with the other optimizers, only what is moved is dated."""
+    run = Run(lambda x: (x * x).sum(), [0.0, 0.0])
+    older = run.f(run.x)
+    optim.NewtonCG([run.x]).step(run.closure)
+    older.backward()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_perturbed_gd_leaves_the_saddle_itself(seed):
     run = Run(saddle, [0.0, 0.0])
@@ -890,22 +898,23 @@ def test_a_minimum_far_from_zero_is_kept(name, scale):
     assert optimizer.state_dict()["state"][0].get("radius", 1.0) > 1e-3
 
 
+@pytest.mark.parametrize("start", [[0.3, 0.4], [0.9, 0.5], [0.1, 1.2], [2.0, -0.3]])
 @pytest.mark.parametrize("name", ["Newton", "NewtonCG", "LevenbergMarquardt"])
-def test_noise_in_the_loss_is_not_taken_for_a_bad_model(name):
+def test_noise_in_the_loss_is_not_taken_for_a_bad_model(name, start):
     """Where the loss cannot tell, there is one trial a step, and neither radius nor damping is changed by a refusal."""
 
     def noisy(x):
         return np.sin(1e3 * x) ** 2 + np.cos(1e3 * x) ** 2  # 1, to rounding
 
     if name == "LevenbergMarquardt":
-        x, calls = Tensor([0.3, 0.4], requires_grad=True), []
+        x, calls = Tensor(start, requires_grad=True), []
         optimizer = optim.LevenbergMarquardt([x])
 
         def closure():
             calls.append(1)
             return np.concatenate([x - 1, x**2, 1e3 * np.sqrt(noisy(x))])
     else:
-        run = Run(lambda x: 1e4 * noisy(x).sum() + ((x - 1) ** 2).sum() + (x**4).sum(), [0.3, 0.4])
+        run = Run(lambda x: 1e10 * noisy(x).sum() + ((x - 1) ** 2).sum() + (x**4).sum(), start)
         optimizer, closure = getattr(optim, name)([run.x]), run.closure
     for _ in range(8):
         optimizer.step(closure)
@@ -915,5 +924,5 @@ def test_noise_in_the_loss_is_not_taken_for_a_bad_model(name):
     after = run.evaluations if name != "LevenbergMarquardt" else len(calls)
     assert after - before <= 60
     (state,) = optimizer.state_dict()["state"]
-    assert state.get("radius", 1.0) > 1e-2
+    assert state.get("radius", 1.0) > 1e-4
     assert state.get("nu", 2.0) == 2
