@@ -348,3 +348,11 @@ def test_the_cotangent_is_random_so_that_errors_do_not_cancel():
 
     with pytest.raises(mg.GradcheckError):
         mg.gradcheck(softmax_without_a_rule, needing([0.1, 0.7]))
+
+
+def test_inputs_that_share_one_gradient():
+    """Of f(x + y) the gradients by x and by y are one tensor; the vectors of both count."""
+    x, y = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
+    by_x, by_y = mg.hvp(((x + y) ** 3).sum(), [x, y], [np.array([1.0, 0.0]), np.array([0.5, 2.0])])
+    np.testing.assert_allclose(by_x, 6 * np.array([4.0, 6.0]) * [1.5, 2.0])
+    np.testing.assert_allclose(by_y, by_x)

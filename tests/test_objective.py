@@ -292,3 +292,15 @@ class TestParameterVector:
         ParameterVector([x]).write(np.array([2.0]))
         with pytest.raises(mg.OverwrittenError):
             y.backward()
+
+
+def test_what_was_recorded_elsewhere_is_not_mixed_with_what_is_here():
+    """A loss that left `at`: its values are those of there, and where a rule would read θ as it is here, it refuses."""
+    objective = Objective(lambda x: (x * x * x).sum(), [1.0, 2.0])
+    with objective.at([3.0, 4.0]) as loss:
+        inside = mg.grad(loss, objective.parameters, create_graph=True)[0].data.copy()
+    np.testing.assert_array_equal(mg.grad(loss, objective.parameters)[0], inside)
+    np.testing.assert_array_equal(inside, [27, 48])
+    with pytest.raises(mg.OverwrittenError):
+        mg.grad(loss, objective.parameters, create_graph=True)
+    assert objective.theta.tolist() == [1, 2]

@@ -73,7 +73,8 @@ def rows(quick: bool) -> Iterator[Row]:
     for problem, goals in zip(problems, hvp_goals, strict=True):
         yield Row(f"HVP: {problem}", "hvp", problem, goals)
     for problem in problems[:3]:
-        yield Row(f"HVP with the gradient recorded before: {problem}", "product", problem, {GRADIENT: 2.5})
+        title = f"HVP, ours with the gradient recorded before, all others whole: {problem}"
+        yield Row(title, "product", problem, {GRADIENT: 2.5}, dict.fromkeys(COLUMNS, "hvp"))
     small = Problem((2, 4, 4, 1), 32, "mse") if quick else problems[0]
     yield Row(f"dense Hessian, n = {sum(w.size for w in small.weights)}: {small}", "hessian", small, {TORCH: 1.0})
     for weights in (False, True):

@@ -68,9 +68,10 @@ def hvp(problem: Problem) -> Contender:
 def product(problem: Problem) -> Contender:
     """The same from a `HessianOperator`, which has recorded the gradient already."""
     model, loss = network(problem), LOSSES[problem.loss]
-    H = HessianOperator(mg.Objective.of(model, lambda: loss(model(problem.x), problem.y)))
+    objective = mg.Objective.of(model, lambda: loss(model(problem.x), problem.y))
+    H = HessianOperator(objective)
     v = np.concatenate([vector.ravel() for vector in problem.vectors])
-    return Contender(lambda: H @ v, lambda result: [result])
+    return Contender(lambda: H @ v, objective.vector.split)
 
 
 def hessian(problem: Problem) -> Contender:
