@@ -232,6 +232,14 @@ class TestScales:
         assert verdict(one) == verdict(other)
 
 
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_a_large_constant_makes_no_symmetry(name):
+    """Where rounding of the loss hides what moving θ does, no symmetry is believed."""
+    f, n = DEGENERATE[name]
+    point = critical.classify(Objective(lambda x: f(x) + 1e12, np.zeros(n)))
+    assert (point.kind, point.explained) == ("degenerate", 0)
+
+
 def verdict(point):
     return point.kind, point.certified, point.negative, point.zero, point.positive, point.explained
 
