@@ -51,6 +51,8 @@ def symmetries(
     """
     value = objective.value(theta)
     found = []
+    if idle.any() and _without_effect(objective, theta, idle, value, rng):
+        found.append(_translation("parameters without effect: dead units, inputs that are always 0", idle))
     for family in _candidates(objective.vector, theta):
         moved = family.move(theta, rng.uniform(-_SIZE, _SIZE, family.size))
         distance = float(np.linalg.norm(moved - theta))
@@ -58,8 +60,6 @@ def symmetries(
         reach = _ROUNDING * float(np.finfo(theta.dtype).eps) * (abs(value) + visible)
         if distance >= _SHORT * size and reach <= _BLIND * visible and abs(objective.value(moved) - value) <= reach:
             found.append(family)
-    if idle.any() and _without_effect(objective, theta, idle, value, rng):
-        found.append(_translation("parameters without effect: dead units, inputs that are always 0", idle))
     return found
 
 

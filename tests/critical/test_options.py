@@ -1,0 +1,270 @@
+"""The classifier's options and outputs; the way out; the search."""
+
+import math
+
+import numpy as np
+import pytest
+from truths import himmelblau, lecture, linear_net
+
+import microgradopt as mg
+from microgradopt import Objective, critical, nn
+
+
+def quadratic(*eigenvalues):
+    H = np.array(eigenvalues)
+    return Objective(lambda x: (H * x * x).sum() / 2, np.zeros(len(H)))
+
+
+class TestVerdict:
+    def test_numbers(self):
+        point = critical.classify(quadratic(-3.0, 0.0, 1.0, 5.0))
+        assert (point.negative, point.zero, point.positive, point.index) == (1, 1, 2, 1)
+        assert point.minimum_ratio == 0.5
+        assert point.condition_number == 5
+        assert point.gradient_norm == point.distance == 0
+        assert point.margin.negative == pytest.approx(3 / point.tolerance)
+        assert point.margin.positive == pytest.approx(1 / point.tolerance)
+        assert point.margin.zero == math.inf
+        assert point.products == 4
+
+    @pytest.mark.parametrize(
+        ("eigenvalues", "kind"),
+        [
+            ((1.0, 2.0), "local minimum"),
+            ((-1.0, -2.0), "local maximum"),
+            ((-1.0, 1.0), "saddle point"),
+            ((-1.0, 0.0, 1.0), "saddle point"),
+            ((1e-10, 1.0), "local minimum"),
+            ((-1e-10, 1.0), "saddle point"),
+            ((3.0,), "local minimum"),
+        ],
+    )
+    def test_kinds(self, eigenvalues, kind):
+        point = critical.classify(quadratic(*eigenvalues))
+        assert (point.kind, point.certified) == (kind, True)
+
+    def test_constant_and_linear(self):
+        assert critical.classify(Objective(lambda x: (0 * x).sum(), np.ones(2))).kind == "degenerate"
+        linear = critical.classify(Objective(lambda x: x.sum(), np.ones(2)))
+        assert (linear.kind, linear.distance) == ("not critical", math.inf)
+        assert "without curvature" in linear.explanation
+
+    def test_a_threshold_of_ones_own(self):
+        """As the lecture counts; and it is said whether the point would have passed without."""
+        objective = Objective(himmelblau, [3.0 + 2e-2, 2.0])
+        assert critical.classify(objective).kind == "not critical"
+        point = critical.classify(objective, gradient_tolerance=10.0)
+        assert (point.kind, point.certified) == ("local minimum", False)
+        assert critical.classify(objective, [3.0, 2.0], gradient_tolerance=1e-3).certified
+
+    def test_text_and_html(self):
+        point = critical.classify(Objective(lecture, [1.0, 1.0]))
+        assert str(point).startswith("local minimum (certified) at L = 0\nA local minimum, but not a strict one")
+        assert "<b>local minimum</b>" in point._repr_html_()
+        assert "0 / 1 / 1 of 2" in point._repr_html_()
+        assert "theta" not in repr(point)
+
+    def test_theta_stays(self):
+        objective = Objective(himmelblau, [1.0, 2.0])
+        critical.classify(objective, [3.0, 2.0])
+        assert objective.theta.tolist() == [1, 2]
+
+    def test_not_finite(self):
+        with np.errstate(all="ignore"), pytest.raises(mg.NonFiniteError, match="loss is nan"):
+            critical.classify(Objective(lambda x: np.log(x).sum(), [-1.0, 1.0]))
+
+
+class TestMatrixFree:
+    @pytest.mark.parametrize("theta", [(3.385154, 0.073852), (-0.127961, -1.953715)])
+    def test_proves_a_saddle(self, theta):
+        point = critical.classify(Objective(himmelblau, theta), dense_up_to=0)
+        assert (point.kind, point.certified, point.complete) == ("saddle point", True, False)
+        assert math.isnan(point.minimum_ratio)
+        assert point.escape().measured > 0
+
+    def test_never_proves_a_minimum(self):
+        point = critical.classify(Objective(himmelblau, [3.0, 2.0]), dense_up_to=0)
+        assert (point.kind, point.certified, point.negative) == ("no negative curvature found", False, 0)
+        assert "never that there is none" in point.explanation
+
+    def test_one_negative_direction_among_many(self):
+        eigenvalues = np.linspace(0.5, 2, 500)
+        eigenvalues[321] = -1e-3
+        point = critical.classify(quadratic(*eigenvalues), dense_up_to=100)
+        assert point.kind == "saddle point"
+        assert point.eigenvalues[0] == pytest.approx(-1e-3, rel=1e-6)
+        assert abs(point.eigenvectors[321, 0]) == pytest.approx(1)
+
+
+KINKED = {
+    "relu": (lambda x: nn.functional.relu(x).sum() + (x * x).sum(), [0.0, 1.0], "relu"),
+    "abs": (lambda x: np.abs(x).sum() + (x * x).sum(), [0.0], "absolute"),
+    "max": (lambda x: np.max(x * x) + (x * x).sum(), [0.0, 0.0], "max"),
+    "where": (lambda x: np.where(x.data > 0, x * x, 2 * x * x).sum(), [0.0], "where"),
+    "norm": (lambda x: np.linalg.norm(x) + (x * x).sum(), [0.0, 0.0], "euclidean_norm"),
+    "clip": (lambda x: np.clip(x, 0.0, 1.0).sum() + (x * x).sum(), [0.0], "clip"),
+    "huber": (lambda x: nn.huber_loss(x, np.zeros(1)) - x.sum() + (x - 1).sum() ** 4, [1.0], "huber_loss"),
+    "l1": (lambda x: nn.l1_loss(x, np.zeros(1)) + (x * x).sum(), [0.0], "l1_loss"),
+    "a root": (lambda x: ((x * x) ** 1.25).sum() + (x * x).sum(), [0.0], "power"),
+}
+
+
+class TestKinks:
+    @pytest.mark.parametrize("name", KINKED)
+    def test_are_named_and_not_certified(self, name):
+        f, theta, function = KINKED[name]
+        objective = Objective(f, theta)
+        found = critical.kinks(objective, objective.theta)
+        assert function in {kink.function for kink in found}
+        assert not critical.classify(objective).certified
+        assert critical.kinks(objective, objective.theta + 0.3 * np.arange(1, 1 + objective.n)) == []
+
+    def test_one_on_the_way_to_the_critical_point(self):
+        """The kink of relu is between θ and where Newton's step leads."""
+        objective = Objective(lambda x: ((x - 1) ** 2 + nn.functional.relu(x - 1.0001) ** 2).sum(), [1.0 + 3e-4])
+        point = critical.classify(objective)
+        assert [kink.function for kink in point.kinks] == ["relu"]
+        assert not point.certified
+
+    def test_smooth_functions_have_none(self):
+        objective = Objective(lambda x: (np.tanh(x) + x**3 + np.exp(x) + np.logaddexp(0, x)).sum(), np.zeros(3))
+        assert critical.kinks(objective, objective.theta) == []
+
+
+class TestSymmetries:
+    def names(self, objective, theta=None):
+        point = critical.classify(objective, theta)
+        return point, " ".join(point.symmetries)
+
+    def test_rotation(self):
+        point, names = self.names(Objective(lambda x: ((x * x).sum() - 1) ** 2, [1.0, 0.0]))
+        assert (point.kind, point.strict, point.explained) == ("local minimum", False, 1)
+        assert "rotation" in names
+
+    def test_softmax_shift_and_inputs_that_are_always_0(self):
+        X = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]])
+        y = np.array([0, 1, 1])
+        model = nn.Linear(2, 2, rng=0)
+        objective = Objective.of(model, lambda: nn.cross_entropy(model(X), y))
+        theta = objective.theta
+        for _ in range(30):
+            theta = theta - np.linalg.lstsq(objective.hessian(theta), objective.gradient(theta), rcond=1e-10)[0]
+        point, names = self.names(objective, theta)
+        assert (point.kind, point.zero, point.explained) == ("local minimum", 4, 4)
+        assert "softmax" in names
+
+    def test_rescaled_relus_and_dead_ones(self):
+        """y = relu(x), one living unit, one dead. Its three weights, and the scaling of the first, are flat."""
+        x = np.array([[0.5], [1.0], [2.0]])
+        model = nn.MLP((1, 2, 1), rng=0)
+        first, bias, second, last = model.parameters()
+        first.data, bias.data = np.array([[2.0], [1.0]]), np.array([0.0, -9.0])
+        second.data, last.data = np.array([[0.5, 1.0]]), np.zeros(1)
+        objective = Objective.of(model, lambda: nn.mse_loss(model(x), x))
+        point, names = self.names(objective)
+        assert (point.negative, point.explained) == (0, 4)
+        assert "3 by parameters without effect" in names
+        assert "1 by rescaling of hidden units" in names or "1 by linear reparametrisation" in names
+
+    @pytest.mark.parametrize(
+        "f",
+        [
+            lambda p: p[0] ** 2 + p[1] ** 6,
+            lambda p: p[0] ** 2 - p[1] ** 6,
+            lambda p: p[0] ** 2 - p[1] ** 10,
+            lambda p: np.cosh(p[0] - p[1]) + 1e-6 * (p[0] + p[1]) ** 4,
+            lambda p: p[0] ** 2 - 1e-8 * p[1] ** 4,
+        ],
+    )
+    def test_nearly_flat_is_not_flat(self, f):
+        point = critical.classify(Objective(f, np.zeros(2)))
+        assert (point.kind, point.explained) == ("degenerate", 0)
+
+
+class TestEscape:
+    def test_the_gradient_gives_the_sign(self):
+        way = critical.classify(Objective(lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4, [0.0, 1e-5])).escape()
+        assert way.direction[1] > 0
+        np.testing.assert_allclose(way.theta, [0, 0.5**0.5], atol=1e-5)
+        assert way.predicted == pytest.approx(way.measured, rel=1e-3)
+        way = critical.classify(Objective(lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4, [0.0, -1e-5])).escape()
+        assert way.direction[1] < 0
+
+    def test_at_an_exact_point_the_deeper_side(self):
+        way = critical.classify(Objective(lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 3 + x[1] ** 4, [0.0, 0.0])).escape()
+        assert way.theta[1] < -0.5
+
+    def test_without_a_bottom_it_comes_to_an_end(self):
+        way = critical.classify(quadratic(-1.0, 1.0)).escape()
+        assert way.measured == pytest.approx(way.step**2 / 2)
+        assert np.isfinite(way.theta).all()
+
+    @pytest.mark.parametrize("theta", [[3.0, 2.0], [4.0, 4.0]])
+    def test_no_way_out(self, theta):
+        with pytest.raises(ValueError, match=r"without negative curvature"):
+            critical.classify(Objective(himmelblau, theta)).escape()
+
+
+GRID = np.stack(np.meshgrid(np.linspace(-5, 5, 6), np.linspace(-5, 5, 6)), axis=-1).reshape(-1, 2)
+
+
+class TestFind:
+    @pytest.mark.parametrize("method", ["newton", "gradient norm", "newton-mr"])
+    def test_nine_of_nine(self, method):
+        found = critical.find(Objective(himmelblau, [0.0, 0.0]), GRID, method)
+        assert (len(found), found.euler) == (9, 1)
+        assert sorted(point.index for point in found) == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+        assert all(point.certified and point.gradient_norm < 1e-12 for point in found)
+        assert [p.value for p in found] == sorted(p.value for p in found)
+        assert "9 critical points from 36 starts" in str(found)
+
+    def test_saddle_free_finds_minima_only(self):
+        found = critical.find(Objective(himmelblau, [0.0, 0.0]), GRID, "saddle-free")
+        assert [point.kind for point in found] == ["local minimum"] * 4
+
+    @pytest.mark.parametrize(("index", "wanted"), [(1, 4), (2, 1)])
+    def test_eigenvector_following(self, index, wanted):
+        found = critical.find(Objective(himmelblau, [0.0, 0.0]), GRID, "eigenvector following", index=index)
+        assert sum(point.index == index for point in found) == wanted
+
+    def test_false_points_are_told_apart(self):
+        """f = x³/3 + x has no critical point: ½(x² + 1)² is lowest at 0, where the gradient is 1 and H g = 0."""
+        found = critical.find(Objective(lambda x: (x**3 / 3 + x + 0 * x).sum(), [0.0]), [[0.5], [-1.0], [2.0]])
+        assert len(found) == 0
+        assert len(found.gradient_flat) == 1
+        np.testing.assert_allclose(found.gradient_flat[0].theta, 0, atol=1e-3)
+
+    def test_in_several_processes(self, capsys):
+        pytest.importorskip("joblib")
+        objective = Objective(himmelblau, [0.5, 0.5])
+        one, other = critical.find(objective, GRID[:8]), critical.find(objective, GRID[:8], jobs=2, progress=True)
+        assert [p.theta.tolist() for p in one] == [p.theta.tolist() for p in other]
+        assert "starts" in capsys.readouterr().err
+        assert objective.theta.tolist() == [0.5, 0.5]
+
+    def test_linear_nets_from_random_starts(self):
+        """At every point found, loss and index by the formulas, for the singular modes that it keeps."""
+        s = np.array([3.0, 2.0])
+        objective = linear_net(2, 2, s, (), np.random.default_rng(0))
+        starts = np.random.default_rng(1).normal(size=(25, objective.n))
+        seen = set()
+        for point in [
+            *critical.find(objective, starts, "newton"),
+            *critical.find(objective, starts[:5], "saddle-free"),
+        ]:
+            W1, W2 = objective.vector.split(point.theta)
+            kept_sizes = np.linalg.svd(W2 @ W1)[1]
+            kept = tuple(i for i in range(2) if np.abs(kept_sizes - s[i]).min() < 1e-6)
+            others = [j for j in range(2) if j not in kept]
+            r = len(kept)
+            assert point.value == pytest.approx(sum(s[j] ** 2 for j in others) / 2, abs=1e-9)
+            assert point.index == sum(s[j] > s[i] for i in kept for j in others) + (2 - r) * (2 - r)
+            seen.add(kept)
+        assert seen == {(), (0,), (1,), (0, 1)}, "of every kind there is"
+
+    @pytest.mark.parametrize(
+        ("starts", "method", "message"), [(GRID, "bfgs", "method is one of"), ([[1.0]], "newton", "starts are")]
+    )
+    def test_bad_arguments(self, starts, method, message):
+        with pytest.raises(ValueError, match=message):
+            critical.find(Objective(himmelblau, [0.0, 0.0]), starts, method)
