@@ -133,11 +133,10 @@ def _margin(sizes: Array, tolerance: float, negative: Array, zero: Array, positi
 
 
 class _Spectrum(NamedTuple):
-    """values: ascending. vectors: columns. errors: of each value. rounding: the tolerance where the gradient is 0."""
+    """values: ascending. vectors: columns. rounding: the tolerance where the gradient is 0. norm: ‖H‖_F."""
 
     values: Array
     vectors: Array
-    errors: Array
     rounding: float
     norm: float
     complete: bool
@@ -149,7 +148,7 @@ def _dense(H: HessianOperator) -> _Spectrum:
         raise NonFiniteError(f"classify: the Hessian of shape {H.shape} is not finite; mg.detect_anomaly() finds where")
     values, vectors, asymmetry, norm = dense_spectrum(matrix)
     rounding = max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm, asymmetry)
-    return _Spectrum(values, vectors, np.zeros_like(values), rounding, norm, True)
+    return _Spectrum(values, vectors, rounding, norm, True)
 
 
 def _ends(H: HessianOperator, products: int, rng: np.random.Generator) -> _Spectrum:
@@ -162,13 +161,16 @@ def _ends(H: HessianOperator, products: int, rng: np.random.Generator) -> _Spect
     # The elements of U^T (H - H^T) U have the variance of ||H - H^T||_F^2.
     asymmetry = float(np.sqrt(np.mean(np.square(products_of_pairs - products_of_pairs.T))))
     rounding = max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm, asymmetry)
-    return _Spectrum(pairs.values, pairs.vectors, pairs.residuals, rounding, norm, False)
+    return _Spectrum(pairs.values, pairs.vectors, rounding, norm, False)
 
 
 def _split(spectrum: _Spectrum, tolerance: float) -> tuple[Array, Array, Array]:
-    """Which values are negative, zero and positive. Where a value's own error covers 0, it counts as zero."""
-    negative = spectrum.values + spectrum.errors < -tolerance
-    positive = spectrum.values - spectrum.errors > tolerance
+    """Which values are negative, zero and positive.
+
+    Of the values that Lanczos finds, vᵀH v for orthonormal v, as many eigenvalues at least are below or above 0,
+    converged or not (Cauchy's interlacing theorem).
+    """
+    negative, positive = spectrum.values < -tolerance, spectrum.values > tolerance
     return negative, ~(negative | positive), positive
 
 

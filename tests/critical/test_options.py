@@ -191,8 +191,9 @@ class TestEscape:
         assert way.direction[1] < 0
 
     def test_at_an_exact_point_the_deeper_side(self):
-        way = critical.classify(Objective(lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 3 + x[1] ** 4, [0.0, 0.0])).escape()
-        assert way.theta[1] < -0.5
+        for sign in (1, -1):
+            objective = Objective(lambda x, s=sign: x[0] ** 2 - x[1] ** 2 + s * x[1] ** 3 + x[1] ** 4, [0.0, 0.0])
+            assert critical.classify(objective).escape().theta[1] * sign < -0.5
 
     def test_without_a_bottom_it_comes_to_an_end(self):
         way = critical.classify(quadratic(-1.0, 1.0)).escape()
@@ -228,8 +229,9 @@ class TestFind:
         assert sum(point.index == index for point in found) == wanted
 
     def test_false_points_are_told_apart(self):
-        """f = x³/3 + x has no critical point: ½(x² + 1)² is lowest at 0, where the gradient is 1 and H g = 0."""
-        found = critical.find(Objective(lambda x: (x**3 / 3 + x + 0 * x).sum(), [0.0]), [[0.5], [-1.0], [2.0]])
+        """x³/3 + x + 5y² has no critical point. Its gradient is shortest at 0, where it is (1, 0), and H g = 0."""
+        objective = Objective(lambda x: x[0] ** 3 / 3 + x[0] + 5 * x[1] ** 2, [0.0, 0.0])
+        found = critical.find(objective, [[0.5, 1.0], [-1.0, 0.3], [2.0, -1.0]])
         assert len(found) == 0
         assert len(found.gradient_flat) == 1
         np.testing.assert_allclose(found.gradient_flat[0].theta, 0, atol=1e-3)
