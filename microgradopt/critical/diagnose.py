@@ -161,16 +161,16 @@ def _stuck_units(case: Evidence) -> Diagnosis | None:
 
 def _bouncing(case: Evidence) -> Diagnosis | None:
     """Above the limit of stability."""
-    if case.optimizer is None or case.ratio is None or case.ratio <= 1 or not case.worth(case.descent.measured):
+    if case.ratio is None or case.ratio <= 1 or not case.worth(case.descent.measured):
         return None
-    lr = case.optimizer.lr / (2 * case.ratio)
     evidence = [
         _flat(case),
-        f"lr = {case.optimizer.lr:.3g} is {case.ratio:.3g} times the limit of stability of {_name(case)} at this "
-        "curvature: each step leaps over the bottom, onto the opposite wall",
+        f"{_rate(case)} is {case.ratio:.3g} times the limit of stability of {_name(case)} at this curvature: each step "
+        "leaps over the bottom, onto the opposite wall",
         _best_step(case),
     ]
-    return Diagnosis(BOUNCING, evidence, f"lr = {lr:.3g}, half the limit, or a schedule that falls to it", lr=lr)
+    action = f"lr = {case.stable_lr:.3g}, half the limit, or a schedule that falls to it"
+    return Diagnosis(BOUNCING, evidence, action, lr=case.stable_lr)
 
 
 def _noise(case: Evidence) -> Diagnosis | None:
@@ -229,14 +229,12 @@ def _is_short(case: Evidence) -> bool:
 
 
 def _too_short(case: Evidence, evidence: list[str]) -> Diagnosis:
-    assert case.optimizer is not None
-    assert case.ratio is not None  # _is_short
-    lr = case.optimizer.lr / (2 * case.ratio)
     evidence += [
-        f"lr = {case.optimizer.lr:.3g} is {case.ratio:.1g} of the limit of stability of {_name(case)} at this point",
+        f"{_rate(case)} is {case.ratio:.1g} of the limit of stability of {_name(case)} at this point",
         _best_step(case),
     ]
-    return Diagnosis(CREEPING, evidence, f"lr = {lr:.3g}, half the limit", lr=lr)
+    action = f"lr = {case.stable_lr:.3g}, half the limit, here and where that step leads"
+    return Diagnosis(CREEPING, evidence, action, lr=case.stable_lr)
 
 
 def _saddle(case: Evidence) -> Diagnosis | None:
@@ -300,6 +298,10 @@ def _flat(case: Evidence) -> str:
         f"over the last {len(recent)} updates the loss was {recent.mean():.4g} ± {recent.std():.2g}, without a clear "
         f"fall, while the gradient norm is {case.norm:.3g}"
     )
+
+
+def _rate(case: Evidence) -> str:
+    return f"lr = {case.optimizer.lr:.3g}" if case.optimizer else "the learning rate"
 
 
 def _name(case: Evidence) -> str:

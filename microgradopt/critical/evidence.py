@@ -61,10 +61,23 @@ class Evidence:
     @functools.cached_property
     def ratio(self) -> float | None:
         """The learning rate against the limit of stability: λ_max(D^½ H D^½). None where it is not known."""
+        return self._ratio_at(self.theta)
+
+    @functools.cached_property
+    def stable_lr(self) -> float | None:
+        """Half the learning rate that would be at the limit, here and where the best step leads, whichever is less.
+
+        Where the loss is flat here the limit is high, and says nothing of the slope that the step may come to.
+        """
+        if self.optimizer is None or self.ratio is None:
+            return None
+        ahead = self._ratio_at(self.descent.theta) or 0.0
+        return self.optimizer.lr / (2 * max(self.ratio, ahead))
+
+    def _ratio_at(self, theta: Array) -> float | None:
         if self.scale is None or not self.scale.any():
             return None
-        root = np.sqrt(self.scale)
-        scaled = _Scaled(HessianOperator(self.objective), root)
+        scaled = _Scaled(HessianOperator(self.objective, theta), np.sqrt(self.scale))
         return float(eigenpairs(scaled, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
 
     @functools.cached_property
