@@ -77,14 +77,15 @@ def diagnose(
     last step; without it nothing is said of learning rates. history: `training.History`, or anything with lists `loss`
     and `gradient_norm` of the updates so far; without it nothing is said of trends and noise. rng: for Lanczos' method.
 
-    In this order: numbers that are not finite, or a loss that has grown and grows; a loss that falls still; units that
-    pass no gradient; steps beyond the limit of stability (`optim.stability`); the noise of batches; a large gradient
-    that gains nothing; steps far below the limit; a saddle; weights that the loss hardly knows of; a minimum. What a
-    step or a way out gains is measured, by a line search.
+    In this order: numbers that are not finite, or a loss that has grown and grows; a layer that passes no gradient at
+    all; a loss that falls still; units that pass no gradient; steps beyond the limit of stability (`optim.stability`);
+    the noise of batches; a large gradient that gains nothing; steps far below the limit; a saddle; weights that the
+    loss hardly knows of; a minimum. What a step or a way out gains is measured, by a line search.
     """
     case = Evidence(objective, optimizer, history, np.random.default_rng(rng))
     for question in (
         _exploding,
+        _dead_layer,
         _improving,
         _stuck_units,
         _bouncing,
@@ -137,6 +138,11 @@ def _culprit(case: Evidence) -> str:
     return ""
 
 
+def _dead_layer(case: Evidence) -> Diagnosis | None:
+    """All units of a layer: nothing before it learns, even if the loss falls for what is behind it."""
+    return _stuck(case, 1.0)
+
+
 def _improving(case: Evidence) -> Diagnosis | None:
     progress, clarity = case.trend
     if progress < WORTH or clarity < _CLEAR:
@@ -149,7 +155,11 @@ def _improving(case: Evidence) -> Diagnosis | None:
 
 
 def _stuck_units(case: Evidence) -> Diagnosis | None:
-    stuck = [layer for layer in case.layers if layer.stuck >= _STUCK_UNITS * layer.units]
+    return _stuck(case, _STUCK_UNITS)
+
+
+def _stuck(case: Evidence, share: float) -> Diagnosis | None:
+    stuck = [layer for layer in case.layers if layer.stuck >= share * layer.units]
     if not stuck:
         return None
     action = (
