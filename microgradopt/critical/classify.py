@@ -68,8 +68,8 @@ def classify(
     Raises NonFiniteError where loss, gradient or Hessian are not finite.
     """
     rng = np.random.default_rng(rng)
-    theta = objective.theta if theta is None else np.array(theta, objective.theta.dtype)
     H = HessianOperator(objective, theta)
+    theta = objective.theta if theta is None else np.array(theta, H.dtype)
     _check_finite(H)
     spectrum = _dense(H) if objective.n <= dense_up_to else _ends(H, products, rng)
     step, stray = _newton_step(H, spectrum, products)

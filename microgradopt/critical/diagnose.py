@@ -81,6 +81,8 @@ def diagnose(
     all; a loss that falls still; units that pass no gradient; steps beyond the limit of stability (`optim.stability`);
     the noise of batches; a large gradient that gains nothing; steps far below the limit; a saddle; weights that the
     loss hardly knows of; a minimum. What a step or a way out gains is measured, by a line search.
+
+    Raises ValueError for an optimizer that has none of the objective's parameters.
     """
     case = Evidence(objective, optimizer, history, np.random.default_rng(rng))
     for question in (

@@ -44,6 +44,10 @@ class Evidence:
     def __init__(
         self, objective: Objective, optimizer: Optimizer | None, history: Record | None, rng: np.random.Generator
     ) -> None:
+        if optimizer is not None and not _shares(optimizer, objective):
+            raise ValueError(
+                "diagnose: the optimizer moves none of this objective's parameters; is it another model's?"
+            )
         self.objective, self.optimizer, self.rng = objective, optimizer, rng
         self.theta = objective.theta
         self.losses = np.array([] if history is None else history.loss, float)
@@ -118,7 +122,7 @@ class Evidence:
         """What Newton's step promises, where the curvature is positive: ½ gᵀH⁺g."""
         H = HessianOperator(self.objective)
         p = conjugate_gradient(H, -self.gradient, tol=1e-3, max_iterations=50).x
-        return -float(self.gradient @ p + p @ (H @ p) / 2)
+        return max(0.0, -float(self.gradient @ p + p @ (H @ p) / 2))
 
     @functools.cached_property
     def way_out(self) -> Escape | None:
@@ -161,6 +165,11 @@ class Evidence:
     def worth(self, gain: float) -> bool:
         """Whether a gain is worth having: a hundredth of the loss."""
         return gain >= WORTH * abs(self.value)
+
+
+def _shares(optimizer: Optimizer, objective: Objective) -> bool:
+    moved = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    return not moved.isdisjoint(objective.parameters)
 
 
 class _Scaled:

@@ -27,10 +27,16 @@ class HessianOperator:
     `matvec`, `matmat` and their transposes (H is symmetric) are there so that ``scipy.sparse.linalg`` takes it for a
     LinearOperator: ``scipy.sparse.linalg.eigsh(aslinearoperator(H), 1)``.
 
-    Raises OverwrittenError when used after the objective's own θ, at which it was recorded, has been written to.
+    Raises TypeError for anything but an Objective; OverwrittenError when used after the objective's own θ, at which it
+    was recorded, has been written to.
     """
 
     def __init__(self, objective: Objective, theta: npt.ArrayLike | None = None) -> None:
+        if not isinstance(objective, Objective):
+            raise TypeError(
+                f"an Objective is wanted, not {type(objective).__name__}: mg.Objective(f, x0) for a function of a "
+                "vector, mg.Objective.of(model, loss) for a model"
+            )
         with objective.at(theta) as loss:
             self._record(loss, objective.vector)
 

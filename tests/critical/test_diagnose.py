@@ -172,3 +172,9 @@ def test_run_is_deterministic():
     planted = next(p for p in PLANTED if p.verdict == "noise floor")
     assert str(planted.make().diagnose()) == str(planted.make().diagnose())
     assert isinstance(planted.make(), Run)
+
+
+def test_an_optimizer_of_another_model(half_trained):
+    other = nn.MLP((2, 8, 2), rng=5)
+    with pytest.raises(ValueError, match="another model"):
+        critical.diagnose(half_trained.objective, optim.SGD(other.parameters(), lr=0.1))

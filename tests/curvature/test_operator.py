@@ -118,3 +118,8 @@ def test_shapes_that_do_not_fit(objective):
     for wrong in (np.ones(objective.n + 1), np.ones((2, objective.n)), 3.0):
         with pytest.raises(ValueError, match="HessianOperator"):
             H @ wrong
+
+
+def test_a_function_is_no_objective():
+    with pytest.raises(TypeError, match=r"mg\.Objective\(f, x0\)"):
+        HessianOperator(lambda x: x.sum(), [1.0])
