@@ -270,3 +270,40 @@ class TestFind:
     def test_bad_arguments(self, starts, method, message):
         with pytest.raises(ValueError, match=message):
             critical.find(Objective(himmelblau, [0.0, 0.0]), starts, method)
+
+
+def known(seed):
+    """A random function with a critical point at x0, its eigenvalues spread over decades; x0; and its kind.
+
+    s·Σ (½ λᵢ zᵢ² + 0.1 zᵢ³) over the curved directions and s·Σ ±cᵢ zᵢ⁴ over the flat ones, z = Qᵀ(x − x0).
+    """
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 7)
+    eigenvalues = rng.choice([-1, 0, 1], n) * 10.0 ** rng.uniform(-6, 6 if seed % 2 else 0, n)
+    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    flat = eigenvalues == 0
+    quartic = rng.choice([-1, 1], n) * 10.0 ** rng.uniform(-3, 1, n) * flat
+    scale, x0 = 10.0 ** rng.uniform(-9, 9), rng.normal(size=n) * 10.0 ** rng.uniform(-3, 2)
+
+    def f(x):
+        z = Q.T @ (x - x0)
+        return scale * ((eigenvalues * z * z).sum() / 2 + (quartic * z**4).sum() + (0.1 * ~flat * z**3).sum())
+
+    negative, positive = (eigenvalues < 0).any(), (eigenvalues > 0).any()
+    if negative and positive:
+        return f, x0, "saddle point"
+    return f, x0, "degenerate" if flat.any() else "local minimum" if positive else "local maximum"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_wrong_verdict_is_never_certified(seed):
+    f, x0, kind = known(seed)
+    objective = Objective(f, x0)
+    point = critical.classify(objective)
+    assert (point.kind, point.certified) == (kind, kind != "degenerate")
+    rng = np.random.default_rng(seed)
+    near = critical.classify(objective, x0 + rng.normal(size=len(x0)) * 10.0 ** rng.uniform(-9, -3))
+    assert near.kind == kind or not near.certified
+    matrix_free = critical.classify(objective, dense_up_to=0)
+    assert matrix_free.kind in (kind, "no negative curvature found", "degenerate")
+    assert not matrix_free.certified or matrix_free.kind == kind == "saddle point"
