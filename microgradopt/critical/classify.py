@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.critical.escape import size_of
 from microgradopt.critical.kinks import kinks
 from microgradopt.critical.point import (
     DEGENERATE,
@@ -73,7 +74,7 @@ def classify(
     _check_finite(H)
     spectrum = _dense(H) if objective.n <= dense_up_to else _ends(H, products, rng)
     step, stray = _newton_step(H, spectrum, products)
-    size = max(1.0, float(np.linalg.norm(theta)))
+    size = size_of(theta)
     distance = float(np.linalg.norm(step)) / size
     near = distance <= _NEAR and stray <= spectrum.rounding * size
     tolerance = spectrum.rounding + (_DRIFT * _drift(objective, theta, step, spectrum) if near else 0.0)
@@ -147,8 +148,7 @@ def _dense(H: HessianOperator) -> _Spectrum:
     if not np.isfinite(matrix).all():
         raise NonFiniteError(f"classify: the Hessian of shape {H.shape} is not finite; mg.detect_anomaly() finds where")
     values, vectors, asymmetry, norm = dense_spectrum(matrix)
-    rounding = max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm, asymmetry)
-    return _Spectrum(values, vectors, rounding, norm, True)
+    return _Spectrum(values, vectors, _rounding(H, norm, asymmetry), norm, True)
 
 
 def _ends(H: HessianOperator, products: int, rng: np.random.Generator) -> _Spectrum:
@@ -160,8 +160,12 @@ def _ends(H: HessianOperator, products: int, rng: np.random.Generator) -> _Spect
     products_of_pairs = U.T @ HU
     # The elements of U^T (H - H^T) U have the variance of ||H - H^T||_F^2.
     asymmetry = float(np.sqrt(np.mean(np.square(products_of_pairs - products_of_pairs.T))))
-    rounding = max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm, asymmetry)
-    return _Spectrum(pairs.values, pairs.vectors, rounding, norm, False)
+    return _Spectrum(pairs.values, pairs.vectors, _rounding(H, norm, asymmetry), norm, False)
+
+
+def _rounding(H: HessianOperator, norm: float, asymmetry: float) -> float:
+    """max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F)."""
+    return max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm, asymmetry)
 
 
 def _split(spectrum: _Spectrum, tolerance: float) -> tuple[Array, Array, Array]:
@@ -194,8 +198,8 @@ def _drift(objective: Objective, theta: Array, step: Array, spectrum: _Spectrum)
         return 0.0
     there = HessianOperator(objective, theta + step)
     V = spectrum.vectors
-    change = there @ V - V * spectrum.values if not spectrum.complete else there.dense() @ V - V * spectrum.values
-    return float(np.linalg.norm(change, None if spectrum.complete else 2))
+    HV, norm = (there.dense() @ V, None) if spectrum.complete else (there @ V, 2)
+    return float(np.linalg.norm(HV - V * spectrum.values, norm))
 
 
 def _check_finite(H: HessianOperator) -> None:

@@ -49,6 +49,11 @@ class Escape(NamedTuple):
         )
 
 
+def size_of(theta: Array) -> float:
+    """What is a long way for θ, and what its distances are relative to: max(1, ‖θ‖)."""
+    return max(1.0, float(np.linalg.norm(theta)))
+
+
 def escape(objective: Objective, theta: Array, v: Array, size: float) -> Escape:
     """Walk from θ along v or −v, whichever the gradient says leads down, as far as the loss is found to fall.
 

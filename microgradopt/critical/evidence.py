@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.classify import classify
-from microgradopt.critical.escape import Escape, escape
+from microgradopt.critical.escape import Escape, escape, size_of
 from microgradopt.critical.layers import Layer, layers
 from microgradopt.critical.point import DEGENERATE, CriticalPoint
 from microgradopt.curvature.lanczos import eigenpairs
@@ -55,17 +55,26 @@ class Evidence:
         with np.errstate(all="ignore"):
             self.value, self.gradient = objective.value_and_gradient()
             self.norm = float(np.linalg.norm(self.gradient))
-        self.size = max(1.0, float(np.linalg.norm(self.theta)))
+        self.size = size_of(self.theta)
+
+    @functools.cached_property
+    def hessian(self) -> HessianOperator:
+        """The Hessian at θ."""
+        return HessianOperator(self.objective)
 
     @functools.cached_property
     def scale(self) -> Array | None:
-        """d, the step that the optimizer makes of a gradient, in limits of stability: see `optim.stability`."""
-        return None if self.optimizer is None else step_scale(self.optimizer, self.objective.vector)
+        """d, the step that the optimizer makes of a gradient, in limits of stability: see `optim.stability`.
+
+        None where it is not known, or nothing moves.
+        """
+        scale = None if self.optimizer is None else step_scale(self.optimizer, self.objective.vector)
+        return scale if scale is not None and scale.any() else None
 
     @functools.cached_property
     def ratio(self) -> float | None:
         """The learning rate against the limit of stability: λ_max(D^½ H D^½). None where it is not known."""
-        return self._ratio_at(self.theta)
+        return self._ratio(self.hessian)
 
     @functools.cached_property
     def stable_lr(self) -> float | None:
@@ -75,13 +84,13 @@ class Evidence:
         """
         if self.optimizer is None or self.ratio is None:
             return None
-        ahead = self._ratio_at(self.descent.theta) or 0.0
+        ahead = self._ratio(HessianOperator(self.objective, self.descent.theta)) or 0.0
         return self.optimizer.lr / (2 * max(self.ratio, ahead))
 
-    def _ratio_at(self, theta: Array) -> float | None:
-        if self.scale is None or not self.scale.any():
+    def _ratio(self, H: HessianOperator) -> float | None:
+        if self.scale is None:
             return None
-        scaled = _Scaled(HessianOperator(self.objective, theta), np.sqrt(self.scale))
+        scaled = _Scaled(H, np.sqrt(self.scale))
         return float(eigenpairs(scaled, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
 
     @functools.cached_property
@@ -114,15 +123,14 @@ class Evidence:
     @functools.cached_property
     def descent(self) -> Escape:
         """The best that one step in the optimizer's direction can do: −D g, or −g, with a perfect step length."""
-        direction = self.gradient if self.scale is None or not self.scale.any() else self.scale * self.gradient
+        direction = self.gradient if self.scale is None else self.scale * self.gradient
         return escape(self.objective, self.theta, direction, self.size)
 
     @functools.cached_property
     def newton_gain(self) -> float:
         """What Newton's step promises, where the curvature is positive: ½ gᵀH⁺g."""
-        H = HessianOperator(self.objective)
-        p = conjugate_gradient(H, -self.gradient, tol=1e-3, max_iterations=50).x
-        return max(0.0, -float(self.gradient @ p + p @ (H @ p) / 2))
+        p = conjugate_gradient(self.hessian, -self.gradient, tol=1e-3, max_iterations=50).x
+        return max(0.0, -float(self.gradient @ p + p @ (self.hessian @ p) / 2))
 
     @functools.cached_property
     def way_out(self) -> Escape | None:
@@ -138,7 +146,7 @@ class Evidence:
 
         A plain step is −2 d g: for gradient descent −η g, and for other methods what is as near their limit.
         """
-        if self.scale is None or not self.scale.any() or not self.descent.step:
+        if self.scale is None or not self.descent.step:
             return 0.0
         step = 2 * self.scale * self.gradient
         with np.errstate(all="ignore"):
@@ -148,13 +156,13 @@ class Evidence:
     @functools.cached_property
     def weight_curvatures(self) -> list[float]:
         """How much of the curvature is in each matrix of weights: ‖(H v) there‖ / ‖v‖, for a random v in it alone."""
-        H, vector = HessianOperator(self.objective), self.objective.vector
+        vector = self.objective.vector
         found = []
         for part, parameter in zip(vector.slices, vector.parameters, strict=True):
             if parameter.ndim >= 2:
-                v = np.zeros(H.shape[0], H.dtype)
+                v = np.zeros_like(self.theta)
                 v[part] = self.rng.standard_normal(parameter.size)
-                found.append(float(np.linalg.norm((H @ v)[part]) / np.linalg.norm(v)))
+                found.append(float(np.linalg.norm((self.hessian @ v)[part]) / np.linalg.norm(v)))
         return found
 
     @property

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.classify import classify
+from microgradopt.critical.escape import size_of
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import minres, trust_region_step
@@ -144,11 +145,7 @@ def _distinct(ends: list[Array]) -> list[Array]:
 
 
 def _same(a: Array, b: Array) -> bool:
-    return bool(np.linalg.norm(a - b) <= _SAME * _size(a))
-
-
-def _size(theta: Array) -> float:
-    return max(1.0, float(np.linalg.norm(theta)))
+    return bool(np.linalg.norm(a - b) <= _SAME * size_of(a))
 
 
 def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:
@@ -169,7 +166,7 @@ def _spectrum(objective: Objective, theta: Array) -> tuple[Array, Array, Array]:
 
 def _newton(objective: Objective, theta: Array, iterations: int) -> Array:
     """min ‖g + H p‖ over ‖p‖ ≤ radius, the radius by how well ‖g‖ was foretold (Nocedal and Wright 2006, 11.2)."""
-    radius = _size(theta)
+    radius = size_of(theta)
     norm = float(np.linalg.norm(objective.gradient(theta)))
     for _ in range(iterations):
         g, values, vectors = _spectrum(objective, theta)
@@ -185,7 +182,7 @@ def _newton(objective: Objective, theta: Array, iterations: int) -> Array:
             radius *= 2
         if ratio > _ARMIJO:
             theta, norm = new, new_norm
-        if length <= _SMALLEST_STEP * _size(theta) or radius <= _SMALLEST_STEP * _size(theta):
+        if length <= _SMALLEST_STEP * size_of(theta) or radius <= _SMALLEST_STEP * size_of(theta):
             break
     return theta
 
@@ -196,9 +193,9 @@ def _gradient_norm(objective: Objective, theta: Array, iterations: int) -> Array
     slope, rate = H @ H.gradient, 0.0
     for _ in range(iterations):
         if not rate > 0:
-            rate = 1e-3 * _size(theta) / max(float(np.linalg.norm(slope)), np.finfo(slope.dtype).tiny)
+            rate = 1e-3 * size_of(theta) / max(float(np.linalg.norm(slope)), np.finfo(slope.dtype).tiny)
         step = _line_search(objective, theta, -slope, H.gradient, float(slope @ slope), rate)
-        if step is None or np.linalg.norm(step) <= _SMALLEST_STEP * _size(theta):
+        if step is None or _is_over(step, theta):
             break
         theta = theta + step
         H = HessianOperator(objective, theta)
@@ -214,7 +211,7 @@ def _newton_mr(objective: Objective, theta: Array, iterations: int) -> Array:
         H = HessianOperator(objective, theta)
         p = minres(H, -H.gradient).x
         step = _line_search(objective, theta, p, H.gradient, -float((H @ H.gradient) @ p), 1.0)
-        if step is None or np.linalg.norm(step) <= _SMALLEST_STEP * _size(theta):
+        if step is None or _is_over(step, theta):
             break
         theta = theta + step
     return theta
@@ -235,8 +232,7 @@ def _saddle_free(objective: Objective, theta: Array, iterations: int) -> Array:
     """−|H|⁻¹g (Dauphin et al. 2014, section 4), no longer than the size of θ, halved until the loss falls."""
     for _ in range(iterations):
         g, values, vectors = _spectrum(objective, theta)
-        p = vectors @ -(g / _sizes(values))
-        p *= min(1.0, _size(theta) / max(float(np.linalg.norm(p)), np.finfo(p.dtype).tiny))
+        p = _shortened(vectors @ -(g / _sizes(values)), size_of(theta))
         value = objective.value(theta)
         for _ in range(_HALVINGS):
             if objective.value(theta + p) < value:
@@ -245,7 +241,7 @@ def _saddle_free(objective: Objective, theta: Array, iterations: int) -> Array:
         else:
             break
         theta = theta + p
-        if np.linalg.norm(p) <= _SMALLEST_STEP * _size(theta):
+        if _is_over(p, theta):
             break
     return theta
 
@@ -255,12 +251,21 @@ def _follow(objective: Objective, theta: Array, iterations: int, index: int) -> 
     uphill = np.arange(objective.n) < index
     for _ in range(iterations):
         g, values, vectors = _spectrum(objective, theta)
-        p = vectors @ (np.where(uphill, 1, -1) * g / _sizes(values))
-        p *= min(1.0, 0.1 * _size(theta) / max(float(np.linalg.norm(p)), np.finfo(p.dtype).tiny))
+        p = _shortened(vectors @ (np.where(uphill, 1, -1) * g / _sizes(values)), 0.1 * size_of(theta))
         theta = theta + p
-        if np.linalg.norm(p) <= _SMALLEST_STEP * _size(theta):
+        if _is_over(p, theta):
             break
     return theta
+
+
+def _is_over(step: Array, theta: Array) -> bool:
+    """Whether a step is too small for more to follow."""
+    return bool(np.linalg.norm(step) <= _SMALLEST_STEP * size_of(theta))
+
+
+def _shortened(p: Array, longest: float) -> Array:
+    """p, no longer than that."""
+    return p * min(1.0, longest / max(float(np.linalg.norm(p)), np.finfo(p.dtype).tiny))
 
 
 def _sizes(values: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.escape import Escape, escape, search
+from microgradopt.critical.escape import Escape, escape, search, size_of
 from microgradopt.critical.kinks import Kink
 from microgradopt.objective import Objective
 
@@ -109,7 +109,7 @@ class CriticalPoint:
         rng: for the search. Raises ValueError where there is no way down to be found: at a minimum; and where none is
         needed, as the point is not critical and has no negative curvature: follow the gradient.
         """
-        size = max(1.0, float(np.linalg.norm(self.theta)))
+        size = size_of(self.theta)
         flat = np.abs(self.eigenvalues) <= self.tolerance
         if self.negative:
             return escape(self.objective, self.theta, self.eigenvectors[:, 0], size)

@@ -39,6 +39,11 @@ class Tridiagonal(NamedTuple):
     betas: Array
     basis: Array
 
+    def ritz(self) -> tuple[Array, Array]:
+        """θ, Y: T Y = Y diag(θ). The columns of Q Y are the Ritz vectors."""
+        theta, Y = np.linalg.eigh(np.diag(self.alphas) + np.diag(self.betas[:-1], -1))  # which reads the lower triangle
+        return theta, Y
+
 
 class Eigenpairs(NamedTuple):
     """values θ: ascending, (k,). vectors: orthonormal columns, (n, k). residuals: ‖H v − θ v‖, (k,).

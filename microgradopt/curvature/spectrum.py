@@ -150,9 +150,8 @@ def spectral_density(
     rng = np.random.default_rng(rng)
     nodes, weights, products = np.zeros((probes, min(steps, n))), np.zeros((probes, min(steps, n))), 0
     for i in range(probes):
-        alphas, betas, _ = tridiagonal(H, _signs(n, dtype, rng), steps)
-        m = len(alphas)
-        theta, Y = np.linalg.eigh(np.diag(alphas) + np.diag(betas[:-1], -1))  # eigh reads the lower triangle
+        theta, Y = tridiagonal(H, _signs(n, dtype, rng), steps).ritz()
+        m = len(theta)
         nodes[i, :m], weights[i, :m] = theta, Y[0] ** 2
         products += m
     return SpectralDensity(nodes, weights, n, products)

@@ -182,7 +182,6 @@ def eigenvalues(H: HessianOperator) -> tuple[Array, Array]:
 
 def krylov_eigenvalues(H: HessianOperator, start: Array, rank: int) -> tuple[Array, Array]:
     """Of H restricted to the Krylov space of `start`: values, (k,), and vectors, (n, k); k ≤ rank."""
-    alphas, betas, basis = tridiagonal(H, start, rank)
-    T = np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1)
-    values, vectors = np.linalg.eigh(T)
-    return values, basis @ vectors
+    process = tridiagonal(H, start, rank)
+    values, vectors = process.ritz()
+    return values, process.basis @ vectors
