@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from microgradopt.mode import Switched
+from microgradopt.rules.registry import arrays
 from microgradopt.rules.stack import Stack
-from microgradopt.sweep import Cotangents, Graph, graph_of, plain, sweep
+from microgradopt.sweep import Cotangents, Graph, depth_of, graph_of, plain, sweep
 from microgradopt.tensor import Array, ArrayLike, Tensor, _result
 
 # Gradients ------------------------------------------------------------------------------------------------------------
@@ -65,8 +66,9 @@ def grad(
         g = _starting_cotangent("grad", output, weight, create_graph)
         start[output] = start[output] + g if output in start else g
     # The gradient's graph is wanted whether or not this is called inside of no_grad.
-    with Switched(recording=True) if create_graph else contextlib.nullcontext():
-        cotangents = sweep(graph_of(outputs, inputs), start, inputs, create_graph)
+    graph = graph_of(outputs, inputs)
+    with Switched(recording=True, sweeps=depth_of(graph) + 1) if create_graph else contextlib.nullcontext():
+        cotangents = sweep(graph, start, inputs, create_graph)
     unused = [i for i, x in enumerate(inputs) if x not in cotangents]
     if unused and not allow_unused:
         raise RuntimeError(
@@ -90,7 +92,7 @@ def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bo
                 "reduce it to a loss first (.sum(), .mean())"
             )
         return np.ones(output.shape, output.dtype)[()]
-    g = weight if create_graph and type(weight) is Tensor else np.array(plain(weight), dtype=output.dtype)
+    g = weight if create_graph and type(weight) is Tensor else arrays(plain(weight))[0].astype(output.dtype)
     if g.shape != output.shape:
         raise ValueError(f"{name}: the cotangent has shape {g.shape}, the output {output.shape}; they must be equal")
     return g
@@ -126,8 +128,8 @@ def _owned(results: list[Any]) -> list[Any]:
     seen: set[int] = set()
     owned = []
     for g in results:
-        if type(g) is not np.ndarray or g.base is not None or id(g) in seen:
-            g = None if g is None else np.array(g)
+        if g is not None and (not g.ndim or (type(g) is np.ndarray and (g.base is not None or id(g) in seen))):
+            g = np.copy(g)
         seen.add(id(g))
         owned.append(g)
     return owned
@@ -144,7 +146,7 @@ def hvp(output: Tensor, inputs: Tensor | Sequence[Tensor], vectors: Any) -> list
     vectors: one per input, of its shape. Returns a list of arrays, likewise. Raises as `grad` does.
     """
     inputs = _differentiable("hvp", inputs)
-    vectors = [np.asarray(plain(v)) for v in _listed(vectors)]
+    vectors = arrays(*(plain(v) for v in _listed(vectors)))
     _check_shapes("hvp", inputs, vectors)
     vectors = [v.astype(x.dtype, copy=False) for v, x in zip(vectors, inputs, strict=True)]
     return _owned(RecordedGradient(output, inputs).product(vectors))
@@ -173,7 +175,6 @@ class RecordedGradient:
     def __init__(self, output: Tensor, inputs: Sequence[Tensor]) -> None:
         self.inputs = list(inputs)
         self.gradients = grad(output, self.inputs, create_graph=True, allow_unused=True)
-        self._dtype = output.dtype
         # The gradient of what is linear is constant: it has no graph, and no curvature.
         self._curved = [i for i, g in enumerate(self.gradients) if g is not None and g._requires_grad]
         self._graph = graph_of([self.gradients[i] for i in self._curved], self.inputs)
@@ -191,7 +192,7 @@ class RecordedGradient:
     def hessian(self) -> Array:
         """H, (n, n), all inputs flattened in order: one block of rows for each input."""
         size = sum(x.size for x in self.inputs)
-        H = np.zeros((size, size), self._dtype)
+        H = _zeros((size, size), self.inputs)
         first = 0
         for i, x in enumerate(self.inputs):
             if i in self._curved:
@@ -228,10 +229,16 @@ def _at_once(graph: Graph) -> int:
     return max(1, _AT_ONCE // max(largest, 1))
 
 
+def _zeros(shape: tuple[int, ...], like: Sequence[Tensor]) -> Array:
+    """Zeros of the dtype of these: also while a program is traced, where they have to be asked for like this."""
+    zeros: Array = np.zeros_like(like[0]._data, shape=shape, dtype=np.result_type(*(x.dtype for x in like)))
+    return zeros
+
+
 def _rows(output: Tensor, inputs: list[Tensor]) -> list[Array]:
     """The gradients of each element of the output, as the rows of one array per input: (output.size, *input.shape)."""
     graph = graph_of([output], inputs)
-    rows = [np.zeros((output.size, *x.shape), x.dtype) for x in inputs]
+    rows = [_zeros((output.size, *x.shape), [x]) for x in inputs]
     step = _at_once(graph)
     for first in range(0, output.size, step):
         k = min(step, output.size - first)

@@ -13,10 +13,16 @@ from typing import Any, NamedTuple
 
 
 class Mode(NamedTuple):
-    """recording: results that need a gradient remember how they were made. checking: they must be finite."""
+    """How results are made.
+
+    recording: those that need a gradient remember how they were made. checking: they must be finite. sweeps: inside of
+    how many reverse sweeps they are being made. tape: where a program is being traced (graph/tracer.py), else None.
+    """
 
     recording: bool = True
     checking: bool = False
+    sweeps: int = 0
+    tape: Any = None
 
 
 PLAIN = Mode()
@@ -26,7 +32,7 @@ current_mode: ContextVar[Mode] = ContextVar("microgradopt_mode", default=PLAIN)
 class Switched(contextlib.ContextDecorator):
     """Context manager and decorator: another mode inside, and the one before it again afterwards."""
 
-    def __init__(self, **changes: bool) -> None:
+    def __init__(self, **changes: Any) -> None:
         self._changes = changes
         self._tokens: list[Token[Mode]] = []
 

@@ -82,7 +82,7 @@ class ParameterVector:
             np.zeros(parameter.size, parameter.dtype) if array is None else array.ravel()
             for array, parameter in zip(arrays, self.parameters, strict=True)
         ]
-        return np.concatenate(parts, out=out)
+        return np.concatenate(parts, out=out if isinstance(parts[0], np.ndarray) else None)
 
     def gradient(self) -> Array:
         """The tensors' `.grad` as one vector of θ's dtype; zeros where there is none. The next call overwrites it.

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from microgradopt.errors import OverwrittenError, check_finite
-from microgradopt.mode import clock, current_mode
+from microgradopt.mode import Switched, clock, current_mode
 from microgradopt.rules.registry import DERIVATIVES, name_of
 from microgradopt.rules.stack import Stack
 from microgradopt.tensor import Tensor
 
 Cotangents = dict[Tensor, Any]
+
+_NUMBERS = frozenset({np.float16, np.float32, np.float64, np.longdouble})  # NumPy's scalars: they have no shape
 
 _date = operator.attrgetter("_order")
 
@@ -85,6 +87,11 @@ def _tensors(args: Iterable[Any]) -> Iterable[Tensor]:
             yield from (part for part in x if type(part) is Tensor)
 
 
+def depth_of(graph: Graph) -> int:
+    """Inside of how many sweeps the deepest node was recorded: 0 for a computation, 1 for its gradient, ..."""
+    return max((getattr(node, "_sweeps", 0) for node in graph.nodes), default=0)
+
+
 # The visit ------------------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +102,19 @@ def sweep(
 
     The rules run on plain arrays; with create_graph, on the tensors themselves, so that the result is a graph as well.
     """
+    tape = current_mode.get().tape
+    if tape is None:
+        return _visited(graph, cotangents, wanted, create_graph)
+    with Switched(sweeps=depth_of(graph) + 1):
+        cotangents = _visited(graph, cotangents, wanted, create_graph, tape)
+    for x, g in cotangents.items():
+        tape.derivative_of(x, g)
+    return cotangents
+
+
+def _visited(
+    graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor], create_graph: bool, tape: Any = None
+) -> Cotangents:
     nodes, active = graph
     stale = bool(nodes) and clock.last_write > nodes[0]._order
     checking = current_mode.get().checking
@@ -103,6 +123,8 @@ def sweep(
         g = cotangents.get(node) if node in kept else cotangents.pop(node, None)
         if g is None:
             continue
+        if tape is not None:
+            tape.derivative_of(node, g)
         args, kwargs = node._inputs, node._kwargs
         out, values = (node, args) if create_graph else (node._data, node._values)
         if stale:
@@ -129,7 +151,7 @@ def _hand_over(share: Any, x: Tensor, node: Tensor, cotangents: Cotangents) -> N
     """Add a share to the cotangent of x."""
     data = x._data
     if type(share) is not type(data) or (
-        type(data) is np.ndarray and (share.shape != data.shape or share.dtype is not data.dtype)
+        type(data) not in _NUMBERS and (share.shape != data.shape or share.dtype is not data.dtype)
     ):
         share = _fitted(share, x, node)
     # The sum is a new array: the one before may be somebody else's too.

@@ -62,7 +62,8 @@ class Tensor(ArrayMethods):
     """
 
     __slots__ = (
-        "__weakref__", "_data", "_function", "_inputs", "_kwargs", "_order", "_requires_grad", "_values", "grad",
+        "__weakref__", "_data", "_function", "_inputs", "_kwargs", "_order", "_requires_grad", "_sweeps", "_values",
+        "grad",
     )  # fmt: skip
 
     _data: Any  # an ndarray; a NumPy scalar where the result of an operation is 0-d (much quicker than a 0-d array)
@@ -72,6 +73,7 @@ class Tensor(ArrayMethods):
     _kwargs: dict[str, Any]
     _values: tuple[Any, ...]
     _requires_grad: bool
+    _sweeps: int  # inside of how many sweeps it was made; not set outside of any
     grad: Array | None
 
     def __init__(self, data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> None:
@@ -92,6 +94,8 @@ class Tensor(ArrayMethods):
 
         A write is dated: a later backward pass through what was computed from the old values raises an error.
         """
+        if isinstance(self._data, ArrayMethods):  # while a program is traced: cannot be written to anyway
+            return self._data  # type: ignore[return-value]
         view = np.asarray(self._data).view()
         view.flags.writeable = False
         return view
@@ -127,11 +131,11 @@ class Tensor(ArrayMethods):
 
     def item(self) -> float:
         """The value of a one-element tensor, as a Python float."""
-        return float(np.asarray(self._data).item())
+        return float(self._data.item())
 
     def tolist(self) -> Any:
         """The values as nested lists of Python floats."""
-        return np.asarray(self._data).tolist()
+        return self._data.tolist()
 
     def numpy(self) -> Array:
         """The values as an array of one's own. As ``np.asarray``, it refuses where a gradient would be cut off."""
@@ -428,8 +432,14 @@ def _result(
     else:
         result._requires_grad = False
         result._function = None
-    if mode is not PLAIN and mode.checking:
-        check_finite(out, function, values, "value")
+    if mode is not PLAIN:
+        if mode.sweeps:
+            result._sweeps = mode.sweeps
+        if mode.tape is not None:
+            mode.tape.made_by(function, out)
+            mode.tape.check_inputs(inputs)
+        if mode.checking:
+            check_finite(out, function, values, "value")
     return result
 
 
@@ -612,10 +622,13 @@ def _positional(
 
 def _floating(name: str, data: ArrayLike, dtype: npt.DTypeLike | None) -> Array:
     """A copy of data, as an array of floats."""
-    array = np.array(data)  # of a tensor that requires a gradient: refused, see __array__
+    if type(data) is not Tensor and isinstance(data, ArrayMethods):
+        array = data  # while a program is traced; nothing can write to it, so there is no need for a copy
+    else:
+        array = np.array(data, order="C")  # of a tensor that requires a gradient: refused, see __array__
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
     target = np.dtype(dtype) if dtype is not None else array.dtype if array.dtype.kind == "f" else np.dtype(float)
     if target.kind != "f":
         raise TypeError(f"{name}: a Tensor holds floats, not {target}; keep integers (labels) in a plain array")
-    return array.astype(target, copy=False)
+    return array if array.dtype == target else array.astype(target)

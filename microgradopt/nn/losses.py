@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.nn.functional import log_softmax, sigmoid
-from microgradopt.rules.registry import composite, kinked
+from microgradopt.rules.registry import arrays, composite, kinked
 
 Array = Any  # an ndarray or a Tensor
 
@@ -47,7 +47,8 @@ def _checked_target(name: str, input: Array, target: Array) -> Array:
             f"{name}: the input has shape {np.shape(input)} and the target {np.shape(target)}; they must be equal, as "
             "broadcasting them would compare each with every other"
         )
-    return target if hasattr(target, "dtype") and target.dtype.kind == "f" else np.asarray(target, input.dtype)
+    (target,) = arrays(target)
+    return target if target.dtype.kind == "f" else target.astype(input.dtype)
 
 
 # Regression -----------------------------------------------------------------------------------------------------------
@@ -146,14 +147,14 @@ def _class_axis(shape: tuple[int, ...]) -> int:
 
 def _checked_labels(labels: Array, shape: tuple[int, ...]) -> Array:
     """Labels for an input of that shape, as an array."""
-    labels, axis = np.asarray(labels), _class_axis(shape)
+    (labels,), axis = arrays(labels), _class_axis(shape)
     batch, classes = shape[:axis] + shape[axis + 1 :], shape[axis]
     if labels.dtype.kind not in "iu" or labels.shape != batch:
         raise ValueError(
             f"nll_loss: for an input of shape {shape} the labels are integers of shape {batch}, not "
             f"{labels.dtype} of shape {labels.shape}"
         )
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+    if labels.size and not labels.view(f"u{labels.itemsize}").max() < classes:  # read so, a negative one is huge
         raise ValueError(f"nll_loss: labels from {labels.min()} to {labels.max()}, but classes from 0 to {classes - 1}")
     return labels
 
@@ -169,14 +170,14 @@ def _own_class(labels: Array) -> tuple[Array, ...]:
 @composite(lambda h, out, g, labels, shape: h[_own_class(labels)], None, None, broadcasts=True)
 def _place(g: Array, labels: Array, shape: tuple[int, ...]) -> Array:
     """Zeros of the given shape with g at each sample's own class."""
-    result = np.zeros(shape, g.dtype)
+    result = np.zeros_like(g if hasattr(g, "__array_function__") else labels, g.dtype, "C", shape=shape)
     result[_own_class(labels)] = g
     return result
 
 
 @composite(
     lambda g, out, input, target, reduction="mean": _place(
-        -_share(g, np.size(target), reduction), np.asarray(target), input.shape
+        -_share(g, np.size(target), reduction), *arrays(target), input.shape
     ),
     None,
 )
@@ -212,5 +213,4 @@ def cross_entropy(input: Array, target: Array, reduction: str = "mean", label_sm
 
 
 def _are_probabilities(target: Array) -> bool:
-    dtype: np.dtype[Any] = target.dtype if hasattr(target, "dtype") else np.asarray(target).dtype
-    return dtype.kind == "f"
+    return bool(arrays(target)[0].dtype.kind == "f")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.mode import clock
 from microgradopt.tensor import Tensor
 
 StateDict = dict[str, npt.NDArray[Any]]
@@ -46,7 +48,14 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward`."""
-        return self.forward(*args, **kwargs)
+        started = clock.tick()
+        result = self.forward(*args, **kwargs)
+        self.__dict__.setdefault("_calls", collections.deque(maxlen=16)).append((started, clock.tick()))
+        return result
+
+    def calls(self) -> list[tuple[int, int]]:
+        """When its latest calls began and ended, by the clock that dates tensors."""
+        return list(self.__dict__.get("_calls", ()))
 
     # What it is made of
 

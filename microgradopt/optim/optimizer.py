@@ -174,7 +174,8 @@ class Optimizer(ABC):
     def _rate(self, i: int, key: str) -> float:
         """A learning rate of group i as it is now, as a Python number, which leaves float32 what it is."""
         rate = self.param_groups[i][key]
-        rate = float(rate(self._steps[i]) if callable(rate) else rate)
+        rate = rate(self._steps[i]) if callable(rate) else rate
+        rate = rate.item() if isinstance(rate, np.generic | np.ndarray) else rate
         if not 0.0 <= rate < math.inf:
             raise ValueError(f"{self._name}.step: {key} is from 0 to below inf, not {rate}, at step {self._steps[i]}")
         return rate

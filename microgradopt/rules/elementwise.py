@@ -159,7 +159,7 @@ def sinc_derivative(x: Array, order: int) -> Array:
     With y = πx and f = sin(y)/y: differentiating y·f = sin(y) n times gives y·fₙ = sin(y + nπ/2) − n·fₙ₋₁, stable
     for large y; near 0 the Taylor series fₙ = Σₖ (−1)ᵏ y²ᵏ⁻ⁿ (2k)! / ((2k−n)! (2k+1)!) takes over.
     """
-    y = math.pi * np.asarray(x)
+    y = math.pi * x
     near = np.abs(y) < order + 1
     small, large = np.where(near, y, 0), np.where(near, 1, y)
     series = sum(

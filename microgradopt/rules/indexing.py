@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from microgradopt.rules.registry import composed, composite, derivative
+from microgradopt.rules.registry import arrays, composed, composite, derivative
 
 Array = Any
 
@@ -16,7 +16,7 @@ Array = Any
 @composite(lambda h, out, g, index, shape: h[index], None, None)
 def scatter(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of the given shape with g added at `index`: what indexing is, backwards. Repeated positions add up."""
-    result = np.zeros(shape, g.dtype)
+    result = np.zeros_like(g, order="C", shape=shape)
     if _repeats_nothing(index):
         result[index] = g
     else:
@@ -33,7 +33,7 @@ def _repeats_nothing(index: Any) -> bool:
 
 
 def _is_mask(part: Any) -> bool:
-    return isinstance(part, np.ndarray) and part.dtype == bool
+    return getattr(part, "dtype", None) == bool
 
 
 derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape), None)
@@ -42,7 +42,7 @@ derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape)
 @composed(np.take)
 def _take(a: Array, indices: Any, axis: int | None = None) -> Array:
     # True and False are the positions 1 and 0 here, not a mask; and an empty list is one of no positions.
-    positions = np.asarray(indices)
+    (positions,) = arrays(indices)
     positions = positions.astype(np.intp, casting="same_kind" if positions.size else "unsafe")
     if axis is None:
         return np.ravel(a)[positions]

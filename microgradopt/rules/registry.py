@@ -117,7 +117,9 @@ def composite(*rules: Rule | None, broadcasts: bool = False) -> Callable[[Functi
         def function(*args: Any, **kwargs: Any) -> Any:
             for value in args:
                 if type(value) is not np.ndarray and hasattr(value, "__array_function__"):
-                    return value.__array_function__(function, (type(value),), args, kwargs)
+                    result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
+                    if result is not NotImplemented:
+                        return result
             return body(*args, **kwargs)
 
         derivative(function, *rules, broadcasts=broadcasts)

@@ -158,7 +158,7 @@ def _matmul(x: Any, y: Any) -> Array:
 
 def _keeps_places(index: tuple[Any, ...]) -> bool:
     """Whether a slice put in front leaves the result's axes in order: unless arrays stand apart in the index."""
-    advanced = [i for i, part in enumerate(index) if isinstance(part, np.ndarray | list | int | np.integer)]
+    advanced = [i for i, part in enumerate(index) if isinstance(part, list | int) or hasattr(part, "dtype")]
     basic = all(isinstance(index[i], int | np.integer) for i in advanced)
     return basic or advanced == list(range(advanced[0], advanced[-1] + 1))
 

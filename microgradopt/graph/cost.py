@@ -1,0 +1,55 @@
+"""What a computation costs: floating-point operations, and bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradopt.graph.graph import Node
+
+# Sums over axes, and what else visits each element of its argument once.
+_VISITS = ("sum", "mean", "max", "amax", "min", "amin", "prod", "cumsum", "reduce", "accumulate")
+
+
+class Cost(NamedTuple):
+    """operations: calls of NumPy functions. flops: floating-point operations; bytes: of all results together."""
+
+    operations: int
+    flops: int
+    bytes: int
+
+
+def cost(nodes: Iterable[Node]) -> Cost:
+    """The cost of all calls among `nodes`."""
+    calls = [node for node in nodes if node.function is not None]
+    return Cost(len(calls), sum(map(flops, calls)), sum(map(new_bytes, calls)))
+
+
+def flops(node: Node) -> int:
+    """Floating-point operations of one call, counted by shapes.
+
+    A product of matrices is 2·m·n·k; an elementwise function 1 for each element of its result, whichever function it
+    is; a sum or an extremum 1 for each element that it visits. Moving elements is none, and decompositions
+    (``np.linalg``) are not counted.
+    """
+    function: Any = node.function
+    if function is None or node.value is None:
+        return 0
+    if function is np.matmul:
+        return 2 * int(np.size(node.value)) * node.inputs[0].shape[-1]
+    if isinstance(function, np.ufunc):
+        return int(np.size(node.value))
+    if node.operation in _VISITS:
+        return max((math.prod(x.shape) for x in node.inputs), default=0)
+    return 0
+
+
+def new_bytes(node: Node) -> int:
+    """Bytes of the result; 0 for a view of an argument, which needs none."""
+    if not isinstance(node.value, np.ndarray):
+        return 0
+    shared = any(isinstance(x.value, np.ndarray) and np.may_share_memory(node.value, x.value) for x in node.inputs)
+    return 0 if shared else node.value.nbytes

@@ -1,0 +1,236 @@
+"""Calls in words: a node as the line of NumPy that a person would write for it.
+
+Nothing here knows an operation beyond its name and arguments; but Python has signs for some of them.
+"""
+
+from __future__ import annotations
+
+import keyword
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradopt.graph.graph import CONSTANT, Node
+from microgradopt.graph.tracer import Tape, plain, recording, view
+from microgradopt.rules.outputs import astype, pick
+from microgradopt.rules.registry import DERIVATIVES, name_of
+from microgradopt.mode import Switched
+
+# How tightly Python's operators bind.
+COMPARISON, OR, XOR, AND, SUM, PRODUCT, SIGN, POWER, ATOM = range(9)
+
+_BINARY: dict[Callable[..., Any], tuple[str, int]] = {
+    np.add: ("+", SUM), np.subtract: ("-", SUM),
+    np.multiply: ("*", PRODUCT), np.divide: ("/", PRODUCT), np.floor_divide: ("//", PRODUCT),
+    np.remainder: ("%", PRODUCT), np.matmul: ("@", PRODUCT),
+    operator.add: ("+", SUM), operator.sub: ("-", SUM), operator.mul: ("*", PRODUCT), operator.truediv: ("/", PRODUCT),
+    operator.floordiv: ("//", PRODUCT), operator.mod: ("%", PRODUCT), operator.pow: ("**", POWER),
+    np.less: ("<", COMPARISON), np.less_equal: ("<=", COMPARISON), np.greater: (">", COMPARISON),
+    np.greater_equal: (">=", COMPARISON), np.equal: ("==", COMPARISON), np.not_equal: ("!=", COMPARISON),
+    operator.lt: ("<", COMPARISON), operator.le: ("<=", COMPARISON), operator.gt: (">", COMPARISON),
+    operator.ge: (">=", COMPARISON), operator.eq: ("==", COMPARISON), operator.ne: ("!=", COMPARISON),
+    np.bitwise_and: ("&", AND), np.bitwise_or: ("|", OR), np.bitwise_xor: ("^", XOR),
+}  # fmt: skip
+_SIGNS: dict[Callable[..., Any], str] = {np.negative: "-", np.invert: "~", operator.neg: "-", operator.invert: "~"}
+_ATTRIBUTES: dict[Callable[..., Any], str] = {np.transpose: "T", np.matrix_transpose: "mT"}
+_METHODS: dict[Callable[..., Any], str] = {
+    np.sum: "sum", np.mean: "mean", np.max: "max", np.min: "min", np.prod: "prod", np.reshape: "reshape",
+    np.ravel: "ravel", np.argmax: "argmax", np.argmin: "argmin", astype: "astype", view: "view",
+}  # fmt: skip
+_DEFAULTS = (("axis", None), ("keepdims", False))
+
+
+class Text(NamedTuple):
+    """An expression, and how tightly its outermost operator binds."""
+
+    text: str
+    binding: int = ATOM
+
+    def within(self, binding: int) -> str:
+        """The expression as an operand of an operator that binds like this: in brackets where it binds less."""
+        return self.text if self.binding >= binding else f"({self.text})"
+
+
+Texts = Callable[[Node], Text]
+
+
+def expression(node: Node, texts: Texts) -> Text:
+    """The call of a node. texts: what stands for each node among its arguments."""
+    function, arguments = node.function, node.arguments
+    numbers = not any(isinstance(x.value, np.ndarray | np.generic) for x in node.inputs)
+    if function in _BINARY and len(arguments) == 2 and not node.kwargs and not (isinstance(function, np.ufunc) and numbers):
+        sign, binding = _BINARY[function]
+        left, right = (_argument(x, texts, node) for x in arguments)
+        loose, tight = (binding + 1, SIGN) if binding == POWER else (binding, binding + 1)
+        return Text(f"{left.within(loose + (binding == COMPARISON))} {sign} {right.within(tight)}", binding)
+    if function in _SIGNS and not node.kwargs:
+        return Text(_SIGNS[function] + _argument(arguments[0], texts, node).within(SIGN), SIGN)
+    if function in (operator.getitem, pick):
+        return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}[{_index(arguments[1], texts)}]")
+    if function in _ATTRIBUTES and not any(x is not None for x in arguments[1:]) and not node.kwargs:
+        return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}.{_ATTRIBUTES[function]}")
+    if function in _METHODS and type(arguments[0]) is Node:
+        rest = arguments[1] if function is np.reshape and isinstance(arguments[1], tuple) else arguments[1:]
+        listed = _listed(rest, node.kwargs, texts, node)
+        return Text(f"{texts(arguments[0]).within(ATOM)}.{_METHODS[function]}({listed})")
+    if function is np.zeros_like and "shape" in node.kwargs:  # asked for in this way so that it could be traced
+        return Text(f"np.zeros({node.shape}{'' if node.dtype == np.float64 else f', np.{node.dtype.name}'})")
+    return Text(f"{spelled(function)}({_listed(arguments, node.kwargs, texts, node)})")
+
+
+def _listed(arguments: Any, kwargs: Mapping[str, Any], texts: Texts, node: Node) -> str:
+    given = [_argument(x, texts, node).text for x in arguments]
+    named = [f"{key}={_argument(x, texts, node).text}" for key, x in kwargs.items() if (key, x) not in _DEFAULTS]
+    return ", ".join(given + named)
+
+
+def _argument(x: Any, texts: Texts, node: Node) -> Text:
+    """One argument of a node's call."""
+    if type(x) is Node:
+        return texts(x)
+    if isinstance(x, list | tuple):
+        inside = ", ".join(_argument(part, texts, node).text for part in x)
+        if isinstance(x, list):
+            return Text(f"[{inside}]")
+        return Text(f"({inside},)" if len(x) == 1 else f"({inside})")
+    if isinstance(x, np.floating) and isinstance(node.function, np.ufunc):
+        if any(isinstance(other.value, np.ndarray | np.generic) and other.value.dtype == x.dtype for other in node.inputs):
+            x = float(x)  # takes part in the dtype of the other operand, which is its own
+    return literal(x)
+
+
+def _index(index: Any, texts: Texts) -> str:
+    if isinstance(index, tuple) and index:
+        return ", ".join(_index(part, texts) for part in index)
+    if type(index) is slice:
+        start, stop, step = ("" if x is None else _index(x, texts) for x in (index.start, index.stop, index.step))
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    if type(index) is Node:
+        return texts(index).text
+    if isinstance(index, list):
+        return f"[{', '.join(_index(part, texts) for part in index)}]"
+    return literal(index).text
+
+
+def literal(x: Any) -> Text:
+    """A Python value as Python writes it; NumPy's in a way that can be read back, dtype and all."""
+    if isinstance(x, np.ndarray):
+        return Text(_array(x))
+    if isinstance(x, np.generic):
+        return Text(f"np.{x.dtype.name.replace('bool', 'bool_')}({_number(x.item())})")
+    if isinstance(x, np.dtype):
+        return Text(f"np.{x.name}")
+    if isinstance(x, type):
+        return Text(f"np.{x.__name__}" if issubclass(x, np.generic) else x.__name__)
+    if x is ...:
+        return Text("...")
+    if isinstance(x, int | float) and not isinstance(x, bool):
+        text = _number(x)
+        return Text(text, SIGN if text.startswith("-") else ATOM)
+    return Text(repr(x))
+
+
+def _number(x: Any) -> str:
+    return re.sub(r"\b(inf|nan)\b", r"np.\1", repr(x))
+
+
+def _array(x: np.ndarray[Any, Any]) -> str:
+    """An array as the call that makes it."""
+    dtype = "" if x.dtype in (np.float64, np.int64, np.bool_) else f", dtype=np.{x.dtype.name}"
+    if x.ndim == 1 and x.dtype.kind == "i" and x.size > 2 and np.array_equal(x, np.arange(x.size)):
+        return f"np.arange({x.size}{dtype})"
+    if x.ndim == 2 and x.size > 1 and x.shape[0] == x.shape[1] and np.array_equal(x, np.eye(len(x))):
+        return f"np.eye({len(x)}, dtype=np.{x.dtype.name.replace('bool', 'bool_')})"
+    if x.size > 1 and (x == x.flat[0]).all() and not (x.flat[0] == 0 and np.signbit(x).any()):
+        return f"np.full({x.shape}, {literal(x.flat[0]).text})"
+    order = ', order="F"' if x.flags.f_contiguous and not x.flags.c_contiguous else ""
+    if not x.size:
+        return f"np.zeros({x.shape}, dtype=np.{x.dtype.name.replace('bool', 'bool_')})"
+    return f"np.array({_number(x.tolist())}{dtype}{order})"
+
+
+def spelled(function: Any) -> str:
+    """How a program with ``import numpy as np`` calls a function; its bare name, if it is not NumPy's."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, np.ufunc):
+        return f"np.{owner.__name__}.{function.__name__}"
+    name = name_of(function)
+    bare = name.removeprefix("linalg.")
+    for place, prefix in ((np, "np."), (np.linalg, "np.linalg.")):
+        if getattr(place, bare, None) is function:
+            return prefix + bare
+    return bare
+
+
+def identifier(name: str) -> str:
+    """A name as Python can use it: "0.weight" becomes weight_0, "layers.0.weight" layers_0_weight."""
+    parts = name.split(".")
+    while len(parts) > 1 and parts[0].isdigit():
+        parts = [*parts[1:-1], parts[-1], parts[0]] if len(parts) > 2 else [parts[1], parts[0]]
+    text = re.sub(r"\W", "_", "_".join(parts)) or "_"
+    text = f"_{text}" if text[0].isdigit() else text
+    return f"{text}_" if keyword.iskeyword(text) or text == "np" else text
+
+
+# One step of the reverse sweep, as text -------------------------------------------------------------------------------
+
+
+def call(node: Node) -> str:
+    """The call of a node in its arguments' names: "np.tanh(multiply1)"."""
+    return expression(node, _by_name).text
+
+
+def _by_name(node: Node) -> Text:
+    if node.role == CONSTANT and np.ndim(node.value) == 0:
+        return literal(node.value)
+    return Text(identifier(node.name))
+
+
+def share(node: Node, slot: int, part: int | None = None) -> str:
+    """What a node hands to one of its arguments, as the rule says it: "d_tanh1 * (1 - tanh1 * tanh1)".
+
+    The cotangent of the node is called d_ and its name.
+    """
+    return _rule_text(node, slot, part, f"d_{identifier(node.name)}")
+
+
+def local(node: Node, slot: int) -> str | None:
+    """The derivative of an elementwise function alone, "1 - tanh1 * tanh1": its rule, with a cotangent of 1."""
+    if not (isinstance(node.function, np.ufunc) and node.function.signature is None and node.value is not None):
+        return None
+    return re.sub(r"^(-?)1\.0 \* ", r"\1", _rule_text(node, slot, None, ""))
+
+
+def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
+    """A rule run on values that write down what happens to them. upstream: the cotangent's name; "" for the number 1."""
+    tape = Tape(through_bodies=False)
+
+    def traced(x: Any) -> Any:
+        if isinstance(x, list):
+            return [traced(each) for each in x]
+        if type(x) is not Node:
+            return x
+        if x.role == CONSTANT and not np.ndim(x.value):
+            return x.value
+        return tape.input(x.value, name=identifier(x.name), of_tensor=True)
+
+    arguments = [traced(x) for x in node.arguments]
+    out = tape.input(node.value, name=identifier(node.name), of_tensor=True)
+    one = np.ones_like(node.value)[()]
+    g = tape.input(one, name=upstream, of_tensor=True) if upstream else 1.0
+    rule = DERIVATIVES[node.function].rules[slot]  # type: ignore[index]
+    assert rule is not None
+    with recording(tape), Switched(sweeps=1):
+        result = rule(g, out, *arguments, **node.kwargs)
+    result = plain(result[part] if part is not None else result)
+    return _nested(result.node).text if hasattr(result, "node") else literal(result).text
+
+
+def _nested(node: Node) -> Text:
+    """A node with all that led to it in one expression."""
+    if node.function is not None:
+        return expression(node, _nested)
+    return literal(node.value) if node.role == CONSTANT else Text(node.name)

@@ -1,0 +1,179 @@
+"""Graph: a computation as a plain value, for its readers to read.
+
+A node is one call of a NumPy function, or a value that was given. Its arguments are the call's, with nodes in place of
+the values that were computed; so the edges are in the arguments already, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.rules.registry import ARGUMENTS, name_of
+
+INPUT, PARAMETER, CONSTANT = "input", "parameter", "constant"
+FORWARD, BACKWARD, DOUBLE_BACKWARD = "forward", "backward", "double backward"
+
+
+def role_at(sweeps: int) -> str:
+    """The role of what was computed inside of so many reverse sweeps."""
+    return (FORWARD, BACKWARD, DOUBLE_BACKWARD)[min(sweeps, 2)]
+
+
+class Node:
+    """One value, and the call that made it.
+
+    name: unique in its graph. function: the NumPy function; None for a value that was given. arguments, kwargs: those of
+    the call, nodes in place of computed values, also inside lists and tuples. value: an array, or a number; None where
+    the function has several results. role: input, parameter, constant, forward, backward or double backward.
+    gradient: the derivative of the output by this value, or None: not computed. module: the dotted name of the module
+    that the call was made in, "" outside of any.
+
+    Where the node is a call in a traced program, it may also be known of it: `whole`, the composite function that this
+    call is the last of; `derivative_of`, the node that its value is the derivative by; `of_tensor`, whether it depends
+    on the value of a Tensor.
+    """
+
+    __slots__ = (
+        "arguments", "derivative_of", "function", "gradient", "kwargs", "module", "name", "of_tensor", "role", "value",
+        "whole",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | None,
+        arguments: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        value: Any,
+        role: str,
+        name: str = "",
+        gradient: npt.NDArray[Any] | None = None,
+        module: str = "",
+    ) -> None:
+        self.function, self.arguments, self.kwargs = function, arguments, kwargs
+        self.value, self.role, self.name, self.gradient, self.module = value, role, name, gradient, module
+        self.whole: Callable[..., Any] | None = None
+        self.derivative_of: Node | None = None
+        self.of_tensor = False
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The value's shape."""
+        return getattr(self.value, "shape", ())
+
+    @property
+    def dtype(self) -> Any:
+        """The value's dtype; Python's own type for a Python number."""
+        return getattr(self.value, "dtype", type(self.value))
+
+    @property
+    def inputs(self) -> list[Node]:
+        """The nodes among the arguments, in order; one that stands in two places, twice."""
+        return [node for _, _, node in self.operands()]
+
+    def operands(self) -> Iterator[tuple[int, int | None, Node]]:
+        """Position of the argument, position inside of it if it is a list or tuple, and the node there."""
+        for slot, argument in enumerate(self.arguments):
+            if type(argument) is Node:
+                yield slot, None, argument
+            else:
+                for part, node in enumerate(nodes_in(argument)):
+                    yield slot, part, node
+
+    @property
+    def operation(self) -> str:
+        """The name of the function; "" for a value that was given."""
+        return "" if self.function is None else name_of(self.function)
+
+    def argument_name(self, slot: int) -> str:
+        """What the function calls its argument in this position."""
+        known = ARGUMENTS.get(self.function)  # type: ignore[arg-type]
+        return known.names[slot] if known is not None and slot < len(known.names) else str(slot)
+
+    def __repr__(self) -> str:
+        made = f" = {self.operation}({', '.join(node.name for node in self.inputs)})" if self.function else ""
+        return f"Node({self.name}{made}: {self.role}, shape {self.shape}, {self.dtype})"
+
+
+def nodes_in(argument: Any) -> Iterator[Node]:
+    """The nodes in an argument: itself, or inside lists, tuples and slices."""
+    if type(argument) is Node:
+        yield argument
+    elif isinstance(argument, list | tuple):
+        for part in argument:
+            yield from nodes_in(part)
+    elif type(argument) is slice:
+        yield from nodes_in((argument.start, argument.stop, argument.step))
+
+
+class Edge(NamedTuple):
+    """From one node to the argument of another. part: the position inside that argument, if it is a list."""
+
+    source: Node
+    target: Node
+    slot: int
+    part: int | None
+
+
+class Graph:
+    """Nodes in creation order, oldest first, and those among them that are the outputs."""
+
+    def __init__(self, nodes: list[Node], outputs: list[Node]) -> None:
+        self.nodes, self.outputs = nodes, outputs
+
+    @property
+    def edges(self) -> list[Edge]:
+        """All edges, by target and then by argument. ``a + a`` has two."""
+        return [Edge(source, node, slot, part) for node in self.nodes for slot, part, source in node.operands()]
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        """The node of that name."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(f"no node is called {name!r}")
+
+    def __repr__(self) -> str:
+        roles = [f"{count} {role}" for role, count in self.roles().items()]
+        return f"Graph({len(self)} nodes: {', '.join(roles)})"
+
+    def roles(self) -> dict[str, int]:
+        """How many nodes have each role."""
+        counts: dict[str, int] = {}
+        for node in self.nodes:
+            counts[node.role] = counts.get(node.role, 0) + 1
+        return counts
+
+
+def named(nodes: list[Node]) -> None:
+    """Give every node without a name a short one: what made it, and a number where several did."""
+    taken = {node.name for node in nodes if node.name}
+    counts: dict[str, int] = {}
+    for node in nodes:
+        if not node.name:
+            base = node.operation.replace("linalg.", "") or {CONSTANT: "c"}.get(node.role, node.role[0])
+            node.name = fresh(base, taken, counts)
+
+
+def fresh(base: str, taken: set[str], counts: dict[str, int]) -> str:
+    """`base` with the next number that makes it unique; it is then taken."""
+    while True:
+        counts[base] = counts.get(base, 0) + 1
+        name = f"{base}{counts[base]}"
+        if name not in taken:
+            taken.add(name)
+            return name
+
+
+def finite(value: Any) -> bool:
+    """Whether a value is finite throughout; what has several parts or is no number, counts as finite."""
+    return bool(np.isfinite(value).all()) if isinstance(value, np.ndarray | np.generic | float) else True

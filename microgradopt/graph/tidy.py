@@ -1,0 +1,80 @@
+"""Tidying a program: what no result needs is left out, and what is computed twice is computed once."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from microgradopt.graph.graph import CONSTANT, Node, nodes_in
+
+Checks = list[tuple[Node, Any]]
+
+_LARGEST = 10_000  # elements of constants that are compared with each other
+
+
+def is_write(node: Node) -> bool:
+    """Whether this call changes its first argument, which from then on is the value of this node."""
+    return node.function is operator.setitem or getattr(node.function, "__name__", "") == "at"
+
+
+def tidied(nodes: list[Node], outputs: Iterable[Node], checks: Checks) -> tuple[list[Node], dict[Node, Node]]:
+    """The nodes that outputs and checks need, each once; and which node stands for each that was dropped as equal."""
+    written = {node.arguments[0] for node in nodes if is_write(node)}
+    first: dict[Any, Node] = {}
+    same: dict[Node, Node] = {}
+    for node in nodes:
+        node.arguments, node.kwargs = _replaced(node.arguments, same), _replaced(node.kwargs, same)
+        key = _identity(node)
+        if key is None or node in written or is_write(node):
+            continue
+        kept = first.setdefault(key, node)
+        if kept is not node:
+            same[node] = kept
+            kept.whole, kept.derivative_of = kept.whole or node.whole, kept.derivative_of or node.derivative_of
+    for node in nodes:
+        if node.derivative_of is not None:
+            node.derivative_of = same.get(node.derivative_of, node.derivative_of)
+    needed = {same.get(node, node) for node in [*outputs, *(node for node, _ in checks)]}
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(node.inputs, nodes_in(list(node.kwargs.values())))
+    return [node for node in nodes if node in needed], same
+
+
+def _replaced(x: Any, same: Mapping[Node, Node]) -> Any:
+    """Arguments with the nodes that stand for those in them."""
+    if type(x) is Node:
+        return same.get(x, x)
+    if type(x) in (tuple, list):
+        return type(x)([_replaced(part, same) for part in x])
+    if type(x) is dict:
+        return {key: _replaced(part, same) for key, part in x.items()}
+    if type(x) is slice:
+        return slice(*(_replaced(part, same) for part in (x.start, x.stop, x.step)))
+    return x
+
+
+def _identity(node: Node) -> Any:
+    """Something that is equal for nodes that have the same value; None if nothing is known."""
+    if node.function is not None:
+        return node.function, _key(node.arguments), _key(node.kwargs)
+    x = node.value
+    if node.role == CONSTANT and isinstance(x, np.ndarray) and x.size <= _LARGEST:
+        return x.dtype, x.shape, x.strides, x.tobytes()
+    return None
+
+
+def _key(x: Any) -> Any:
+    """Something that is equal for arguments that are the same, down to the type and the sign of zero."""
+    if type(x) is Node:
+        return id(x)
+    if isinstance(x, tuple | list):
+        return (type(x), *map(_key, x))
+    if type(x) is dict:
+        return tuple((key, _key(part)) for key, part in x.items())
+    if type(x) is slice:
+        return "slice", _key((x.start, x.stop, x.step))
+    return type(x), repr(x)

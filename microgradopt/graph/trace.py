@@ -1,0 +1,152 @@
+"""trace: the graph that tensors already are, as a plain value."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from microgradopt.autodiff import listed_tensors
+from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, Graph, Node, named, role_at
+from microgradopt.nn.module import Module
+from microgradopt.rules.registry import DERIVATIVES
+from microgradopt.sweep import graph_of, sweep
+from microgradopt.tensor import Tensor
+
+Names = Mapping[str, Any] | Module
+
+_date = operator.attrgetter("_order")
+
+
+def trace(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor] = (),
+    names: Names | None = None,
+    gradients: bool = False,
+) -> Graph:
+    """The computation of `outputs`, as a `Graph`: every call that was recorded, and every value that went in.
+
+    inputs: tensors to begin at; what they were computed from is left out. By default the graph begins at the leaves.
+    names: a module, whose parameters' names are used; or tensors and modules by name: ``locals()`` does, and what is
+    neither in it is passed over. All others get short names: the function and a number.
+    gradients: compute the derivative of the output by every value on the way, for `Node.gradient`; `outputs` is then
+    one scalar. Otherwise that is what a backward pass has left in a leaf's ``.grad``, or None: not computed.
+
+    What a sweep with ``create_graph=True`` recorded has the role "backward", what a sweep of that did, "double
+    backward". The modules that calls were made in are known for the latest 16 calls of each module in `names`.
+
+    Iterative: as deep as memory allows. Values are not copied.
+
+    Raises TypeError for outputs that are no tensors, and as `backward` does, where gradients are asked for.
+    """
+    outputs, inputs = listed_tensors("trace", outputs), listed_tensors("trace", inputs)
+    tensors = _reached(outputs, inputs)
+    labels = _labels(names)
+    results = _cotangents(outputs, tensors) if gradients else {}
+    modules = _Modules(names)
+    made: dict[int, Node] = {}  # by identity: tensors, and the arrays among arguments
+    nodes: list[Node] = []
+
+    def add(key: Any, node: Node) -> Node:
+        made[id(key)] = node
+        nodes.append(node)
+        return node
+
+    def given(x: Any, value: Any) -> Node:
+        """The node of an argument that no recorded call has made. value: what it was when it was used."""
+        if id(x) in made and isinstance(x, Tensor | np.ndarray):
+            return made[id(x)]
+        if type(x) is not Tensor:
+            return add(x, Node(None, (), {}, value, CONSTANT))
+        role = INPUT if x in inputs else PARAMETER if x._requires_grad else CONSTANT
+        return add(x, Node(None, (), {}, value, role, labels.get(x, ""), results.get(x, x.grad), modules.at(x._order)))
+
+    for tensor in tensors:
+        if tensor._function is None or tensor in inputs:
+            given(tensor, tensor._data)
+            continue
+        arguments = _arguments(tensor, given)
+        role = role_at(getattr(tensor, "_sweeps", 0))
+        value = tensor._data if hasattr(tensor._data, "dtype") and not isinstance(tensor._data, tuple) else None
+        name, module = labels.get(tensor, ""), modules.at(tensor._order)
+        add(tensor, Node(tensor._function, arguments, tensor._kwargs, value, role, name, results.get(tensor), module))
+    named(nodes)
+    return Graph(nodes, [made[id(output)] for output in outputs])
+
+
+def _reached(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs and the results they were computed from, oldest first; leaves appear where they are first used."""
+    seen, stack = set(outputs), list(dict.fromkeys(outputs))
+    begin = set(inputs)
+    while stack:
+        tensor = stack.pop()
+        if tensor._function is not None and tensor not in begin:
+            fresh = [x for x in _tensors(tensor._inputs) if x._function is not None and x not in seen]
+            seen.update(fresh)
+            stack += fresh
+    return sorted(seen, key=_date)
+
+
+def _tensors(arguments: Any) -> list[Tensor]:
+    """The tensors among arguments, inside lists too."""
+    found = []
+    for x in arguments:
+        if type(x) is Tensor:
+            found.append(x)
+        elif type(x) is list:
+            found += [part for part in x if type(part) is Tensor]
+    return found
+
+
+def _arguments(tensor: Tensor, given: Callable[[Any, Any], Node]) -> tuple[Any, ...]:
+    """The arguments of a recorded call: nodes where there is something to differentiate, all else as it was."""
+    rules = DERIVATIVES[tensor._function].rules  # type: ignore[index]
+    return tuple(
+        x
+        if x is None or (rule is None and type(x) is not Tensor)
+        else [given(part, seen) for part, seen in zip(x, value, strict=True)]
+        if type(x) is list
+        else given(x, value)
+        for x, value, rule in zip(tensor._inputs, tensor._values, rules, strict=False)
+    )
+
+
+def _labels(names: Names | None) -> dict[Tensor, str]:
+    """The name of each tensor that has one; the first, if it has several."""
+    found: dict[Tensor, str] = {}
+    for name, thing in ({"": names} if isinstance(names, Module) else names or {}).items():
+        if isinstance(thing, Tensor):
+            found.setdefault(thing, name)
+        elif isinstance(thing, Module):
+            for inner, parameter in thing.named_parameters():
+                found.setdefault(parameter, f"{name}.{inner}" if name else inner)
+    return found
+
+
+def _cotangents(outputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> dict[Tensor, Any]:
+    """The derivative of the one output by everything it depends on."""
+    if len(outputs) != 1 or outputs[0].size != 1:
+        raise ValueError("trace: gradients are those of one scalar output; .sum() or .mean() makes one")
+    output = outputs[0]
+    if not output._requires_grad:
+        return {}
+    start = {output: np.ones(output.shape, output.dtype)[()]}
+    return {x: np.asarray(g) for x, g in sweep(graph_of(outputs), start, tensors).items() if hasattr(g, "ndim")}
+
+
+class _Modules:
+    """Which module was at work, at what date."""
+
+    def __init__(self, names: Names | None) -> None:
+        self._calls: list[tuple[int, int, str]] = []
+        for name, thing in ({"": names} if isinstance(names, Module) else names or {}).items():
+            if isinstance(thing, Module):
+                for path, module in thing.named_modules(name):
+                    self._calls += [(start, end, path) for start, end in module.calls()]
+
+    def at(self, date: int) -> str:
+        """The innermost module at work then; "" if none was."""
+        around = [(end - start, path) for start, end, path in self._calls if start < date < end]
+        return min(around)[1] if around else ""

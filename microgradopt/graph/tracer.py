@@ -1,0 +1,397 @@
+"""Tracer: a value that remembers every NumPy call it takes part in.
+
+A rule is plain NumPy code, so it runs on whatever speaks NumPy; and so do the bodies of composites, the sweep, the
+optimizers. On Tracers all of them compute what they always compute, and on the way write down each call: what results
+is the plain NumPy program that was executed, with nothing of the engine left in it.
+
+A Tracer knows its value, so shapes and dtypes are there to be asked for. What must not happen is that the value decides
+which way Python code goes: the program would then be right for that one value only.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from microgradopt.array_methods import ArrayMethods
+from microgradopt.graph.graph import CONSTANT, INPUT, Graph, Node, role_at
+from microgradopt.mode import Switched, current_mode
+from microgradopt.rules.outputs import astype
+from microgradopt.rules.registry import BODIES, name_of
+from microgradopt.rules.stack import Stack
+from microgradopt.tensor import Tensor
+
+
+class TracingError(TypeError):
+    """While a program was being traced, something was asked of a value that a program cannot give."""
+
+
+# Functions whose answer depends on shapes and dtypes alone: the program need not ask again.
+_STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj, np.common_type}
+
+# What operators on NumPy's values are; on Python's own numbers they stay operators. ``**`` is not np.power: NumPy
+# computes x**2 as a square.
+_UFUNCS: dict[Callable[..., Any], np.ufunc] = {
+    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.divide,
+    operator.floordiv: np.floor_divide, operator.mod: np.remainder, operator.matmul: np.matmul,
+    operator.neg: np.negative, operator.pos: np.positive, operator.abs: np.absolute,
+    operator.lt: np.less, operator.le: np.less_equal, operator.gt: np.greater, operator.ge: np.greater_equal,
+    operator.eq: np.equal, operator.ne: np.not_equal,
+    operator.and_: np.bitwise_and, operator.or_: np.bitwise_or, operator.xor: np.bitwise_xor,
+    operator.invert: np.invert,
+}  # fmt: skip
+
+NUMPY = (np.ndarray, np.generic)
+
+
+class Tape:
+    """What has been recorded: the nodes in order, and what the program's use depends on.
+
+    checks: nodes that did decide which way Python went, with the value they had; only where they do not depend on a
+    Tensor. The program is right for whatever gives them the same values.
+    begun: leaves that are older than this have to be inputs of the program. through_bodies: a composite is written down
+    as what its body does, else as one call.
+    """
+
+    def __init__(self, begun: float = 0, through_bodies: bool = True) -> None:
+        self.begun, self.through_bodies = begun, through_bodies
+        self.nodes: list[Node] = []
+        self.checks: list[tuple[Node, Any]] = []
+        self.owned: set[Node] = set()
+        self._constants: dict[int, Node] = {}
+
+    def input(
+        self, value: Any, role: str = INPUT, name: str = "", of_tensor: bool = False, owned: bool = False
+    ) -> Tracer:
+        """A value that the program is given. owned: nobody else needs it afterwards, so that it may be overwritten."""
+        node = Node(None, (), {}, value, role, name)
+        node.of_tensor = of_tensor
+        self.nodes.append(node)
+        if owned:
+            self.owned.add(node)
+        return Tracer(node, self)
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tracer:
+        """Compute, and write down, one call."""
+        out = function(*_concrete(args), **_concrete(kwargs))
+        return self.note(function, args, kwargs, out)
+
+    def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
+        """Write down a call that gave `out`."""
+        role = role_at(current_mode.get().sweeps)
+        node = Node(function, self._noded(args), self._noded(kwargs), out, role)
+        node.of_tensor = any(x.of_tensor for x in node.inputs)
+        self.nodes.append(node)
+        return Tracer(node, self)
+
+    def _noded(self, x: Any) -> Any:
+        """Arguments with nodes in place of Tracers and of arrays."""
+        kind = type(x)
+        if kind is Tracer:
+            return x.node
+        if kind in (tuple, list):
+            return kind([self._noded(part) for part in x])
+        if kind is dict:
+            return {key: self._noded(part) for key, part in x.items()}
+        if kind is slice:
+            return slice(*self._noded((x.start, x.stop, x.step)))
+        return self.constant(x) if isinstance(x, np.ndarray) else x
+
+    def constant(self, array: Any) -> Node:
+        """The node of an array that was there without the program."""
+        if id(array) not in self._constants:
+            self._constants[id(array)] = Node(None, (), {}, array, CONSTANT)
+            self.nodes.append(self._constants[id(array)])
+        return self._constants[id(array)]
+
+    def made_by(self, function: Callable[..., Any], out: Any) -> None:
+        """`out` is the result of this function; where it is a composite, the parts of its body know only themselves."""
+        if type(out) is Tracer and function in BODIES and out.node.function is not None:
+            out.node.whole = function
+
+    def check_inputs(self, arguments: Sequence[Any]) -> None:
+        """Raise TracingError for a leaf from outside that is no input: a program would take its value for a constant."""
+        for x in arguments:
+            if type(x) is list:
+                self.check_inputs(x)
+            elif type(x) is Tensor and x._function is None and x._order < self.begun and type(x._data) is not Tracer:
+                raise TracingError(
+                    f"the program uses a tensor of shape {x.shape} that was not found among the arguments of the "
+                    "function, nor in what it refers to: give it as an argument"
+                )
+
+    def derivative_of(self, x: Any, g: Any) -> None:
+        """`g` is the whole cotangent of `x`."""
+        g, x = (v.data if type(v) is Stack else v for v in (plain(g), plain(x)))
+        if type(g) is Tracer and type(x) is Tracer and g.node.function is not None and g.node.derivative_of is None:
+            g.node.derivative_of = x.node
+
+
+def plain(x: Any) -> Any:
+    """The value of a tensor; all else as it is."""
+    return x._data if type(x) is Tensor else x
+
+
+def _concrete(x: Any) -> Any:
+    """Arguments with values in place of Tracers."""
+    kind = type(x)
+    if kind is Tracer:
+        return x.node.value
+    if kind in (tuple, list):
+        return kind([_concrete(part) for part in x])
+    if kind is dict:
+        return {key: _concrete(part) for key, part in x.items()}
+    if kind is slice:
+        return slice(*_concrete((x.start, x.stop, x.step)))
+    return x
+
+
+def _operator(operate: Callable[..., Any], swapped: bool = False) -> Callable[..., Any]:
+    """The method of Tracer for an operator."""
+
+    def method(self: Tracer, *others: Any) -> Any:
+        if any(_leads(other) for other in others):
+            return NotImplemented
+        args = (*others, self) if swapped else (self, *others)
+        of_numpy = any(isinstance(x, NUMPY) for x in _concrete(args))
+        return self.tape.call(_UFUNCS.get(operate, operate) if of_numpy else operate, args, {})
+
+    return method
+
+
+def _in_place(operate: Callable[..., Any]) -> Callable[..., Any]:
+    """The method for ``x *= y``: from now on x is the result, in x's own dtype."""
+
+    def method(self: Tracer, other: Any) -> Tracer:
+        if not isinstance(self.node.value, np.ndarray):  # numbers are not changed in place, but replaced
+            return operate(self, other)
+        self._refuse_writing(name_of(operate))
+        result = operate(self, other)
+        self.node = (result if result.dtype == self.dtype else result.astype(self.dtype)).node
+        return self
+
+    return method
+
+
+def _leads(other: Any) -> bool:
+    """Whether another value is to answer in a Tracer's place: one that is made of Tracers itself."""
+    return type(other) in (Tensor, Stack)
+
+
+class Tracer(ArrayMethods):
+    """A value, and the node that stands for it in the program. It answers as the value would."""
+
+    __slots__ = ("node", "tape")
+
+    def __init__(self, node: Node, tape: Tape) -> None:
+        self.node, self.tape = node, tape
+
+    def __getattr__(self, name: str) -> Any:
+        """What depends on shape and dtype alone is known."""
+        if name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes"):
+            return getattr(self.node.value, name)
+        raise AttributeError(f"tracing: a traced {type(self.node.value).__name__} has no {name}")
+
+    # NumPy's dispatch protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(map(_leads, inputs)):
+            return NotImplemented
+        if kwargs.get("out") is not None:
+            raise TracingError(f"{ufunc.__name__}: a traced program does not write into arrays (out=, or +=)")
+        if method == "at":
+            target, *rest = inputs
+            if type(target) is not Tracer:
+                raise TracingError(f"{ufunc.__name__}.at: a traced value cannot be written into an array")
+            return target._written(ufunc.at, rest)
+        return self.tape.call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        if Tensor in types or Stack in types:
+            return NotImplemented
+        if function in _STATIC:
+            return function(*_concrete(args), **_concrete(kwargs))
+        if kwargs.pop("out", None) is not None:
+            raise TracingError(f"{name_of(function)}: a traced program does not write into arrays (out=)")
+        if function in BODIES and self.tape.through_bodies:
+            return self._through_body(function, args, kwargs)
+        result = self.tape.call(function, args, kwargs)
+        return result._parts() if isinstance(result.node.value, tuple | list) else result
+
+    def _through_body(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A composite is what its body is; one whose body cannot be traced is a call like any other."""
+        nodes, checks = len(self.tape.nodes), len(self.tape.checks)
+        try:
+            out = BODIES[function](*args, **kwargs)
+        except TracingError:
+            del self.tape.nodes[nodes:], self.tape.checks[checks:]
+            return self.tape.call(function, args, kwargs)
+        self.tape.made_by(function, out)
+        return out
+
+    def _parts(self) -> Any:
+        """The several results of one call."""
+        value = self.node.value
+        parts = [self.tape.call(operator.getitem, (self, i), {}) for i in range(len(value))]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TracingError(
+            "while a program is traced, its values are not arrays yet: np.asarray, np.array and assignment into an array "
+            "would take one value for all. Use functions of NumPy that compute, or do this outside"
+        )
+
+    # Shapes, selection, what is used most
+
+    @property
+    def T(self) -> Tracer:
+        return self.tape.call(np.transpose, (self,), {})
+
+    @property
+    def mT(self) -> Tracer:
+        return self.tape.call(np.matrix_transpose, (self,), {})
+
+    def reshape(self, *shape: Any) -> Tracer:
+        return self.tape.call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
+
+    def view(self, dtype: Any) -> Tracer:
+        return self.tape.call(view, (self, np.dtype(dtype)), {})
+
+    def astype(self, dtype: Any, copy: bool = True) -> Tracer:
+        if not copy and self.dtype == dtype:
+            return self
+        return self.tape.call(astype, (self, np.dtype(dtype)), {})
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tracer:
+        return self._reduced(np.sum, axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tracer:
+        return self._reduced(np.mean, axis, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tracer:
+        return self._reduced(np.max, axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tracer:
+        return self._reduced(np.min, axis, keepdims)
+
+    def _reduced(self, function: Callable[..., Any], axis: Any, keepdims: bool) -> Tracer:
+        kwargs = ({} if axis is None else {"axis": axis}) | ({"keepdims": True} if keepdims else {})
+        return self.tape.call(function, (self,), kwargs)
+
+    def __len__(self) -> int:
+        return len(self.node.value)
+
+    def __iter__(self) -> Iterator[Tracer]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Tracer:
+        return self.tape.call(operator.getitem, (self, index), {})
+
+    # Writing: from now on this Tracer is the array as it is afterwards
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._written(operator.setitem, [index, value])
+
+    def _written(self, write: Callable[..., Any], rest: Sequence[Any]) -> None:
+        self._refuse_writing(name_of(write))
+        after = np.copy(self.node.value)
+        write(after, *_concrete(list(rest)))
+        self.node = self.tape.note(write, (self, *rest), {}, after).node
+
+    def _refuse_writing(self, name: str) -> None:
+        """Writing to an array would change all views of it, and a view's write the array."""
+        mine = self.node
+        if mine.function is None and mine not in self.tape.owned:
+            raise TracingError(f"{name}: what a program is given is not changed in it; np.copy it first")
+        others = [x for x in self.tape.nodes if mine in x.inputs] + mine.inputs
+        if mine.function is operator.setitem or mine.operation == "at":
+            others.remove(mine.arguments[0])  # the same array, before it was written to
+        if any(_overlap(mine.value, x.value) for x in others):
+            raise TracingError(f"{name}: in a traced program, an array that has views is not changed in place")
+
+    # Questions that only a value can answer
+
+    def _answer(self, question: str) -> Any:
+        """The value, where the program may depend on it: it will be right for the same value only, and checks that."""
+        if self.node.of_tensor:
+            raise TracingError(
+                f"{question} of a traced value, of shape {self.node.shape}: a program is the same for all values of its "
+                "tensors, so none may decide which way Python goes or leave the program as a number. np.where chooses "
+                "between arrays; what is returned can be asked afterwards"
+            )
+        self.tape.checks.append((self.node, self.node.value))
+        return self.node.value
+
+    def __bool__(self) -> bool:
+        return bool(self._answer("bool(), as in `if` and `while`,"))
+
+    def __float__(self) -> float:
+        return float(self._answer("float()"))
+
+    def __int__(self) -> int:
+        return int(self._answer("int()"))
+
+    def __index__(self) -> int:
+        return operator.index(self._answer("an index"))
+
+    def item(self) -> Any:
+        return self._answer("item()").item()
+
+    def tolist(self) -> Any:
+        return self._answer("tolist()").tolist()
+
+    def __repr__(self) -> str:
+        return f"Tracer({self.node!r})"
+
+    __hash__ = object.__hash__
+
+    __add__, __radd__ = _operator(operator.add), _operator(operator.add, True)
+    __sub__, __rsub__ = _operator(operator.sub), _operator(operator.sub, True)
+    __mul__, __rmul__ = _operator(operator.mul), _operator(operator.mul, True)
+    __truediv__, __rtruediv__ = _operator(operator.truediv), _operator(operator.truediv, True)
+    __floordiv__, __rfloordiv__ = _operator(operator.floordiv), _operator(operator.floordiv, True)
+    __mod__, __rmod__ = _operator(operator.mod), _operator(operator.mod, True)
+    __pow__, __rpow__ = _operator(operator.pow), _operator(operator.pow, True)
+    __matmul__, __rmatmul__ = _operator(operator.matmul), _operator(operator.matmul, True)
+    __and__, __rand__ = _operator(operator.and_), _operator(operator.and_, True)
+    __or__, __ror__ = _operator(operator.or_), _operator(operator.or_, True)
+    __xor__, __rxor__ = _operator(operator.xor), _operator(operator.xor, True)
+    __neg__, __pos__ = _operator(operator.neg), _operator(operator.pos)
+    __abs__, __invert__ = _operator(operator.abs), _operator(operator.invert)
+    __lt__, __le__ = _operator(operator.lt), _operator(operator.le)
+    __gt__, __ge__ = _operator(operator.gt), _operator(operator.ge)
+    __eq__, __ne__ = _operator(operator.eq), _operator(operator.ne)
+    __iadd__, __isub__ = _in_place(operator.add), _in_place(operator.sub)
+    __imul__, __itruediv__ = _in_place(operator.mul), _in_place(operator.truediv)
+
+
+def view(x: Any, dtype: Any) -> Any:
+    """The same memory read as another dtype."""
+    return x.view(dtype)
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
+
+
+def recording(tape: Tape) -> Switched:
+    """Inside, the engine tells the tape what it is doing, so that nodes get their names and roles."""
+    return Switched(tape=tape)
+
+
+def record(function: Callable[..., Any], *values: Any) -> tuple[Graph, Tape]:
+    """The program that `function` executes on these values: NumPy's calls alone.
+
+    function: takes arrays, gives an array or a tuple or list of arrays (or Tensors). Arrays it finds elsewhere become
+    constants. Raises TracingError where a value decides which way the function goes.
+    """
+    tape = Tape()
+    inputs = [tape.input(value, of_tensor=isinstance(value, np.ndarray) and value.dtype.kind == "f") for value in values]
+    with recording(tape):
+        result = function(*inputs)
+    results = result if isinstance(result, list | tuple) else [result]
+    return Graph(tape.nodes, [tape._noded(plain(out)) for out in results]), tape
+

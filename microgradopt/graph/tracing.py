@@ -1,0 +1,326 @@
+"""One run of a function on Tracers, so that its program is right whenever it is run later on.
+
+Everything the function may read is found (its arguments, and captures.py), replaced by Tracers, and put back afterwards.
+Each is a slot: a line of the program reads it anew at each call, and if the function has put something else there,
+another line does that at the end. What cannot be read anew becomes a condition: the program is the one for a call only
+while it holds.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradopt.array_methods import ArrayMethods
+from microgradopt.graph.captures import Captures, Place
+from microgradopt.graph.graph import INPUT, PARAMETER, Node
+from microgradopt.graph.tracer import Tape, Tracer, TracingError, recording
+from microgradopt.graph.writer import Returned
+from microgradopt.mode import clock
+from microgradopt.objective import ParameterVector
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.tensor import Array, Tensor, _result
+
+_SIMPLE = (bool, int, float, complex, str, bytes, type(None))
+
+
+class Effect(NamedTuple):
+    """What the function has put somewhere. name: of the place. line: what puts it there, with {} for the value."""
+
+    name: str
+    line: str
+    value: Any
+
+
+class Trace:
+    """The program of one call, as it was recorded.
+
+    tape: what was recorded. reads: for each input, the text that reads it. conditions: texts that have to be true.
+    effects: what is put where at the end. objects: what names in these texts stand for. result: what the function
+    returned, with nodes in place of Tracers and `Returned` in place of Tensors.
+
+    In the texts, ``args`` is the list of the arrays and tensors among the arguments.
+    """
+
+    def __init__(self, function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> None:
+        self.name = function_name(function)
+        self.tape = Tape(begun=clock.tick())
+        self.reads: dict[Node, str] = {}
+        self.conditions: list[str] = []
+        self.effects: list[Effect] = []
+        self.objects: dict[str, Any] = {}
+        self._undo: list[Callable[[], Any]] = []
+        self._look: list[Callable[[], None]] = []
+        self._texts: dict[Tensor, str] = {}  # what the program calls a tensor
+        self._kept: list[Array] = []  # arrays that come out
+        last_write = clock.last_write
+        try:
+            self._find(Captures(function, statics))
+            traced = iter(self._arguments(leaves, _names(function, args, kwargs)))
+            args = rebuilt(args, traced)
+            with recording(self.tape):
+                result = function(*args, **rebuilt(kwargs, traced))
+                for look in self._look:
+                    look()
+                self.effects = [effect._replace(value=self._own(effect.value)) for effect in self.effects]
+                self.result = self._returned(result)
+        finally:
+            for undo in reversed(self._undo):
+                undo()
+            clock.last_write = last_write
+
+    def _call(self, x: Any) -> str:
+        """A name for an object in the texts."""
+        name = f"_{type(x).__name__.strip('_').lower()}{len(self.objects)}"
+        self.objects[name] = x
+        return name
+
+    # What goes in
+
+    def _find(self, found: Captures) -> None:
+        self._thetas = [block.vector.theta() for o in found.optimizers for blocks in o._blocks for block in blocks][::-1]
+        for tensor, name in found.tensors.items():
+            text = self._call(tensor)
+            self.conditions.append(f"{text}._requires_grad is {tensor._requires_grad}")
+            self.conditions.append(f"{text}.grad is {'' if tensor.grad is None else 'not '}None")
+            self._tensor(tensor, text, name)
+        for place in found.places:
+            self._place(place)
+        for container in found.containers:
+            self._container(container)
+        for optimizer in found.optimizers:
+            self._optimizer(optimizer, self._call(optimizer))
+
+    def _slot(self, place: Place, read: str, write: str, role: str = INPUT, **about: bool) -> Any:
+        """Replace what is kept in a place by a Tracer, until the end. The Tracer, or None where there is nothing."""
+        value = place.get()
+        if value is None:
+            tracer, node = None, None
+        else:
+            tracer = self.tape.input(value, role, place.name, **about)
+            node = tracer.node
+            self.reads[node] = read
+            place.put(tracer)
+
+        def look() -> None:
+            now = place.get()
+            if now is not tracer or (tracer is not None and tracer.node is not node):
+                self.effects.append(Effect(place.name, write, now))
+
+        self._look.append(look)
+        self._undo.append(lambda: place.put(value))
+        return tracer
+
+    def _tensor(self, tensor: Tensor, text: str, name: str) -> None:
+        """A leaf: its values, and its gradient."""
+        self._texts[tensor] = text
+        role = PARAMETER if tensor._requires_grad else INPUT
+        order = tensor._order
+        self._undo.append(lambda: setattr(tensor, "_order", order))
+        self._slot(Place(tensor, "_data", name), f"{text}._data", f"{text}._write({{}})", role, of_tensor=True)
+        self._slot(Place(tensor, "grad", f"{name}.grad"), f"{text}.grad", f"{text}.grad = {{}}", of_tensor=True)
+
+    def _arguments(self, leaves: list[Any], names: dict[int, str]) -> list[Any]:
+        """What the function is called with in place of arrays and tensors."""
+        traced: list[Any] = []
+        for i, x in enumerate(leaves):
+            name = names.get(id(x), "x")
+            if type(x) is not Tensor:
+                traced.append(self._argument(x, f"args[{i}]", name))
+            elif not x.is_leaf:
+                tracer = self._argument(x._data, f"args[{i}]._data", name, of_tensor=True)
+                traced.append(_result(None, (), {}, (), tracer, False))
+            else:
+                text = f"args[{i}]"
+                self.conditions += [
+                    f"{text} is {'' if other is x else 'not '}{known}" for other, known in self._texts.items()
+                ]
+                if x not in self._texts:
+                    self._tensor(x, text, name)
+                traced.append(x)
+        return traced
+
+    def _argument(self, value: Any, read: str, name: str, **about: bool) -> Tracer:
+        tracer = self.tape.input(value, INPUT, name, **about)
+        self.reads[tracer.node] = read
+        return tracer
+
+    def _place(self, place: Place) -> None:
+        """An array is read at each call. All else has to stay what it is."""
+        value = place.get()
+        holder = self._call(place.holder)
+        text = f"{holder}.cell_contents" if place.key is None else f"{holder}[{place.key!r}]"
+        if type(value) is np.ndarray:
+            known = self._call((value.shape, value.strides, value.dtype))
+            self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")
+            self._slot(place, text, f"{text} = {{}}")
+            return
+        known = self._call(value)
+        if isinstance(value, _SIMPLE):
+            self.conditions.append(f"({text} is {known} or _same({text}, {known}))")
+        else:
+            self.conditions.append(f"{text} is {known}")
+        self._look.append(lambda: self._unchanged(place.get() is value, place.name))
+
+    def _container(self, container: Any) -> None:
+        before = container.copy()
+        self.conditions.append(f"len({self._call(container)}) == {len(container)}")
+        self._look.append(lambda: self._unchanged(len(container) == len(before), f"the size of a {type(container).__name__}"))
+        self._undo.append(lambda: _restore(container, before) if len(container) != len(before) else None)
+
+    def _unchanged(self, is_so: bool, name: str) -> None:
+        if not is_so:
+            raise TracingError(
+                f"compile: {self.name} changes {name} outside of it, which a program would not do: it computes with "
+                "arrays. Return what is to be kept, or keep it in a Tensor or an array"
+            )
+
+    # Optimizers: their state is read and written as tensors are, and so are numbers of steps and learning rates
+
+    def _optimizer(self, optimizer: Optimizer, text: str) -> None:
+        for i, group in enumerate(optimizer.param_groups):
+            settings = {key: value for key, value in group.items() if key not in ("params", "lr")}
+            known = self._call(settings)
+            self.conditions.append(f"all({text}.param_groups[{i}][k] == v for k, v in {known}.items())")
+            blocks = list(optimizer._blocks[i])
+            self.conditions.append(f"{text}._blocks[{i}] == {self._call(blocks)}")
+            rate, own = optimizer._rate(i, "lr"), group["lr"]
+            tracer = group["lr"] = self.tape.input(rate, name="lr")
+            self.reads[tracer.node] = f"{text}._rate({i}, 'lr')"
+            self._undo.append(functools.partial(group.__setitem__, "lr", own))
+            self._slot(Place(optimizer._steps, i, "step"), f"{text}._steps[{i}]", f"{text}._steps[{i}] = {{}}")
+            self._look.append(functools.partial(self._undivided, optimizer, i, blocks))
+            self._undo.append(functools.partial(optimizer._blocks.__setitem__, i, blocks))
+            for j, block in enumerate(blocks):
+                self._state(block.state, f"{text}._blocks[{i}][{j}].state")
+                self._theta(block.vector, f"{text}._blocks[{i}][{j}].vector")
+
+    def _undivided(self, optimizer: Optimizer, i: int, blocks: list[Any]) -> None:
+        if optimizer._blocks[i] != blocks:
+            raise TracingError(
+                f"compile: in {self.name}, some parameters of the optimizer have no gradient, for the first time: let the "
+                "function run once as it is, before it is compiled"
+            )
+
+    def _state(self, state: dict[str, Any], text: str) -> None:
+        """The vectors and numbers that an optimizer keeps; those that it begins to keep, too."""
+        before = dict(state)
+        self.conditions.append(f"{text}.keys() == {self._call(set(state))}")
+        self._undo.append(lambda: _restore(state, before))
+        for key, value in before.items():
+            read = f"{text}[{key!r}]"
+            self._slot(Place(state, key, key), read, f"{read} = {{}}", owned=isinstance(value, np.ndarray))
+        self._look.append(
+            lambda: self.effects.extend(
+                Effect(key, f"{text}[{key!r}] = {{}}", value) for key, value in state.items() if key not in before
+            )
+        )
+
+    def _theta(self, vector: ParameterVector, text: str) -> None:
+        """θ, which an optimizer holds as one array, of which its tensors are views."""
+        theta = self._thetas.pop()
+        if len(vector._dtypes) > 1:
+            return
+        held = vector._theta, vector._views
+        flat = self.tape.input(theta, name="theta", of_tensor=True)
+        self.reads[flat.node] = f"{text}.theta()"
+        vector._theta, vector._views = flat, [p._data for p in vector.parameters]  # type: ignore[assignment]
+
+        def look() -> None:
+            if vector._theta is not flat:
+                lines = {f"{self._texts[p]}._write({{}})" for p in vector.parameters}
+                self.effects = [effect for effect in self.effects if effect.line not in lines]
+                self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta))
+
+        def undo() -> None:
+            vector._theta, vector._views = held
+
+        self._look.append(look)
+        self._undo.append(undo)
+
+    # What comes out
+
+    def _own(self, value: Any) -> Any:
+        """The node of a value that is kept by somebody: of an array of its own."""
+        if not isinstance(value, ArrayMethods | np.ndarray):
+            return value
+        x = value._data if type(value) is Tensor else value
+        if isinstance(x, np.ndarray):
+            return self.tape.call(np.copy, (x,), {}).node
+        if type(x) is not Tracer:
+            return x
+        mine = x.node.value
+        if isinstance(mine, np.ndarray) and (not mine.flags.writeable or self._is_shared(mine)):
+            return self.tape.call(np.copy, (x,), {}).node
+        return x.node
+
+    def _is_shared(self, mine: Array) -> bool:
+        """Whether somebody else has this memory: what went in, or what comes out in another place."""
+        others = [*(node.value for node in self.reads), *self._kept]
+        self._kept.append(mine)
+        return any(isinstance(other, np.ndarray) and np.may_share_memory(mine, other) for other in others)
+
+    def _returned(self, x: Any) -> Any:
+        """What the function returned: nodes in place of Tracers, `Returned` in place of Tensors."""
+        if type(x) is Tensor:
+            node = x._data.node if type(x._data) is Tracer else self.tape.constant(np.asarray(x._data))
+            return Returned(node, x._requires_grad)
+        if isinstance(x, tuple | list) and not isinstance(x, Returned):
+            parts = [self._returned(part) for part in x]
+            return parts if isinstance(x, list) else tuple(parts)
+        if type(x) is dict:
+            return {key: self._returned(part) for key, part in x.items()}
+        return self._own(x)
+
+
+def _restore(container: Any, before: Any) -> None:
+    container.clear()
+    container.update(before) if isinstance(container, dict) else container.extend(before)
+
+
+def function_name(function: Any) -> str:
+    """What a function is called in texts."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return name if name.isidentifier() else "program"
+
+
+def _names(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, str]:
+    """The name of each array and tensor among the arguments, by its identity: that of the parameter it is given for."""
+    try:
+        given = inspect.signature(function).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # a builtin has no signature; a wrong call will say so itself
+        return {}
+    names: dict[int, str] = {}
+    for name, value in given.items():
+        parts = list(_leaves(value))
+        for i, part in enumerate(parts):
+            names.setdefault(id(part), name if len(parts) == 1 else f"{name}_{i}")
+    return names
+
+
+def is_leaf(x: Any) -> bool:
+    """Whether an argument is an array or a tensor: what differs from call to call."""
+    return type(x) in (np.ndarray, Tensor) or isinstance(x, np.generic)
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    if is_leaf(x):
+        yield x
+    elif type(x) in (tuple, list, dict):
+        for part in x.values() if type(x) is dict else x:
+            yield from _leaves(part)
+
+
+def rebuilt(x: Any, leaves: Iterator[Any]) -> Any:
+    """An argument with other arrays and tensors in their places."""
+    if is_leaf(x):
+        return next(leaves)
+    if type(x) in (tuple, list):
+        return type(x)([rebuilt(part, leaves) for part in x])
+    if type(x) is dict:
+        return {key: rebuilt(part, leaves) for key, part in x.items()}
+    return x

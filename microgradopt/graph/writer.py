@@ -1,0 +1,240 @@
+"""Writing a program: recorded calls as the text of a Python function.
+
+One line for each value that has a name; what is used only once stands in the line that uses it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import operator
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradopt.graph.formulas import Text, expression, identifier, literal
+from microgradopt.graph.graph import BACKWARD, CONSTANT, FORWARD, Node, fresh, nodes_in
+from microgradopt.graph.tidy import Checks, is_write
+from microgradopt.rules.registry import BODIES, name_of
+
+_LONGEST = 88  # of an expression with others inside
+
+class Returned(NamedTuple):
+    """A Tensor among the results of a function: its value, and whether a gradient would flow into it."""
+
+    node: Node
+    requires_grad: bool
+
+
+class Writer:
+    """The text of a program.
+
+    nodes: tidied, oldest first. results: what is returned, a structure of nodes and of values. checks: see `Tape`.
+    """
+
+    inline_constants = True
+    """Whether constant arrays are written out, as literals; otherwise they are names, listed in `constants`."""
+
+    def __init__(self, nodes: list[Node], results: Any, checks: Checks) -> None:
+        self.nodes, self.results = nodes, results
+        self.constants: dict[str, Any] = {}
+        self._checks = {node: value for node, value in checks}
+        self._readers: dict[Node, list[Node]] = {node: [] for node in nodes}
+        for node in nodes:
+            for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
+                self._readers[x].append(node)
+        self._last_write = {node.arguments[0]: node for node in nodes if is_write(node)}
+        self._returned = set(structure_nodes(results))
+        self.names = self._named()
+        self._inline: dict[Node, bool] = {}
+        self._texts: dict[Node, Text] = {}
+
+    # Names
+
+    def _named(self) -> dict[Node, str]:
+        """A short name, unique, for every node. A write has that of what is written to."""
+        bases = {node: self._base(node) for node in self.nodes}
+        often: dict[str, int] = {}
+        for base in bases.values():
+            often[base] = often.get(base, 0) + 1
+        names: dict[Node, str] = {}
+        taken: set[str] = {"np"}
+        counts: dict[str, int] = {}
+        for node, base in bases.items():
+            if is_write(node):
+                names[node] = names[node.arguments[0]]
+                continue
+            of = self._final(node).derivative_of
+            if of in names:
+                base = f"{'d' if node.role == BACKWARD else 'dd'}_{names[of]}"
+            alone = often.get(base, 1) == 1 and base not in taken and not hasattr(builtins, base)
+            names[node] = base if alone else fresh(base, taken, counts)
+            taken.add(names[node])
+        return names
+
+    def _final(self, node: Node) -> Node:
+        """The node as it is after all that is written to it."""
+        while node in self._last_write:
+            node = self._last_write[node]
+        return node
+
+    def _base(self, node: Node) -> str:
+        if node.name:
+            return identifier(node.name)
+        if node.function is None:
+            return literal(node.value).text.partition("(")[0].removeprefix("np.") if node.role == CONSTANT else "x"
+        whole = name_of(node.whole) if node.whole is not None else ""
+        name = whole if whole and not whole.startswith("_") else name_of(node.function)
+        return identifier({"getitem": "part", "pow": "power"}.get(name, name.removeprefix("linalg.")).strip("_"))
+
+    # Lines
+
+    def lines(self) -> list[str]:
+        """The body of the function."""
+        lines: list[str] = []
+        role = FORWARD
+        for node in self.nodes:
+            if not self._is_inline(node):
+                if node.function is not None and node.role != role:
+                    role = node.role
+                    lines.append(f"# {role}")
+                lines += self._line(node)
+            if node in self._checks:
+                lines.append(self.check(self._condition(node)))
+        return [*lines, *self.ending()]
+
+    def _line(self, node: Node) -> list[str]:
+        name = self.names[node]
+        if node.function is None:
+            return self.constant(node) if node.role == CONSTANT else []
+        if node.function is operator.setitem:
+            array, index, value = node.arguments
+            place = Node(operator.getitem, (array, index), {}, None, node.role)
+            value = value.item() if isinstance(value, np.generic) else value
+            return [f"{expression(place, self.text).text} = {self._structure(value)}"]
+        if is_write(node):
+            return [self._expression(node).text]
+        of = node.derivative_of
+        comment = f"  # gradient by {of.name}" if of is not None and of.function is None and of.name else ""
+        return [f"{name} = {self._expression(node).text}{comment}"]
+
+    def constant(self, node: Node) -> list[str]:
+        """The line that makes a constant array."""
+        if self.inline_constants:
+            return [f"{self.names[node]} = {literal(node.value).text}"]
+        self.constants[self.names[node]] = node.value
+        return []
+
+    def check(self, condition: str) -> str:
+        """The line that makes sure of a condition."""
+        return f"assert {condition}"
+
+    def ending(self) -> list[str]:
+        """The last lines: what is returned."""
+        return [f"return {self._structure(self.results)}"]
+
+    def _condition(self, node: Node) -> str:
+        text, value = self.text(node), self._checks[node]
+        if isinstance(value, bool | np.bool_):
+            return text.text if value else f"not {text.within(1)}"
+        return f"{text.within(1)} == {literal(value).text}"
+
+    def _structure(self, x: Any) -> str:
+        """Results as they are returned."""
+        if type(x) is Node:
+            return self.text(x).text
+        if type(x) is Returned:
+            return self.returned(x)
+        if isinstance(x, tuple):
+            return f"({', '.join(map(self._structure, x))}{',' if len(x) == 1 else ''})"
+        if type(x) is list:
+            return f"[{', '.join(map(self._structure, x))}]"
+        if type(x) is dict:
+            return f"{{{', '.join(f'{key!r}: {self._structure(part)}' for key, part in x.items())}}}"
+        return literal(x).text
+
+    def returned(self, x: Returned) -> str:
+        """A Tensor, as it is returned: its value."""
+        return self.text(x.node).text
+
+    # Expressions
+
+    def text(self, node: Node) -> Text:
+        """What stands for a node in the lines that use it: its name, or its expression."""
+        if node not in self._texts:
+            self._texts[node] = self._expression(node) if self._is_inline(node) else Text(self.names[node])
+        return self._texts[node]
+
+    def _expression(self, node: Node) -> Text:
+        return literal(node.value) if node.function is None else self.spelled(node)
+
+    def spelled(self, node: Node) -> Text:
+        """One call."""
+        return expression(node, self.text)
+
+    def _is_inline(self, node: Node) -> bool:
+        """Whether a node has no line of its own, but stands in the one line that uses it."""
+        if node not in self._inline:
+            self._inline[node] = self._may_be_inline(node) and self._fits(node)
+        return self._inline[node]
+
+    def _may_be_inline(self, node: Node) -> bool:
+        if node.function is None:
+            return node.role == CONSTANT and self.inline_constants and np.size(node.value) <= 4
+        if node in self._returned or is_write(node) or node in self._last_write or node.derivative_of is not None:
+            return False
+        if any(x in self._last_write for x in node.inputs):  # it is to read them before they are written to
+            return False
+        return self._used_once(node) and (node.whole is None or name_of(node.whole).startswith("_"))
+
+    def _used_once(self, node: Node) -> bool:
+        """By one later call of the same sweep, or by one check."""
+        readers = self._readers[node]
+        if node in self._checks:
+            return not readers
+        return len(readers) == 1 and readers[0].role == node.role
+
+    def _fits(self, node: Node) -> bool:
+        """Whether the line that it goes into is not too long to read."""
+        if node.function is None or not self._readers[node]:
+            return True
+        reader = expression(self._readers[node][0], lambda x: Text(self.names[x]))
+        return len(self._expression(node).text) + len(reader.text) <= _LONGEST
+
+    # What the text needs besides
+
+    def helpers(self) -> list[str]:
+        """Functions that are not NumPy's, as their source: composites whose bodies could not be traced."""
+        found = {node.function for node in self.nodes if node.function in BODIES}
+        return sorted(_definition(BODIES[function]) for function in found)  # type: ignore[index]
+
+
+def structure_nodes(x: Any) -> list[Node]:
+    """The nodes in a structure of results."""
+    parts = x.values() if type(x) is dict else x if isinstance(x, tuple | list) else ()
+    return [x] if type(x) is Node else [node for part in parts for node in structure_nodes(part)]
+
+
+def _definition(function: Callable[..., Any]) -> str:
+    """The source of a function, without decorators and annotations, and the modules that it names."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list, definition.returns = [], None
+    for argument in definition.args.args:
+        argument.annotation = None
+    modules = [name for name in function.__code__.co_names if inspect.ismodule(function.__globals__.get(name))]
+    imports = [f"    import {name}" for name in modules if name != "np"]
+    head, *body = ast.unparse(definition).splitlines()
+    return "\n".join([head, *imports, *body])
+
+
+def function_text(name: str, parameters: Iterable[str], writer: Writer, docstring: str = "") -> str:
+    """The whole text: imports, helpers, and the function."""
+    quoted = [f'"""{docstring}"""'] if docstring else []
+    body = textwrap.indent("\n".join([*quoted, *writer.lines()]), "    ")
+    helpers = [f"{text}\n\n" for text in writer.helpers()]
+    return "\n".join(["import numpy as np\n\n", *helpers, f"def {name}({', '.join(parameters)}):", body, ""])
