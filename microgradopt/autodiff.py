@@ -152,15 +152,18 @@ def hvp(output: Tensor, inputs: Tensor | Sequence[Tensor], vectors: Any) -> list
     return _owned(RecordedGradient(output, inputs).product(vectors))
 
 
-def hessian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> Array:
+def hessian(output: Tensor, inputs: Tensor | Sequence[Tensor], symmetric: bool = False) -> Array:
     """All second derivatives of a scalar: H[i, j] = ∂²output / ∂θᵢ ∂θⱼ, θ the inputs flattened and concatenated.
 
     The gradient is recorded once and swept for all columns (reverse over reverse). Returns an (n, n) array. It is not
     made symmetric: how far it is from symmetry says how much rounding there is.
 
+    symmetric: compute the block of each two inputs once, and take its transpose for the other: with several inputs about
+    half the work.
+
     Raises as `grad` does.
     """
-    return RecordedGradient(output, _differentiable("hessian", inputs)).hessian()
+    return RecordedGradient(output, _differentiable("hessian", inputs)).hessian(symmetric)
 
 
 class RecordedGradient:
@@ -189,17 +192,20 @@ class RecordedGradient:
         swept = sweep(self._graph, start, self.inputs)
         return [swept[x] if x in swept else np.zeros(x.shape, x.dtype) for x in self.inputs]
 
-    def hessian(self) -> Array:
-        """H, (n, n), all inputs flattened in order: one block of rows for each input."""
-        size = sum(x.size for x in self.inputs)
-        H = _zeros((size, size), self.inputs)
-        first = 0
-        for i, x in enumerate(self.inputs):
-            if i in self._curved:
-                parts = _rows(self.gradients[i], self.inputs)
-                columns = [part.reshape(x.size, y.size) for part, y in zip(parts, self.inputs, strict=True)]
-                H[first : first + x.size] = np.concatenate(columns, axis=1)
-            first += x.size
+    def hessian(self, symmetric: bool = False) -> Array:
+        """H, (n, n), all inputs flattened in order: one block of rows for each input. symmetric: see `hessian`."""
+        ends = np.cumsum([x.size for x in self.inputs]).tolist()
+        H = _zeros((ends[-1], ends[-1]), self.inputs)
+        places = [slice(end - x.size, end) for end, x in zip(ends, self.inputs, strict=True)]
+        # With the small ones first, the largest of all has no row but its own block left to compute.
+        order = sorted(self._curved, key=lambda i: self.inputs[i].size) if symmetric else self._curved
+        for done, i in enumerate(order):
+            columns = order[done:] if symmetric else range(len(self.inputs))
+            blocks = _rows(self.gradients[i], [self.inputs[j] for j in columns])
+            for j, block in zip(columns, blocks, strict=True):
+                H[places[i], places[j]] = block = block.reshape(self.inputs[i].size, self.inputs[j].size)
+                if symmetric and i != j:
+                    H[places[j], places[i]] = block.T
         return H
 
 
@@ -238,13 +244,12 @@ def _zeros(shape: tuple[int, ...], like: Sequence[Tensor]) -> Array:
 def _rows(output: Tensor, inputs: list[Tensor]) -> list[Array]:
     """The gradients of each element of the output, as the rows of one array per input: (output.size, *input.shape)."""
     graph = graph_of([output], inputs)
-    rows = [_zeros((output.size, *x.shape), [x]) for x in inputs]
     step = _at_once(graph)
+    blocks: list[list[Any]] = [[] for _ in inputs]
     for first in range(0, output.size, step):
         k = min(step, output.size - first)
         one_hot = np.eye(k, output.size, first, dtype=output.dtype).reshape(k, *output.shape)
         cotangents = sweep(graph, {output: Stack(one_hot)}, inputs)
-        for part, x in zip(rows, inputs, strict=True):
-            if x in cotangents:
-                part[first : first + k] = cotangents[x].data
-    return rows
+        for found, x in zip(blocks, inputs, strict=True):
+            found.append(cotangents[x].data if x in cotangents else np.zeros((k, *x.shape), x.dtype))
+    return [np.concatenate([np.zeros((0, *x.shape), x.dtype), *found]) for found, x in zip(blocks, inputs, strict=True)]

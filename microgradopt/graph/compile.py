@@ -21,6 +21,7 @@ from microgradopt.mode import current_mode
 from microgradopt.rules.registry import NotDifferentiableError, derivative
 from microgradopt.tensor import Tensor, _result
 
+_LARGE = 2**14  # bytes; below, letting go costs more than it brings
 _PROGRAMS = 64  # as many are kept of each function; of the one unused longest, the last goes first
 
 
@@ -267,6 +268,12 @@ class _Runner(Writer):
     def __init__(self, *args: Any) -> None:
         self.functions: dict[str, Any] = {}
         super().__init__(*args)
+        self._dying = self.last_uses()
+
+    def line(self, node: Node) -> list[str]:
+        """Large arrays are let go after their last use, so that the next ones take their place in the cache."""
+        dying = [x for x in self._dying.get(node, ()) if _is_large(x) and self._final(x) is x]
+        return [*super().line(node), *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
 
     def check(self, condition: str) -> str:
         """Where a check fails, another program is needed."""
@@ -295,6 +302,10 @@ class _Runner(Writer):
     def helpers(self) -> list[str]:
         """They are there as objects."""
         return []
+
+
+def _is_large(node: Node) -> bool:
+    return node.function is not None and isinstance(node.value, np.ndarray) and node.value.nbytes >= _LARGE
 
 
 _REDUCTIONS: dict[Any, np.ufunc] = {np.sum: np.add, np.prod: np.multiply, np.max: np.maximum, np.min: np.minimum}

@@ -49,7 +49,4 @@ def flops(node: Node) -> int:
 
 def new_bytes(node: Node) -> int:
     """Bytes of the result; 0 for a view of an argument, which needs none."""
-    if not isinstance(node.value, np.ndarray):
-        return 0
-    shared = any(isinstance(x.value, np.ndarray) and np.may_share_memory(node.value, x.value) for x in node.inputs)
-    return 0 if shared else node.value.nbytes
+    return 0 if node.is_view or not isinstance(node.value, np.ndarray) else node.value.nbytes

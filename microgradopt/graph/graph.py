@@ -30,16 +30,16 @@ class Node:
     the call, nodes in place of computed values, also inside lists and tuples. value: an array, or a number; None where
     the function has several results. role: input, parameter, constant, forward, backward or double backward.
     gradient: the derivative of the output by this value, or None: not computed. module: the dotted name of the module
-    that the call was made in, "" outside of any.
+    that the call was made in, "" outside of any. is_view: whether the value shares the memory of an input.
 
     Where the node is a call in a traced program, it may also be known of it: `whole`, the composite function that this
     call is the last of; `derivative_of`, the node that its value is the derivative by; `of_tensor`, whether it depends
-    on the value of a Tensor.
+    on the value of a Tensor. Of large values, a traced program keeps shape and dtype alone: `value` is then zeros.
     """
 
     __slots__ = (
-        "arguments", "derivative_of", "function", "gradient", "kwargs", "module", "name", "of_tensor", "role", "value",
-        "whole",
+        "arguments", "derivative_of", "function", "gradient", "is_view", "kwargs", "module", "name", "of_tensor", "role",
+        "value", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Node:
         self.whole: Callable[..., Any] | None = None
         self.derivative_of: Node | None = None
         self.of_tensor = False
+        self.is_view = any(overlap(value, x.value) for x in self.inputs)
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -172,6 +173,11 @@ def fresh(base: str, taken: set[str], counts: dict[str, int]) -> str:
         if name not in taken:
             taken.add(name)
             return name
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two values are arrays that may share memory."""
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
 
 
 def finite(value: Any) -> bool:

@@ -27,6 +27,8 @@ def tidied(nodes: list[Node], outputs: Iterable[Node], checks: Checks) -> tuple[
     same: dict[Node, Node] = {}
     for node in nodes:
         node.arguments, node.kwargs = _replaced(node.arguments, same), _replaced(node.kwargs, same)
+        if isinstance(node.function, np.ufunc) and node.function.signature is None:
+            node.arguments = tuple(_unstretched(x, node) for x in node.arguments)
         key = _identity(node)
         if key is None or node in written or is_write(node):
             continue
@@ -42,6 +44,18 @@ def tidied(nodes: list[Node], outputs: Iterable[Node], checks: Checks) -> tuple[
         if node in needed:
             needed.update(node.inputs, nodes_in(list(node.kwargs.values())))
     return [node for node in nodes if node in needed], same
+
+
+def _unstretched(x: Any, node: Node) -> Any:
+    """An operand that was stretched to the shape that broadcasting would give it anyway: as it was before."""
+    while type(x) is Node and x.function in (np.broadcast_to, np.reshape):
+        source = x.arguments[0]
+        others = [other.shape for other in node.arguments if type(other) is Node and other is not x]
+        grown = x.function is np.broadcast_to or x.shape == (1,) * (len(x.shape) - len(source.shape)) + source.shape
+        if type(source) is not Node or not grown or np.broadcast_shapes(source.shape, *others) != node.shape:
+            break
+        x = source
+    return x
 
 
 def _replaced(x: Any, same: Mapping[Node, Node]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.array_methods import ArrayMethods
-from microgradopt.graph.graph import CONSTANT, INPUT, Graph, Node, role_at
+from microgradopt.graph.graph import CONSTANT, INPUT, Graph, Node, overlap, role_at
 from microgradopt.mode import Switched, current_mode
 from microgradopt.rules.outputs import astype
 from microgradopt.rules.registry import BODIES, name_of
@@ -61,6 +61,7 @@ class Tape:
         self.nodes: list[Node] = []
         self.checks: list[tuple[Node, Any]] = []
         self.owned: set[Node] = set()
+        self._with_views: set[Node] = set()
         self._constants: dict[int, Node] = {}
 
     def input(
@@ -72,7 +73,7 @@ class Tape:
         self.nodes.append(node)
         if owned:
             self.owned.add(node)
-        return Tracer(node, self)
+        return Tracer(node, self, value)
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tracer:
         """Compute, and write down, one call."""
@@ -81,11 +82,21 @@ class Tape:
 
     def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
         """Write down a call that gave `out`."""
-        role = role_at(current_mode.get().sweeps)
-        node = Node(function, self._noded(args), self._noded(kwargs), out, role)
+        node = Node(function, self._noded(args), self._noded(kwargs), _described(out), role_at(current_mode.get().sweeps))
         node.of_tensor = any(x.of_tensor for x in node.inputs)
+        node.is_view = any(overlap(out, x) for x in _arrays(args))
+        if node.is_view:
+            self._with_views.update((node, *node.inputs))
         self.nodes.append(node)
-        return Tracer(node, self)
+        return Tracer(node, self, out)
+
+    def rewritten(self, before: Node, after: Node) -> None:
+        """A write has given an array another node: that it had no views is still so."""
+        self._with_views -= {before, after}
+
+    def has_views(self, node: Node) -> bool:
+        """Whether an array shares its memory with another of the program."""
+        return node in self._with_views
 
     def _noded(self, x: Any) -> Any:
         """Arguments with nodes in place of Tracers and of arrays."""
@@ -139,7 +150,7 @@ def _concrete(x: Any) -> Any:
     """Arguments with values in place of Tracers."""
     kind = type(x)
     if kind is Tracer:
-        return x.node.value
+        return x.value
     if kind in (tuple, list):
         return kind([_concrete(part) for part in x])
     if kind is dict:
@@ -147,6 +158,27 @@ def _concrete(x: Any) -> Any:
     if kind is slice:
         return slice(*_concrete((x.start, x.stop, x.step)))
     return x
+
+
+_SMALL = 1024  # bytes of a value that a graph keeps, to be looked at
+
+
+def _described(out: Any) -> Any:
+    """A value, or, in place of a large array, zeros of its shape and dtype that take no memory."""
+    if isinstance(out, np.ndarray) and out.nbytes > _SMALL:
+        return np.broadcast_to(np.zeros((), out.dtype), out.shape)
+    return out
+
+
+def _arrays(x: Any) -> Iterator[Any]:
+    """The arrays among arguments."""
+    if type(x) in (tuple, list):
+        for part in x:
+            yield from _arrays(part)
+    elif type(x) is Tracer:
+        yield x.value
+    elif isinstance(x, np.ndarray):
+        yield x
 
 
 def _operator(operate: Callable[..., Any], swapped: bool = False) -> Callable[..., Any]:
@@ -166,11 +198,12 @@ def _in_place(operate: Callable[..., Any]) -> Callable[..., Any]:
     """The method for ``x *= y``: from now on x is the result, in x's own dtype."""
 
     def method(self: Tracer, other: Any) -> Tracer:
-        if not isinstance(self.node.value, np.ndarray):  # numbers are not changed in place, but replaced
+        if not isinstance(self.value, np.ndarray):  # numbers are not changed in place, but replaced
             return operate(self, other)
         self._refuse_writing(name_of(operate))
         result = operate(self, other)
-        self.node = (result if result.dtype == self.dtype else result.astype(self.dtype)).node
+        result = result if result.dtype == self.dtype else result.astype(self.dtype)
+        self.node, self.value = result.node, result.value
         return self
 
     return method
@@ -184,16 +217,16 @@ def _leads(other: Any) -> bool:
 class Tracer(ArrayMethods):
     """A value, and the node that stands for it in the program. It answers as the value would."""
 
-    __slots__ = ("node", "tape")
+    __slots__ = ("node", "tape", "value")
 
-    def __init__(self, node: Node, tape: Tape) -> None:
-        self.node, self.tape = node, tape
+    def __init__(self, node: Node, tape: Tape, value: Any) -> None:
+        self.node, self.tape, self.value = node, tape, value
 
     def __getattr__(self, name: str) -> Any:
-        """What depends on shape and dtype alone is known."""
-        if name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes"):
-            return getattr(self.node.value, name)
-        raise AttributeError(f"tracing: a traced {type(self.node.value).__name__} has no {name}")
+        """What depends on shape, dtype and layout alone is known."""
+        if name in ("shape", "dtype", "ndim", "size", "itemsize", "strides", "flags"):
+            return getattr(self.value, name)
+        raise AttributeError(f"tracing: a traced {type(self.value).__name__} has no {name}")
 
     # NumPy's dispatch protocols
 
@@ -219,7 +252,7 @@ class Tracer(ArrayMethods):
         if function in BODIES and self.tape.through_bodies:
             return self._through_body(function, args, kwargs)
         result = self.tape.call(function, args, kwargs)
-        return result._parts() if isinstance(result.node.value, tuple | list) else result
+        return result._parts() if isinstance(result.value, tuple | list) else result
 
     def _through_body(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A composite is what its body is; one whose body cannot be traced is a call like any other."""
@@ -234,7 +267,7 @@ class Tracer(ArrayMethods):
 
     def _parts(self) -> Any:
         """The several results of one call."""
-        value = self.node.value
+        value = self.value
         parts = [self.tape.call(operator.getitem, (self, i), {}) for i in range(len(value))]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
@@ -282,7 +315,7 @@ class Tracer(ArrayMethods):
         return self.tape.call(function, (self,), kwargs)
 
     def __len__(self) -> int:
-        return len(self.node.value)
+        return len(self.value)
 
     def __iter__(self) -> Iterator[Tracer]:
         return (self[i] for i in range(len(self)))
@@ -297,19 +330,17 @@ class Tracer(ArrayMethods):
 
     def _written(self, write: Callable[..., Any], rest: Sequence[Any]) -> None:
         self._refuse_writing(name_of(write))
-        after = np.copy(self.node.value)
-        write(after, *_concrete(list(rest)))
-        self.node = self.tape.note(write, (self, *rest), {}, after).node
+        write(self.value, *_concrete(list(rest)))
+        node = self.tape.note(write, (self, *rest), {}, self.value).node
+        node.is_view = False  # it is the array itself
+        self.tape.rewritten(self.node, node)
+        self.node = node
 
     def _refuse_writing(self, name: str) -> None:
         """Writing to an array would change all views of it, and a view's write the array."""
-        mine = self.node
-        if mine.function is None and mine not in self.tape.owned:
+        if self.node.function is None and self.node not in self.tape.owned:
             raise TracingError(f"{name}: what a program is given is not changed in it; np.copy it first")
-        others = [x for x in self.tape.nodes if mine in x.inputs] + mine.inputs
-        if mine.function is operator.setitem or mine.operation == "at":
-            others.remove(mine.arguments[0])  # the same array, before it was written to
-        if any(_overlap(mine.value, x.value) for x in others):
+        if self.tape.has_views(self.node):
             raise TracingError(f"{name}: in a traced program, an array that has views is not changed in place")
 
     # Questions that only a value can answer
@@ -318,12 +349,12 @@ class Tracer(ArrayMethods):
         """The value, where the program may depend on it: it will be right for the same value only, and checks that."""
         if self.node.of_tensor:
             raise TracingError(
-                f"{question} of a traced value, of shape {self.node.shape}: a program is the same for all values of its "
+                f"{question} of a traced value, of shape {np.shape(self.value)}: a program is the same for all values of its "
                 "tensors, so none may decide which way Python goes or leave the program as a number. np.where chooses "
                 "between arrays; what is returned can be asked afterwards"
             )
-        self.tape.checks.append((self.node, self.node.value))
-        return self.node.value
+        self.tape.checks.append((self.node, self.value))
+        return self.value
 
     def __bool__(self) -> bool:
         return bool(self._answer("bool(), as in `if` and `while`,"))
@@ -371,10 +402,6 @@ class Tracer(ArrayMethods):
 def view(x: Any, dtype: Any) -> Any:
     """The same memory read as another dtype."""
     return x.view(dtype)
-
-
-def _overlap(a: Any, b: Any) -> bool:
-    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
 
 
 def recording(tape: Tape) -> Switched:

@@ -253,7 +253,7 @@ class Trace:
             return self.tape.call(np.copy, (x,), {}).node
         if type(x) is not Tracer:
             return x
-        mine = x.node.value
+        mine = x.value
         if isinstance(mine, np.ndarray) and (not mine.flags.writeable or self._is_shared(mine)):
             return self.tape.call(np.copy, (x,), {}).node
         return x.node

@@ -101,12 +101,13 @@ class Writer:
                 if node.function is not None and node.role != role:
                     role = node.role
                     lines.append(f"# {role}")
-                lines += self._line(node)
+                lines += self.line(node)
             if node in self._checks:
                 lines.append(self.check(self._condition(node)))
         return [*lines, *self.ending()]
 
-    def _line(self, node: Node) -> list[str]:
+    def line(self, node: Node) -> list[str]:
+        """What computes a node, and gives it its name."""
         name = self.names[node]
         if node.function is None:
             return self.constant(node) if node.role == CONSTANT else []
@@ -203,6 +204,25 @@ class Writer:
             return True
         reader = expression(self._readers[node][0], lambda x: Text(self.names[x]))
         return len(self._expression(node).text) + len(reader.text) <= _LONGEST
+
+    def last_uses(self) -> dict[Node, list[Node]]:
+        """For each node with a line of its own, those whose last use is in this line."""
+        last: dict[Node, Node] = {}
+        for node in self.nodes:
+            if not self._is_inline(node):
+                last.update(dict.fromkeys(self._used(node), node))
+        uses: dict[Node, list[Node]] = {}
+        for x, node in last.items():
+            if x not in self._returned and x not in self._checks:
+                uses.setdefault(node, []).append(x)
+        return uses
+
+    def _used(self, node: Node) -> list[Node]:
+        """The nodes whose names stand in a node's line."""
+        found = []
+        for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
+            found += self._used(x) if self._is_inline(x) else [x]
+        return found
 
     # What the text needs besides
 

@@ -47,7 +47,8 @@ def _checked_target(name: str, input: Array, target: Array) -> Array:
             f"{name}: the input has shape {np.shape(input)} and the target {np.shape(target)}; they must be equal, as "
             "broadcasting them would compare each with every other"
         )
-    (target,) = arrays(target)
+    if not hasattr(target, "dtype"):
+        return np.asarray(target, input.dtype)
     return target if target.dtype.kind == "f" else target.astype(input.dtype)
 
 

@@ -146,7 +146,8 @@ def _grown(x: Stack, ndim: int) -> Array:
 
 
 def _matmul(x: Any, y: Any) -> Array:
-    if type(x) is Stack and x.ndim == 2 and type(y) is not Stack and y.ndim == 2:  # one large product
+    # One large product, unless the stack would have to be copied for it: more dear than many small ones.
+    if type(x) is Stack and x.ndim == 2 and type(y) is not Stack and y.ndim == 2 and x.data.flags.c_contiguous:
         k, rows, inner = x.data.shape
         return (x.data.reshape(k * rows, inner) @ y).reshape(k, rows, y.shape[1])
     row, column = x.ndim == 1, y.ndim == 1
