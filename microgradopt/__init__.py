@@ -20,6 +20,7 @@ __all__ = [
     "Objective",
     "OverwrittenError",
     "Tensor",
+    "compile",
     "critical",
     "curvature",
     "detect_anomaly",
@@ -36,13 +37,22 @@ __all__ = [
     "optim",
     "rules",
     "softmax",
+    "source",
+    "trace",
 ]
 
 
+_GRAPH = ("compile", "source", "trace")
+
+
 def __getattr__(name: str) -> Any:
-    """`critical` is loaded when it is first asked for: importing the library is to cost little more than NumPy."""
+    """What is loaded when it is first asked for: importing the library is to cost little more than NumPy."""
     if name == "critical":
         import microgradopt.critical
 
         return microgradopt.critical
+    if name in _GRAPH:
+        import microgradopt.graph
+
+        return getattr(microgradopt.graph, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -158,8 +158,8 @@ def hessian(output: Tensor, inputs: Tensor | Sequence[Tensor], symmetric: bool =
     The gradient is recorded once and swept for all columns (reverse over reverse). Returns an (n, n) array. It is not
     made symmetric: how far it is from symmetry says how much rounding there is.
 
-    symmetric: compute the block of each two inputs once, and take its transpose for the other: with several inputs about
-    half the work.
+    symmetric: compute the block of each two inputs once, and take its transpose for the other: with several inputs
+    about half the work.
 
     Raises as `grad` does.
     """

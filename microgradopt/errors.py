@@ -11,7 +11,7 @@ import numpy as np
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.rules.registry import name_of
 
-ARRAYS = (np.ndarray, np.generic, ArrayMethods)  # the last: what stands for an array while a program is traced
+ARRAYS: Any = (np.ndarray, np.generic, ArrayMethods)  # the last: what stands for an array while a program is traced
 
 
 class NonFiniteError(FloatingPointError):

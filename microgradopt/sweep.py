@@ -106,15 +106,14 @@ def sweep(
     if tape is None:
         return _visited(graph, cotangents, wanted, create_graph)
     with Switched(sweeps=depth_of(graph) + 1):
-        cotangents = _visited(graph, cotangents, wanted, create_graph, tape)
+        cotangents = _visited(graph, cotangents, graph.nodes, create_graph)
     for x, g in cotangents.items():
         tape.derivative_of(x, g)
-    return cotangents
+    kept = set(wanted)
+    return {x: g for x, g in cotangents.items() if x._function is None or x in kept}
 
 
-def _visited(
-    graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor], create_graph: bool, tape: Any = None
-) -> Cotangents:
+def _visited(graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor], create_graph: bool) -> Cotangents:
     nodes, active = graph
     stale = bool(nodes) and clock.last_write > nodes[0]._order
     checking = current_mode.get().checking
@@ -123,8 +122,6 @@ def _visited(
         g = cotangents.get(node) if node in kept else cotangents.pop(node, None)
         if g is None:
             continue
-        if tape is not None:
-            tape.derivative_of(node, g)
         args, kwargs = node._inputs, node._kwargs
         out, values = (node, args) if create_graph else (node._data, node._values)
         if stale:

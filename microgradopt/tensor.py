@@ -513,8 +513,10 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call of a function with rules of its own."""
     args, values, requires = _arguments(function, args)
+    # On arrays a composite is its body; while a program is traced it finds its own way to it.
+    call = BODIES.get(function, function) if current_mode.get().tape is None else function
     try:
-        out = BODIES.get(function, function)(*values, **kwargs)
+        out = call(*values, **kwargs)
     except ValueError as error:
         raise explained(function, values, error) from None
     several = isinstance(out, tuple)
@@ -622,9 +624,8 @@ def _positional(
 
 def _floating(name: str, data: ArrayLike, dtype: npt.DTypeLike | None) -> Array:
     """A copy of data, as an array of floats."""
-    if type(data) is not Tensor and isinstance(data, ArrayMethods):
-        array = data  # while a program is traced; nothing can write to it, so there is no need for a copy
-    else:
+    array: Any = data
+    if type(data) is Tensor or not isinstance(data, ArrayMethods):  # what is traced is not written to: no copy
         array = np.array(data, order="C")  # of a tensor that requires a gradient: refused, see __array__
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")

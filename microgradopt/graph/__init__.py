@@ -1,7 +1,9 @@
 """The readers of the graph: trace it, draw it, step through it, print it as NumPy, compile it."""
 
-from microgradopt.graph.compile import compile
+from microgradopt.graph.compile import Compiled, compile, source
 from microgradopt.graph.graph import Edge, Graph, Node
+from microgradopt.graph.program import Source
 from microgradopt.graph.trace import trace
+from microgradopt.graph.tracer import TracingError
 
-__all__ = ["Edge", "Graph", "Node", "compile", "trace"]
+__all__ = ["Compiled", "Edge", "Graph", "Node", "Source", "TracingError", "compile", "source", "trace"]

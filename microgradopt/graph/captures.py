@@ -89,7 +89,8 @@ class Captures:
                 self.generators.append(x)
             elif isinstance(x, Optimizer):
                 self.optimizers.append(x)
-                stack += [("", p) for group in x.param_groups[::-1] for p in group["params"][::-1]]
+                own = [p for group in x.param_groups for p in group["params"]]
+                stack += [(f"parameter_{i}", p) for i, p in enumerate(own)][::-1]
             else:
                 found = list(self._inside(name, x))
                 for place, _ in found:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt.graph.graph import CONSTANT, Node
-from microgradopt.graph.tracer import Tape, plain, recording, view
+from microgradopt.graph.tracer import Tape, Tracer, plain, recording, view
+from microgradopt.mode import Switched
 from microgradopt.rules.outputs import astype, pick
 from microgradopt.rules.registry import DERIVATIVES, name_of
-from microgradopt.mode import Switched
 
 # How tightly Python's operators bind.
 COMPARISON, OR, XOR, AND, SUM, PRODUCT, SIGN, POWER, ATOM = range(9)
@@ -57,11 +57,12 @@ class Text(NamedTuple):
 Texts = Callable[[Node], Text]
 
 
-def expression(node: Node, texts: Texts) -> Text:
-    """The call of a node. texts: what stands for each node among its arguments."""
+def expression(node: Node, texts: Texts, operators: bool = True) -> Text:
+    """The call of a node. texts: what stands for the nodes among its arguments. operators: ``a + b`` for np.add."""
+    if not operators:
+        return Text(f"{spelled(node.function)}({_listed(node.arguments, node.kwargs, texts, node)})")
     function, arguments = node.function, node.arguments
-    numbers = not any(isinstance(x.value, np.ndarray | np.generic) for x in node.inputs)
-    if function in _BINARY and len(arguments) == 2 and not node.kwargs and not (isinstance(function, np.ufunc) and numbers):
+    if function in _BINARY and not node.kwargs and (not isinstance(function, np.ufunc) or _is_of_numpy(node)):
         sign, binding = _BINARY[function]
         left, right = (_argument(x, texts, node) for x in arguments)
         loose, tight = (binding + 1, SIGN) if binding == POWER else (binding, binding + 1)
@@ -73,7 +74,8 @@ def expression(node: Node, texts: Texts) -> Text:
     if function in _ATTRIBUTES and not any(x is not None for x in arguments[1:]) and not node.kwargs:
         return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}.{_ATTRIBUTES[function]}")
     if function in _METHODS and type(arguments[0]) is Node:
-        rest = arguments[1] if function is np.reshape and isinstance(arguments[1], tuple) else arguments[1:]
+        shape = arguments[1] if function is np.reshape else ()
+        rest = shape if isinstance(shape, tuple) and shape else arguments[1:]
         listed = _listed(rest, node.kwargs, texts, node)
         return Text(f"{texts(arguments[0]).within(ATOM)}.{_METHODS[function]}({listed})")
     if function is np.zeros_like and "shape" in node.kwargs:  # asked for in this way so that it could be traced
@@ -96,10 +98,15 @@ def _argument(x: Any, texts: Texts, node: Node) -> Text:
         if isinstance(x, list):
             return Text(f"[{inside}]")
         return Text(f"({inside},)" if len(x) == 1 else f"({inside})")
-    if isinstance(x, np.floating) and isinstance(node.function, np.ufunc):
-        if any(isinstance(other.value, np.ndarray | np.generic) and other.value.dtype == x.dtype for other in node.inputs):
-            x = float(x)  # takes part in the dtype of the other operand, which is its own
+    if isinstance(x, np.floating) and isinstance(node.function, np.ufunc) and _is_of_numpy(node, x.dtype):
+        x = float(x)  # takes part in the dtype of the other operand, which is its own
     return literal(x)
+
+
+def _is_of_numpy(node: Node, dtype: Any = None) -> bool:
+    """Whether an input is NumPy's, not a Python number; and, where one is asked for, of this dtype."""
+    values = [x.value for x in node.inputs if isinstance(x.value, np.ndarray | np.generic)]
+    return any(dtype is None or value.dtype == dtype for value in values)
 
 
 def _index(index: Any, texts: Texts) -> str:
@@ -205,7 +212,7 @@ def local(node: Node, slot: int) -> str | None:
 
 
 def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
-    """A rule run on values that write down what happens to them. upstream: the cotangent's name; "" for the number 1."""
+    """A rule run on values that write down what happens to them. upstream: the cotangent's name; "" for a 1."""
     tape = Tape(through_bodies=False)
 
     def traced(x: Any) -> Any:
@@ -226,7 +233,7 @@ def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
     with recording(tape), Switched(sweeps=1):
         result = rule(g, out, *arguments, **node.kwargs)
     result = plain(result[part] if part is not None else result)
-    return _nested(result.node).text if hasattr(result, "node") else literal(result).text
+    return _nested(result.node).text if type(result) is Tracer else literal(result).text
 
 
 def _nested(node: Node) -> Text:

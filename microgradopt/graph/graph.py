@@ -26,9 +26,9 @@ def role_at(sweeps: int) -> str:
 class Node:
     """One value, and the call that made it.
 
-    name: unique in its graph. function: the NumPy function; None for a value that was given. arguments, kwargs: those of
-    the call, nodes in place of computed values, also inside lists and tuples. value: an array, or a number; None where
-    the function has several results. role: input, parameter, constant, forward, backward or double backward.
+    name: unique in its graph. function: the NumPy function; None for a value that was given. arguments, kwargs: those
+    of the call, nodes in place of computed values, also inside lists and tuples. value: an array, or a number; None
+    where the function has several results. role: input, parameter, constant, forward, backward or double backward.
     gradient: the derivative of the output by this value, or None: not computed. module: the dotted name of the module
     that the call was made in, "" outside of any. is_view: whether the value shares the memory of an input.
 
@@ -38,8 +38,8 @@ class Node:
     """
 
     __slots__ = (
-        "arguments", "derivative_of", "function", "gradient", "is_view", "kwargs", "module", "name", "of_tensor", "role",
-        "value", "whole",
+        "arguments", "derivative_of", "function", "gradient", "is_view", "kwargs", "module", "name", "of_tensor",
+        "role", "strides", "value", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Node:
         self.whole: Callable[..., Any] | None = None
         self.derivative_of: Node | None = None
         self.of_tensor = False
+        self.strides = getattr(value, "strides", ())
         self.is_view = any(overlap(value, x.value) for x in self.inputs)
 
     @property

@@ -42,7 +42,8 @@ def trace(
     Raises TypeError for outputs that are no tensors, and as `backward` does, where gradients are asked for.
     """
     outputs, inputs = listed_tensors("trace", outputs), listed_tensors("trace", inputs)
-    tensors = _reached(outputs, inputs)
+    begin = set(inputs)  # by identity: tensors in a list would be compared by their values
+    tensors = _reached(outputs, begin)
     labels = _labels(names)
     results = _cotangents(outputs, tensors) if gradients else {}
     modules = _Modules(names)
@@ -60,11 +61,11 @@ def trace(
             return made[id(x)]
         if type(x) is not Tensor:
             return add(x, Node(None, (), {}, value, CONSTANT))
-        role = INPUT if x in inputs else PARAMETER if x._requires_grad else CONSTANT
+        role = INPUT if x in begin else PARAMETER if x._requires_grad else CONSTANT
         return add(x, Node(None, (), {}, value, role, labels.get(x, ""), results.get(x, x.grad), modules.at(x._order)))
 
     for tensor in tensors:
-        if tensor._function is None or tensor in inputs:
+        if tensor._function is None or tensor in begin:
             given(tensor, tensor._data)
             continue
         arguments = _arguments(tensor, given)
@@ -76,10 +77,9 @@ def trace(
     return Graph(nodes, [made[id(output)] for output in outputs])
 
 
-def _reached(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+def _reached(outputs: Sequence[Tensor], begin: set[Tensor]) -> list[Tensor]:
     """The outputs and the results they were computed from, oldest first; leaves appear where they are first used."""
     seen, stack = set(outputs), list(dict.fromkeys(outputs))
-    begin = set(inputs)
     while stack:
         tensor = stack.pop()
         if tensor._function is not None and tensor not in begin:

@@ -82,8 +82,11 @@ class Tape:
 
     def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
         """Write down a call that gave `out`."""
-        node = Node(function, self._noded(args), self._noded(kwargs), _described(out), role_at(current_mode.get().sweeps))
+        node = Node(
+            function, self._noded(args), self._noded(kwargs), _described(out), role_at(current_mode.get().sweeps)
+        )
         node.of_tensor = any(x.of_tensor for x in node.inputs)
+        node.strides = getattr(out, "strides", ())
         node.is_view = any(overlap(out, x) for x in _arrays(args))
         if node.is_view:
             self._with_views.update((node, *node.inputs))
@@ -124,7 +127,7 @@ class Tape:
             out.node.whole = function
 
     def check_inputs(self, arguments: Sequence[Any]) -> None:
-        """Raise TracingError for a leaf from outside that is no input: a program would take its value for a constant."""
+        """Raise TracingError for a leaf from outside that is no input: its value would become a constant."""
         for x in arguments:
             if type(x) is list:
                 self.check_inputs(x)
@@ -273,8 +276,8 @@ class Tracer(ArrayMethods):
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TracingError(
-            "while a program is traced, its values are not arrays yet: np.asarray, np.array and assignment into an array "
-            "would take one value for all. Use functions of NumPy that compute, or do this outside"
+            "while a program is traced, its values are not arrays yet: np.asarray, np.array and assignment into an "
+            "array would take one value for all. Use functions of NumPy that compute, or do this outside"
         )
 
     # Shapes, selection, what is used most
@@ -349,9 +352,9 @@ class Tracer(ArrayMethods):
         """The value, where the program may depend on it: it will be right for the same value only, and checks that."""
         if self.node.of_tensor:
             raise TracingError(
-                f"{question} of a traced value, of shape {np.shape(self.value)}: a program is the same for all values of its "
-                "tensors, so none may decide which way Python goes or leave the program as a number. np.where chooses "
-                "between arrays; what is returned can be asked afterwards"
+                f"{question} of a traced value, of shape {np.shape(self.value)}: a program is the same for all values "
+                "of its tensors, so none may decide which way Python goes or leave the program as a number. np.where "
+                "chooses between arrays; what is returned can be asked afterwards"
             )
         self.tape.checks.append((self.node, self.value))
         return self.value
@@ -375,7 +378,10 @@ class Tracer(ArrayMethods):
         return self._answer("tolist()").tolist()
 
     def __repr__(self) -> str:
-        return f"Tracer({self.node!r})"
+        return f"Tracer({self.value!r})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)  # in an error's message, say
 
     __hash__ = object.__hash__
 
@@ -416,9 +422,8 @@ def record(function: Callable[..., Any], *values: Any) -> tuple[Graph, Tape]:
     constants. Raises TracingError where a value decides which way the function goes.
     """
     tape = Tape()
-    inputs = [tape.input(value, of_tensor=isinstance(value, np.ndarray) and value.dtype.kind == "f") for value in values]
+    inputs = [tape.input(value, of_tensor=getattr(value, "dtype", np.dtype(int)).kind == "f") for value in values]
     with recording(tape):
         result = function(*inputs)
     results = result if isinstance(result, list | tuple) else [result]
     return Graph(tape.nodes, [tape._noded(plain(out)) for out in results]), tape
-

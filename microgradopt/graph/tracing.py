@@ -1,9 +1,9 @@
 """One run of a function on Tracers, so that its program is right whenever it is run later on.
 
-Everything the function may read is found (its arguments, and captures.py), replaced by Tracers, and put back afterwards.
-Each is a slot: a line of the program reads it anew at each call, and if the function has put something else there,
-another line does that at the end. What cannot be read anew becomes a condition: the program is the one for a call only
-while it holds.
+Everything the function may read is found (its arguments, and captures.py), replaced by Tracers, and put back
+afterwards. Each is a slot: a line of the program reads it anew at each call, and if the function has put something else
+there, another line does that at the end. What cannot be read anew becomes a condition: the program is the one for a
+call only while it holds.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Trace:
     # What goes in
 
     def _find(self, found: Captures) -> None:
-        self._thetas = [block.vector.theta() for o in found.optimizers for blocks in o._blocks for block in blocks][::-1]
+        vectors = [block.vector for o in found.optimizers for blocks in o._blocks for block in blocks]
+        self._thetas = {id(vector): vector.theta() for vector in vectors}
         for tensor, name in found.tensors.items():
             text = self._call(tensor)
             self.conditions.append(f"{text}._requires_grad is {tensor._requires_grad}")
@@ -165,11 +166,13 @@ class Trace:
         else:
             self.conditions.append(f"{text} is {known}")
         self._look.append(lambda: self._unchanged(place.get() is value, place.name))
+        self._undo.append(lambda: place.put(value))
 
     def _container(self, container: Any) -> None:
         before = container.copy()
         self.conditions.append(f"len({self._call(container)}) == {len(container)}")
-        self._look.append(lambda: self._unchanged(len(container) == len(before), f"the size of a {type(container).__name__}"))
+        kind = type(container).__name__
+        self._look.append(lambda: self._unchanged(len(container) == len(before), f"the size of a {kind}"))
         self._undo.append(lambda: _restore(container, before) if len(container) != len(before) else None)
 
     def _unchanged(self, is_so: bool, name: str) -> None:
@@ -202,8 +205,8 @@ class Trace:
     def _undivided(self, optimizer: Optimizer, i: int, blocks: list[Any]) -> None:
         if optimizer._blocks[i] != blocks:
             raise TracingError(
-                f"compile: in {self.name}, some parameters of the optimizer have no gradient, for the first time: let the "
-                "function run once as it is, before it is compiled"
+                f"compile: in {self.name}, some parameters of the optimizer have no gradient, for the first time: let "
+                "the function run once as it is, before it is compiled"
             )
 
     def _state(self, state: dict[str, Any], text: str) -> None:
@@ -222,16 +225,15 @@ class Trace:
 
     def _theta(self, vector: ParameterVector, text: str) -> None:
         """θ, which an optimizer holds as one array, of which its tensors are views."""
-        theta = self._thetas.pop()
         if len(vector._dtypes) > 1:
             return
-        held = vector._theta, vector._views
+        held, theta = (vector._theta, vector._views), self._thetas[id(vector)]
         flat = self.tape.input(theta, name="theta", of_tensor=True)
         self.reads[flat.node] = f"{text}.theta()"
         vector._theta, vector._views = flat, [p._data for p in vector.parameters]  # type: ignore[assignment]
 
         def look() -> None:
-            if vector._theta is not flat:
+            if vector._theta is not flat:  # type: ignore[comparison-overlap]
                 lines = {f"{self._texts[p]}._write({{}})" for p in vector.parameters}
                 self.effects = [effect for effect in self.effects if effect.line not in lines]
                 self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta))

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradopt.graph.formulas import Text, expression, identifier, literal
+from microgradopt.graph.formulas import Text, expression, identifier, literal, spelled
 from microgradopt.graph.graph import BACKWARD, CONSTANT, FORWARD, Node, fresh, nodes_in
 from microgradopt.graph.tidy import Checks, is_write
 from microgradopt.rules.registry import BODIES, name_of
 
 _LONGEST = 88  # of an expression with others inside
+
 
 class Returned(NamedTuple):
     """A Tensor among the results of a function: its value, and whether a gradient would flow into it."""
@@ -41,7 +42,7 @@ class Writer:
     def __init__(self, nodes: list[Node], results: Any, checks: Checks) -> None:
         self.nodes, self.results = nodes, results
         self.constants: dict[str, Any] = {}
-        self._checks = {node: value for node, value in checks}
+        self._checks = dict(checks)
         self._readers: dict[Node, list[Node]] = {node: [] for node in nodes}
         for node in nodes:
             for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
@@ -61,7 +62,7 @@ class Writer:
         for base in bases.values():
             often[base] = often.get(base, 0) + 1
         names: dict[Node, str] = {}
-        taken: set[str] = {"np"}
+        taken = {"np", "args", "misfit", *(spelled(node.function) for node in self.nodes if node.function is not None)}
         counts: dict[str, int] = {}
         for node, base in bases.items():
             if is_write(node):
@@ -179,10 +180,11 @@ class Writer:
     def _is_inline(self, node: Node) -> bool:
         """Whether a node has no line of its own, but stands in the one line that uses it."""
         if node not in self._inline:
-            self._inline[node] = self._may_be_inline(node) and self._fits(node)
+            self._inline[node] = self.may_be_inline(node) and self._fits(node)
         return self._inline[node]
 
-    def _may_be_inline(self, node: Node) -> bool:
+    def may_be_inline(self, node: Node) -> bool:
+        """Whether there is no reason for a line of its own."""
         if node.function is None:
             return node.role == CONSTANT and self.inline_constants and np.size(node.value) <= 4
         if node in self._returned or is_write(node) or node in self._last_write or node.derivative_of is not None:
@@ -229,7 +231,7 @@ class Writer:
     def helpers(self) -> list[str]:
         """Functions that are not NumPy's, as their source: composites whose bodies could not be traced."""
         found = {node.function for node in self.nodes if node.function in BODIES}
-        return sorted(_definition(BODIES[function]) for function in found)  # type: ignore[index]
+        return sorted(_definition(BODIES[function]) for function in found)
 
 
 def structure_nodes(x: Any) -> list[Node]:

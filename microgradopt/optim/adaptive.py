@@ -24,7 +24,8 @@ def _decayed(g: Array, theta: Array, group: Group) -> Array:
 
 def _quotient(g: Array, sigma: Array) -> Array:
     """g / σ; 0 where σ is 0: a parameter whose gradients have all been 0 stays where it is."""
-    return np.divide(g, sigma, out=np.zeros_like(g), where=sigma != 0)
+    is_zero = sigma == 0
+    return np.where(is_zero, 0, g / (sigma + is_zero))
 
 
 class RMS(Optimizer):

@@ -33,7 +33,7 @@ def _repeats_nothing(index: Any) -> bool:
 
 
 def _is_mask(part: Any) -> bool:
-    return getattr(part, "dtype", None) == bool
+    return hasattr(part, "dtype") and bool(part.dtype == bool)
 
 
 derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape), None)

@@ -1,0 +1,228 @@
+"""Program: a trace made into a function of plain NumPy that can be run, and into its text for people."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from microgradopt.graph.formulas import Text, expression, spelled
+from microgradopt.graph.graph import Graph, Node, named
+from microgradopt.graph.tidy import Checks, tidied
+from microgradopt.graph.tracer import Tape
+from microgradopt.graph.tracing import Effect, Trace
+from microgradopt.graph.writer import Returned, Writer, function_text, structure_nodes
+from microgradopt.rules.registry import NotDifferentiableError, derivative
+from microgradopt.tensor import Tensor, _result
+
+MISFIT: Any = object()  # what a program gives where it is not the one for this call
+_LARGE = 2**15  # bytes; below, letting go costs more than it brings
+
+
+class Source(str):
+    """The text of a program. name: of its function. inputs: the values of its arguments when it was traced, by name."""
+
+    name: str
+    inputs: dict[str, Any]
+
+    def __new__(cls, text: str, name: str, inputs: dict[str, Any]) -> Source:  # noqa: D102 (see the class)
+        self = super().__new__(cls, text)
+        self.name, self.inputs = name, inputs
+        return self
+
+
+class Program:
+    """One program. run(leaves), of the arrays and tensors among the arguments, gives the result, or MISFIT.
+
+    inputs: the nodes of what it reads. graph: what it computes. source: that as text, for people.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        outputs = structure_nodes((trace.result, [effect.value for effect in trace.effects]))
+        self._nodes, same = tidied(trace.tape.nodes, outputs, trace.tape.checks)
+        self._results = _exchanged(trace.result, same)
+        self._effects = [effect._replace(value=_exchanged(effect.value, same)) for effect in trace.effects]
+        self._checks = [(same.get(node, node), value) for node, value in trace.tape.checks]
+        needed = set(self._nodes)
+        self.inputs = [node for node in trace.reads if node in needed]
+        runner = _Runner(self._nodes, self._results, self._effects, self._checks, trace.tape)
+        self._text = self._runnable(runner)
+        self._constants = runner.constants
+        names = {**_RUNTIME, **trace.objects, **runner.constants, **runner.functions}
+        exec(self._text, names)
+        self._fits, self._run = names["fits"], names["run"]
+
+    def _runnable(self, runner: _Runner) -> str:
+        """The text of two functions: whether the program fits, and the program."""
+        conditions = self._trace.conditions or ["True"]
+        lines = [f"{runner.names[node]} = {self._trace.reads[node]}" for node in self.inputs]
+        body = "\n    ".join([*lines, *runner.lines()])
+        return f"def fits(args):\n    return {' and '.join(conditions)}\n\ndef run(args):\n    {body}\n"
+
+    def run(self, leaves: list[Any]) -> Any:
+        """The result for these arrays and tensors, or MISFIT. What the function did besides is done."""
+        try:
+            if not self._fits(leaves):
+                return MISFIT
+        except (KeyError, IndexError, ValueError, AttributeError):  # something the program refers to is not there now
+            return MISFIT
+        return self._run(leaves)
+
+    def is_same(self, other: Program) -> bool:
+        """Whether another program computes the same from the same."""
+        mine, theirs = self._constants, other._constants
+        return self._text == other._text and all(
+            np.array_equal(mine[name], theirs[name], equal_nan=mine[name].dtype.kind == "f") for name in mine
+        )
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The text of a function of plain NumPy calls."""
+        results = self._results
+        if self._effects:
+            done = {effect.name: effect.value for effect in self._effects if effect.value is not None}
+            results = done if results is None else (results, done)
+        writer = Writer(self._nodes, results, self._checks)
+        inputs = {writer.names[node]: node.value for node in self.inputs}
+        return Source(function_text(self._trace.name, inputs, writer), self._trace.name, inputs)
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """What it computes. Of large results, shape and dtype alone are known."""
+        named(self._nodes)
+        outputs = structure_nodes((self._results, [effect.value for effect in self._effects]))
+        return Graph(self._nodes, list(dict.fromkeys(outputs)))
+
+
+def _exchanged(x: Any, same: dict[Node, Node]) -> Any:
+    """A structure of results, with the nodes that stand for those in it."""
+    if type(x) is Node:
+        return same.get(x, x)
+    if type(x) is Returned:
+        return x._replace(node=same.get(x.node, x.node))
+    if isinstance(x, tuple | list):
+        return type(x)([_exchanged(part, same) for part in x])
+    return {key: _exchanged(part, same) for key, part in x.items()} if type(x) is dict else x
+
+
+def _same(x: Any, y: Any) -> bool:
+    """Whether two Python values are the same, -0.0 and 0.0 apart."""
+    return type(x) is type(y) and repr(x) == repr(y)
+
+
+class _Runner(Writer):
+    """The text that is run: constants are there as objects, and reductions go straight to the ufunc that does them."""
+
+    inline_constants = False
+
+    def __init__(self, nodes: list[Node], results: Any, effects: list[Effect], checks: Checks, tape: Tape) -> None:
+        self.functions: dict[str, Any] = {}
+        self._owned, self._has_views = tape.owned, tape.has_views
+        super().__init__(nodes, (results, [effect.value for effect in effects]), checks)
+        self._result, self._effects = results, effects
+        # Where a check fails nothing may have happened yet: what somebody else holds is written over after the last.
+        last = max([nodes.index(node) for node, _ in checks], default=-1)
+        self._after_checks = set(nodes[last + 1 :])
+        self._dying = self.last_uses()
+
+    def line(self, node: Node) -> list[str]:
+        """Large arrays are let go after their last use, so that the next ones take their place in the cache.
+
+        Or the result is written over one of them.
+        """
+        own = [x for x in self._dying.get(node, ()) if x.function is not None or x in self._owned]
+        dying = [x for x in own if _is_large(x) and self._final(x) is x]
+        over = next((x for x in dying if self._may_hold(x, node)), None)
+        lines = super().line(node)
+        if over is not None:
+            call = expression(node, self.text, operators=False).text.removesuffix(")")
+            lines = [f"{self.names[node]} = {call}, {self.names[over]})"]
+            dying = [x for x in dying if x is not over]
+        return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
+
+    def _may_hold(self, x: Node, node: Node) -> bool:
+        """Whether the memory of an array that is not needed any more may hold this result."""
+        function = node.function
+        return (
+            isinstance(function, np.ufunc)
+            and function.signature is None
+            and not node.kwargs
+            and (x.function is not None or node in self._after_checks)
+            and not x.is_view
+            and not self._has_views(x)
+            and (x.shape, x.dtype, x.strides) == (node.shape, node.dtype, node.strides)
+        )
+
+    def may_be_inline(self, node: Node) -> bool:
+        """A large result has a line of its own, so that another may be written over it."""
+        return super().may_be_inline(node) and (node.function is None or not _is_large(node))
+
+    def check(self, condition: str) -> str:
+        """Where a check fails, another program is needed."""
+        return f"if not ({condition}): return misfit"
+
+    def ending(self) -> list[str]:
+        """First what the function did, then what it returned."""
+        done = [effect.line.format(self._structure(effect.value)) for effect in self._effects]
+        return [*done, f"return {self._structure(self._result)}"]
+
+    def returned(self, x: Returned) -> str:
+        """A Tensor, as it is returned: one that needs a gradient marks the end of its graph."""
+        return f"_{'tensor' if x.requires_grad else 'constant'}({self.text(x.node).text})"
+
+    def spelled(self, node: Node) -> Text:
+        """One call."""
+        ufunc = _REDUCTIONS.get(node.function)
+        if ufunc is not None and isinstance(node.inputs[0].value, np.ndarray):
+            axis = node.kwargs.get("axis")
+            keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
+            return Text(f"np.{ufunc.__name__}.reduce({self.text(node.inputs[0]).text}, axis={axis}{keepdims})")
+        name = spelled(node.function)
+        if name.isidentifier():  # not NumPy's
+            self.functions[name] = node.function
+        return expression(node, self.text)
+
+    def helpers(self) -> list[str]:
+        """They are there as objects."""
+        return []
+
+
+def _is_large(node: Node) -> bool:
+    return isinstance(node.value, np.ndarray) and node.value.nbytes >= _LARGE
+
+
+_REDUCTIONS: dict[Any, np.ufunc] = {np.sum: np.add, np.prod: np.multiply, np.max: np.maximum, np.min: np.minimum}
+
+
+# Results that need a gradient: their graph ends here ------------------------------------------------------------------
+
+
+def _compiled_function(inside: Any) -> Any:
+    """What has made the results of compiled functions, as far as a graph can tell. inside: stands for all it is."""
+    return inside
+
+
+def _refuse(g: Any, out: Any, inside: Any) -> Any:
+    raise NotDifferentiableError(
+        "backward: a result of a compiled function has no graph to go back through. Compute the gradient inside of the "
+        "compiled function, by loss.backward() or mg.grad"
+    )
+
+
+derivative(_compiled_function, _refuse)
+_INSIDE = Tensor(0.0, requires_grad=True)
+
+
+def _tensor(out: Any) -> Tensor:
+    return _result(_compiled_function, (_INSIDE,), {}, (_INSIDE._data,), out, True)
+
+
+def _constant(out: Any) -> Tensor:
+    return _result(None, (), {}, (), out, False)
+
+
+_RUNTIME: dict[str, Any] = {
+    "np": np, "misfit": MISFIT, "_same": _same, "_tensor": _tensor, "_constant": _constant,
+}  # fmt: skip

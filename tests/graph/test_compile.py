@@ -1,0 +1,544 @@
+"""Compiled is eager: the same bits, for random programs, whole training steps, and whatever changes between calls."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import BINARY, UNARY, data, equal, program, steps
+
+import microgradopt as mg
+from microgradopt import nn, optim
+from microgradopt.graph import TracingError
+
+
+def leaves(dtype=np.float64, seed=0):
+    return [mg.Tensor(a, requires_grad=True) for a in data(dtype, seed)]
+
+
+# Bits -----------------------------------------------------------------------------------------------------------------
+
+
+def value_gradient_hvp(f):
+    def computed(x, w, u, v):
+        loss = f(x, w)
+        return loss, mg.grad(loss, [x, w]), mg.hvp(loss, [x, w], [u, v])
+
+    return computed
+
+
+@settings(max_examples=60, deadline=None)
+@given(choices=steps, dtype=st.sampled_from([np.float64, np.float32]))
+def test_random_programs_first_and_second_order(choices, dtype):
+    f = value_gradient_hvp(program(choices))
+    compiled = mg.compile(f)
+    for seed in range(3):  # traced with the first
+        args = [*leaves(dtype, seed), *data(dtype, seed + 7)]
+        assert equal(compiled(*args), f(*args)), compiled.source
+    assert "1 program)" in repr(compiled)
+
+
+@pytest.mark.parametrize("i", range(len(UNARY)))
+def test_every_unary_step(i):
+    test_random_programs_first_and_second_order.hypothesis.inner_test([(False, i, 0, 0)], np.float64)
+
+
+@pytest.mark.parametrize("i", range(len(BINARY)))
+def test_every_binary_step(i):
+    test_random_programs_first_and_second_order.hypothesis.inner_test([(True, i, 0, 1)], np.float32)
+
+
+def network(seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    model = nn.MLP((5, 8, 3), nn.ReLU, rng=rng, dtype=dtype)
+    return model, rng.normal(size=(12, 5)).astype(dtype), rng.integers(0, 3, 12)
+
+
+OPTIMIZERS = {
+    "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "Momentum": lambda p: optim.Momentum(p, lr=0.1),
+    "RMS": lambda p: optim.RMS(p, lr=0.1),
+    "Adagrad": lambda p: optim.Adagrad(p, lr=0.1, lr_decay=0.01),
+    "RMSprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
+    "Adadelta": lambda p: optim.Adadelta(p),
+    "Adam": lambda p: optim.Adam(p, lr=optim.schedules.warmup(3, optim.schedules.cosine(0.05, steps=9))),
+    "amsgrad": lambda p: optim.Adam(p, lr=0.01, amsgrad=True, weight_decay=0.1),
+    "AdamW": lambda p: optim.AdamW(p, lr=0.01),
+    "Adamax": lambda p: optim.Adamax(p, lr=0.01),
+    "NAdam": lambda p: optim.NAdam(p, lr=0.01),
+    "RAdam": lambda p: optim.RAdam(p, lr=0.01),
+    "Lion": lambda p: optim.Lion(p, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_whole_training_steps(name, dtype):
+    """Twelve steps: parameters, gradients, losses and the optimizer's state, eager and compiled."""
+    results = []
+    for maybe in (lambda f: f, mg.compile):
+        model, X, y = network(dtype=dtype)
+        optimizer = OPTIMIZERS[name](model.parameters())
+
+        @maybe
+        def step(X, y, model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = nn.cross_entropy(model(X), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        losses = [step(X[i % 3 :: 2][:5], y[i % 3 :: 2][:5]) for i in range(12)]
+        state = optimizer.state_dict()["state"]
+        results.append((losses, [p.data for p in model.parameters()], [p.grad for p in model.parameters()], state))
+    assert equal(results[0][:3], results[1][:3])
+    for eager, compiled in zip(results[0][3], results[1][3], strict=True):
+        assert eager.keys() == compiled.keys()
+        assert all(equal(eager[k], compiled[k]) and type(eager[k]) is type(compiled[k]) for k in eager)
+
+
+def test_the_two_kinds_of_step_can_be_mixed():
+    """Some steps compiled, some not: no state is lost between them."""
+    finals = []
+    for pattern in ("eeeeeeee", "ccceecec"):
+        model, X, y = network()
+        optimizer = optim.Adam(model.parameters(), lr=0.05)
+
+        def step(model=model, optimizer=optimizer, X=X, y=y):
+            optimizer.zero_grad()
+            nn.cross_entropy(model(X), y).backward()
+            optimizer.step()
+
+        compiled = mg.compile(step)
+        for kind in pattern:
+            (compiled if kind == "c" else step)()
+        finals.append([p.data for p in model.parameters()])
+    assert equal(*finals)
+
+
+def test_hessian():
+    model, X, y = network()
+    parameters = list(model.parameters())
+    for symmetric in (False, True):
+        f = functools.partial(lambda s: mg.hessian(nn.cross_entropy(model(X), y), parameters, symmetric=s), symmetric)
+        assert equal(mg.compile(f)(), f())
+
+
+# What changes between calls -------------------------------------------------------------------------------------------
+
+
+SCALE = 2.0
+
+
+class Holder:
+    def __init__(self):
+        self.scale, self.array, self.items, self.unread = 2.0, np.ones(3), [1.0, np.ones(3)], 0
+
+    def __call__(self, x):
+        return self.scale * x + self.array * self.items[0] + self.items[1]
+
+
+def checked(f, change, *args):
+    """The compiled function follows a change as the function itself does; and was a program before and after."""
+    compiled = mg.compile(f)
+    assert equal(compiled(*args), f(*args))
+    before = f(*args)
+    change()
+    assert equal(compiled(*args), f(*args))
+    assert not equal(f(*args), before), "the change has no effect: nothing is tested"
+    assert equal(compiled(*args), f(*args))
+    return compiled
+
+
+X3 = np.arange(3.0)
+
+
+def test_a_global_that_changes():
+    def change():
+        global SCALE
+        SCALE = 5.0
+
+    compiled = checked(lambda x: SCALE * x, change, X3)
+    assert "2 programs" in repr(compiled)
+
+
+def test_a_variable_of_the_enclosing_function_that_changes():
+    scale = 2.0
+
+    def f(x):
+        return x * scale
+
+    def change():
+        nonlocal scale
+        scale = 3.0
+
+    checked(f, change, X3)
+
+
+def test_integer_becomes_float():
+    power = 2
+
+    def f(x):
+        return np.full_like(x, power) if isinstance(power, int) else x**power
+
+    def change():
+        nonlocal power
+        power = 2.0
+
+    checked(f, change, X3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: setattr(h, "scale", 3.0),
+        lambda h: setattr(h, "array", np.full(3, 7.0)),
+        lambda h: h.array.__setitem__(0, 9.0),
+        lambda h: h.items.__setitem__(0, 4.0),
+        lambda h: h.items[1].__setitem__(1, 4.0),
+        lambda h: setattr(h, "items", [3.0, np.zeros(3)]),
+        lambda h: setattr(h, "array", np.ones((2, 3))),
+    ],
+)
+def test_attributes_and_items_that_change(change):
+    holder = Holder()
+    checked(holder, lambda: change(holder), X3)
+    holder = Holder()
+    checked(lambda x: holder(x) * 2, lambda: change(holder), X3)
+
+
+def test_an_attribute_that_is_not_read_may_change():
+    holder = Holder()
+    compiled = mg.compile(lambda x: holder(x))
+    for i in range(4):
+        holder.unread = i
+        compiled(X3)
+    assert "1 program)" in repr(compiled)
+
+
+def test_arrays_from_outside_are_read_anew_also_where_they_are_prepared_first():
+    table = np.arange(6.0)
+
+    def f(x):
+        return x * table[::2].sum() + np.sort(table)[:3]
+
+    compiled = checked(f, lambda: table.__setitem__(slice(None), np.arange(6.0)[::-1] * 3), X3)
+    assert "1 program)" in repr(compiled)
+
+
+def test_a_function_or_an_object_that_is_exchanged():
+    helper = np.sin
+
+    def f(x):
+        return helper(x)
+
+    def change():
+        nonlocal helper
+        helper = np.cos
+
+    checked(f, change, X3)
+    model, _, _ = network()
+
+    def scores(x):
+        return model(x)
+
+    def exchange():
+        nonlocal model
+        model = network(seed=1)[0]
+
+    checked(scores, exchange, np.ones((2, 5)))
+
+
+def test_parameters_are_read_live_and_frozen_ones_noticed():
+    model, X, y = network()
+
+    def gradients():
+        loss = nn.cross_entropy(model(X), y)
+        return mg.grad(loss, [p for p in model.parameters() if p.requires_grad])
+
+    compiled = mg.compile(gradients)
+    first = compiled()
+    for p in model.parameters():
+        p.data = p.data * 0.5
+    assert equal(compiled(), gradients())
+    assert not equal(compiled(), first)
+    next(iter(model.parameters())).requires_grad = False
+    assert equal(compiled(), gradients())
+
+
+def test_learning_rate_and_settings_of_an_optimizer():
+    (w,) = leaves()[:1]
+    optimizer = optim.SGD([w], lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+
+    compiled = mg.compile(step)
+    compiled()
+    compiled()
+    programs = repr(compiled)  # two: at first there is no gradient
+    before = w.data.copy()
+    optimizer.param_groups[0]["lr"] = 0.25
+    compiled()
+    np.testing.assert_array_equal(w.data, before - 0.25 * (before * 2))
+    assert repr(compiled) == programs, "a learning rate is read at each call"
+    optimizer.param_groups[0]["momentum"] = 0.5
+    before = w.data.copy()
+    compiled()
+    compiled()
+    velocity = 2 * before
+    np.testing.assert_allclose(w.data, (w1 := before - 0.25 * velocity) - 0.25 * (0.5 * velocity + 2 * w1), rtol=1e-14)
+
+
+def test_gradients_accumulate_and_start_anew():
+    (w,) = leaves()[:1]
+    backward = mg.compile(lambda: (w * w * w).sum().backward())
+    backward()
+    backward()
+    np.testing.assert_allclose(w.grad, 6 * w.data**2, rtol=1e-14)
+    w.grad = None
+    backward()
+    np.testing.assert_allclose(w.grad, 3 * w.data**2, rtol=1e-14)
+
+
+def test_shapes_dtypes_layouts_static_arguments():
+    f = mg.compile(lambda x, *, axis, power=2: (x**power).sum(axis=axis))
+    A = np.arange(6.0).reshape(2, 3)
+    for x in (A, A.T, A.astype(np.float32), A[None], np.asfortranarray(A), A[:, ::2]):
+        for axis in (0, 1, (0, 1), None):
+            assert equal(f(x, axis=axis), (x**2).sum(axis=axis))
+    assert equal(f(A, axis=0, power=3), (A**3).sum(axis=0))
+    assert equal(f(A, axis=0, power=3.0), (A**3.0).sum(axis=0))
+    assert f(X3, axis=0) == 5.0
+
+
+def test_zero_and_minus_zero_are_two_arguments():
+    f = mg.compile(lambda x, c: np.copysign(x, c))
+    assert f(X3[1:], 0.0)[0] == 1.0
+    assert f(X3[1:], -0.0)[0] == -1.0
+
+
+def test_nested_arguments_and_results():
+    def f(pair, table):
+        (a, b), c = pair, table["c"]
+        return {"sum": a + b, "both": [a * c, (b, 3, "text", None)]}
+
+    args = ((X3, X3 + 1), {"c": X3 * 2})
+    assert equal(mg.compile(f)(*args)["both"][0], f(*args)["both"][0])
+    assert mg.compile(f)(*args)["both"][1][1:] == (3, "text", None)
+
+
+def test_the_same_tensor_given_twice():
+    f = mg.compile(lambda a, b: mg.grad((a * b).sum(), [a, b]))
+    a, b = (mg.Tensor([3.0], requires_grad=True) for _ in range(2))
+    assert equal(f(a, b), [np.array([3.0])] * 2)
+    assert equal(f(a, a), [np.array([6.0])] * 2)
+    assert equal(f(b, a), [np.array([3.0])] * 2)
+
+
+def test_gradients_of_arguments_go_to_the_tensor_of_this_call():
+    f = mg.compile(lambda a: (a * a).sum().backward())
+    a, b = (mg.Tensor([v], requires_grad=True) for v in (3.0, 5.0))
+    f(a)
+    f(b)
+    assert (a.grad, b.grad) == ([6.0], [10.0])
+
+
+# Results belong to the caller -----------------------------------------------------------------------------------------
+
+
+def test_results_are_not_overwritten_by_later_calls_nor_shared():
+    big = np.ones((100, 100))
+    f = mg.compile(lambda x: (x + 1, (x + 1) * 2, x.T, x))
+    first = f(big)
+    kept = [r.copy() for r in first]
+    second = f(big * 3)
+    assert equal(list(first), kept)
+    for i, a in enumerate(first):
+        assert a.flags.writeable
+        for b in (*second, *first[i + 1 :], big):
+            assert not np.may_share_memory(a, b)
+
+
+def test_state_is_not_written_over_where_a_check_fails():
+    """A program that finds out late that it is not the right one has not changed anything yet."""
+    model, X, y = network()
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+
+    def step(y):
+        optimizer.zero_grad()
+        nn.cross_entropy(model(X), y).backward()
+        optimizer.step()
+
+    compiled = mg.compile(step)
+    compiled(y)
+    compiled(y)
+    before = [p.data for p in model.parameters()], optimizer.state_dict()["state"][0]["m"]
+    with pytest.raises(ValueError, match="labels from -1 to 2"):
+        compiled(np.where(y == 0, -1, y))
+    assert equal(before, ([p.data for p in model.parameters()], optimizer.state_dict()["state"][0]["m"]))
+
+
+def test_no_grad_inside_and_around():
+    model, X, _ = network()
+    f = mg.compile(lambda x: model(x))
+    with mg.no_grad():
+        assert not f(X).requires_grad
+    assert f(X).requires_grad
+    assert equal(f(X), model(X))
+
+
+def test_data_dependent_choices_on_plain_arrays_are_checked():
+    """What decides on the way may be an array's value: another value gets another program."""
+    f = mg.compile(lambda x, y: x + 1 if y.max() > 0 else x - 1)
+    assert equal(f(X3, X3), X3 + 1)
+    assert equal(f(X3, -X3), X3 - 1)
+    assert equal(f(X3, X3), X3 + 1)
+    assert "2 programs" in repr(f)
+
+
+def test_bounded():
+    f = mg.compile(lambda x, k: x * k)
+    for k in range(200):
+        assert equal(f(X3, k), X3 * k)
+    assert "64 programs" in repr(f)
+
+
+def test_methods():
+    class Model:
+        def __init__(self, w):
+            self.w = mg.Tensor(w, requires_grad=True)
+
+        @mg.compile
+        def loss(self, x):
+            return (self.w * x).sum()
+
+    a, b = Model([1.0, 2.0]), Model([3.0, 4.0])
+    x = np.ones(2)
+    assert (a.loss(x).item(), b.loss(x).item(), a.loss(x).item()) == (3.0, 7.0, 3.0)
+
+
+def test_compiled_inside_of_compiled_and_checking_mode():
+    inner = mg.compile(lambda x: np.tanh(x) * SCALE)
+    assert equal(mg.compile(lambda x: inner(x) + 1)(X3), np.tanh(X3) * SCALE + 1)
+    with mg.detect_anomaly(), np.errstate(invalid="ignore"), pytest.raises(mg.NonFiniteError, match="log"):
+        mg.compile(lambda x: np.log(x).sum())(mg.Tensor([-1.0], requires_grad=True))
+
+
+def test_its_graph_source_and_cost():
+    f = mg.compile(lambda x, w: mg.grad(np.tanh(x @ w).sum(), w))
+    with pytest.raises(RuntimeError, match="traced when it is first called"):
+        f.source  # noqa: B018
+    f(np.ones((3, 4)), mg.Tensor(np.ones((4, 5)), requires_grad=True))
+    assert f.cost.flops >= 2 * (2 * 3 * 4 * 5)
+    assert f.cost.operations == sum(node.function is not None for node in f.graph)
+    assert "np.tanh" in f.source
+    assert {node.role for node in f.graph} >= {"input", "parameter", "forward", "backward"}
+
+
+# What is refused: with a clear error, and nothing has been changed ----------------------------------------------------
+
+
+def unchanged(f, *args, match, error=TracingError):
+    tensors = leaves()
+    compiled = mg.compile(f)
+    before = [t.data.copy() for t in tensors]
+    with pytest.raises(error, match=match):
+        compiled(*args, *tensors[:1])
+    assert equal(before, [t.data for t in tensors])
+    assert all(t.grad is None for t in tensors)
+    assert type(tensors[0]._data) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda w: w if w.sum() > 0 else -w,
+        lambda w: w * float(w.sum()),
+        lambda w: w * w.sum().item(),
+        lambda w: w * np.asarray(w.detach()),
+        lambda w: [w for _ in range(int(w.sum()))],
+        lambda w: w * max(w[0, 0], w[0, 1]),
+        lambda w: np.array([w.data, w.data]),
+    ],
+)
+def test_control_flow_on_a_tensors_value(f):
+    unchanged(f, match="traced")
+
+
+def test_randomness():
+    rng = np.random.default_rng(0)
+    unchanged(lambda w: w * rng.normal(), match="traced twice")
+    unchanged(lambda w: w + np.random.normal(size=w.shape), match="traced twice")
+    unchanged(lambda w: w * np.random.default_rng().normal(), match="traced twice")
+    unchanged(lambda w: w * random.random(), match="traced twice")
+    unchanged(lambda w: w * time.perf_counter(), match="traced twice")
+
+
+def test_python_state_that_the_function_changes():
+    seen, table = [], {"calls": 0}
+
+    def appends(w):
+        seen.append(w)
+        return w
+
+    def counts(w):
+        table["calls"] += 1
+        return w
+
+    unchanged(appends, match="the size of a list")
+    unchanged(counts, match="table_calls")
+    assert (seen, table) == ([], {"calls": 0})
+
+
+def test_writing_into_what_is_given():
+    def writes(w):
+        x = w.data
+        x *= 2
+        return x
+
+    unchanged(writes, match="is not changed in it")
+    x = np.ones(3)
+    with pytest.raises(TracingError, match="is not changed in it"):
+        mg.compile(lambda x: x.__setitem__(0, 5.0))(x)
+    assert equal(x, np.ones(3))
+
+
+def test_an_argument_that_cannot_be_told_from_another():
+    with pytest.raises(TypeError, match="bytearray"):
+        mg.compile(lambda x, b: x)(X3, bytearray(b"x"))
+
+
+def test_errors_of_the_function_itself_come_through():
+    with pytest.raises(ValueError, match=r"matmul: shapes \(3, 4\) and \(3, 4\)"):
+        mg.compile(lambda w: w @ w)(leaves()[0])
+
+
+def test_results_cannot_be_differentiated_from_outside():
+    f = mg.compile(lambda w: (w * w).sum())
+    w = leaves()[0]
+    loss = f(w)
+    with pytest.raises(mg.NotDifferentiableError, match="inside of the compiled function"):
+        loss.backward()
+    with pytest.raises(mg.NotDifferentiableError, match="inside of the compiled function"):
+        (loss + (w * w).sum()).backward()
+
+
+def test_a_tensor_that_cannot_be_found():
+    class Hidden:
+        __slots__ = ("__dict__", "fetch")
+
+        def __init__(self, w):
+            self.fetch = iter([w] * 9).__next__
+
+    w = leaves()[0]
+    hidden = Hidden(w)
+    with pytest.raises(TracingError, match="give it as an argument"):
+        mg.compile(lambda x: (hidden.fetch() * x).sum())(np.ones(4))
