@@ -60,6 +60,7 @@ class Tape:
         self.begun, self.through_bodies = begun, through_bodies
         self.nodes: list[Node] = []
         self.checks: list[tuple[Node, Any]] = []
+        self.bodies = 0  # inside of how many composites
         self.owned: set[Node] = set()
         self._with_views: set[Node] = set()
         self._constants: dict[int, Node] = {}
@@ -260,11 +261,14 @@ class Tracer(ArrayMethods):
     def _through_body(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A composite is what its body is; one whose body cannot be traced is a call like any other."""
         nodes, checks = len(self.tape.nodes), len(self.tape.checks)
+        self.tape.bodies += 1
         try:
             out = BODIES[function](*args, **kwargs)
         except TracingError:
             del self.tape.nodes[nodes:], self.tape.checks[checks:]
             return self.tape.call(function, args, kwargs)
+        finally:
+            self.tape.bodies -= 1
         self.tape.made_by(function, out)
         return out
 
@@ -350,7 +354,7 @@ class Tracer(ArrayMethods):
 
     def _answer(self, question: str) -> Any:
         """The value, where the program may depend on it: it will be right for the same value only, and checks that."""
-        if self.node.of_tensor:
+        if self.node.of_tensor or (self.tape.bodies and not isinstance(self.value, bool | np.bool_)):
             raise TracingError(
                 f"{question} of a traced value, of shape {np.shape(self.value)}: a program is the same for all values "
                 "of its tensors, so none may decide which way Python goes or leave the program as a number. np.where "

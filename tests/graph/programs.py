@@ -28,7 +28,9 @@ BINARY = [
 ]  # fmt: skip
 
 steps = st.lists(
-    st.tuples(st.booleans(), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6)), min_size=1, max_size=8
+    st.tuples(st.booleans(), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6)),
+    min_size=1,
+    max_size=8,
 )
 
 
