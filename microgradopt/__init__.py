@@ -15,15 +15,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GradcheckError",
+    "GraphvizMissingError",
     "NonFiniteError",
     "NotDifferentiableError",
     "Objective",
     "OverwrittenError",
     "Tensor",
+    "TracingError",
     "compile",
     "critical",
     "curvature",
     "detect_anomaly",
+    "draw",
     "grad",
     "gradcheck",
     "hessian",
@@ -42,7 +45,7 @@ __all__ = [
 ]
 
 
-_GRAPH = ("compile", "source", "trace")
+_GRAPH = ("GraphvizMissingError", "TracingError", "compile", "draw", "source", "trace")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.graph.cost import Cost, cost
+from microgradopt.graph.draw import Drawing, draw
 from microgradopt.graph.graph import Graph
 from microgradopt.graph.program import MISFIT, Program, Source
 from microgradopt.graph.tracer import TracingError
@@ -127,6 +128,10 @@ class Compiled:
     def graph(self) -> Graph:
         """Its graph."""
         return self._program.graph
+
+    def draw(self, **options: Any) -> Drawing:
+        """The picture of its graph. options: those of `mg.draw`."""
+        return draw(self.graph, **options)
 
     @property
     def cost(self) -> Cost:

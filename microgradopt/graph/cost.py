@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt.graph.graph import Node
+from microgradopt.graph.tracer import TracingError, record
+from microgradopt.rules.registry import BODIES
 
 # Sums over axes, and what else visits each element of its argument once.
 _VISITS = ("sum", "mean", "max", "amax", "min", "amin", "prod", "cumsum", "reduce", "accumulate")
@@ -38,6 +40,8 @@ def flops(node: Node) -> int:
     function: Any = node.function
     if function is None or node.value is None:
         return 0
+    if function in BODIES:
+        return _flops_inside(node)
     if function is np.matmul:
         return 2 * int(np.size(node.value)) * node.inputs[0].shape[-1]
     if isinstance(function, np.ufunc):
@@ -45,6 +49,17 @@ def flops(node: Node) -> int:
     if node.operation in _VISITS:
         return max((math.prod(x.shape) for x in node.inputs), default=0)
     return 0
+
+
+def _flops_inside(node: Node) -> int:
+    """Those of a composite: of all that its body does, on ones in place of its values: shapes are all that counts."""
+    values = [x.value if type(x) is Node else x for x in node.arguments]
+    ones = [np.ones_like(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in values]
+    try:
+        with np.errstate(all="ignore"):
+            return sum(flops(x) for x in record(BODIES[node.function], *ones, **node.kwargs))  # type: ignore[index]
+    except TracingError:
+        return int(np.size(node.value))
 
 
 def new_bytes(node: Node) -> int:

@@ -85,6 +85,10 @@ class Node:
                 for part, node in enumerate(nodes_in(argument)):
                     yield slot, part, node
 
+    def is_operand(self, slot: int) -> bool:
+        """Whether the argument in this position is computed with, rather than saying how."""
+        return next(nodes_in(self.arguments[slot]), None) is not None
+
     @property
     def operation(self) -> str:
         """The name of the function; "" for a value that was given."""
@@ -162,8 +166,12 @@ def named(nodes: list[Node]) -> None:
     counts: dict[str, int] = {}
     for node in nodes:
         if not node.name:
-            base = node.operation.replace("linalg.", "") or {CONSTANT: "c"}.get(node.role, node.role[0])
-            node.name = fresh(base, taken, counts)
+            node.name = fresh(base_name(node), taken, counts)
+
+
+def base_name(node: Node) -> str:
+    """The name of a node that has no better one, but for the number: its function, or a letter for its role."""
+    return node.operation.removeprefix("linalg.").strip("_") or node.role[0]
 
 
 def fresh(base: str, taken: set[str], counts: dict[str, int]) -> str:

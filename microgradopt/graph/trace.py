@@ -29,8 +29,8 @@ def trace(
     """The computation of `outputs`, as a `Graph`: every call that was recorded, and every value that went in.
 
     inputs: tensors to begin at; what they were computed from is left out. By default the graph begins at the leaves.
-    names: a module, whose parameters' names are used; or tensors and modules by name: ``locals()`` does, and what is
-    neither in it is passed over. All others get short names: the function and a number.
+    names: a module, whose parameters' names are used; or tensors, arrays and modules by name: ``locals()`` does, and
+    what is none of these is passed over. All others get short names: the function and a number.
     gradients: compute the derivative of the output by every value on the way, for `Node.gradient`; `outputs` is then
     one scalar. Otherwise that is what a backward pass has left in a leaf's ``.grad``, or None: not computed.
 
@@ -60,7 +60,7 @@ def trace(
         if id(x) in made and isinstance(x, Tensor | np.ndarray):
             return made[id(x)]
         if type(x) is not Tensor:
-            return add(x, Node(None, (), {}, value, CONSTANT))
+            return add(x, Node(None, (), {}, value, CONSTANT, labels.get(id(x), "")))
         role = INPUT if x in begin else PARAMETER if x._requires_grad else CONSTANT
         return add(x, Node(None, (), {}, value, role, labels.get(x, ""), results.get(x, x.grad), modules.at(x._order)))
 
@@ -113,12 +113,14 @@ def _arguments(tensor: Tensor, given: Callable[[Any, Any], Node]) -> tuple[Any, 
     )
 
 
-def _labels(names: Names | None) -> dict[Tensor, str]:
-    """The name of each tensor that has one; the first, if it has several."""
-    found: dict[Tensor, str] = {}
+def _labels(names: Names | None) -> dict[Any, str]:
+    """The name of each tensor, and of each array by its identity, that has one; the first, if it has several."""
+    found: dict[Any, str] = {}
     for name, thing in ({"": names} if isinstance(names, Module) else names or {}).items():
         if isinstance(thing, Tensor):
             found.setdefault(thing, name)
+        elif isinstance(thing, np.ndarray):
+            found.setdefault(id(thing), name)
         elif isinstance(thing, Module):
             for inner, parameter in thing.named_parameters():
                 found.setdefault(parameter, f"{name}.{inner}" if name else inner)

@@ -419,15 +419,16 @@ def recording(tape: Tape) -> Switched:
     return Switched(tape=tape)
 
 
-def record(function: Callable[..., Any], *values: Any) -> tuple[Graph, Tape]:
+def record(function: Callable[..., Any], *values: Any, **kwargs: Any) -> Graph:
     """The program that `function` executes on these values: NumPy's calls alone.
 
-    function: takes arrays, gives an array or a tuple or list of arrays (or Tensors). Arrays it finds elsewhere become
-    constants. Raises TracingError where a value decides which way the function goes.
+    function: gives an array or a Tensor, or a tuple or list of them. values: of these, arrays are traced; all else, and
+    kwargs, are given as they are. Arrays that it finds elsewhere are constants. Raises TracingError where a value
+    decides which way the function goes.
     """
     tape = Tape()
-    inputs = [tape.input(value, of_tensor=getattr(value, "dtype", np.dtype(int)).kind == "f") for value in values]
+    inputs = [tape.input(x, of_tensor=x.dtype.kind == "f") if isinstance(x, NUMPY) else x for x in values]
     with recording(tape):
-        result = function(*inputs)
+        result = function(*inputs, **kwargs)
     results = result if isinstance(result, list | tuple) else [result]
-    return Graph(tape.nodes, [tape._noded(plain(out)) for out in results]), tape
+    return Graph(tape.nodes, [tape._noded(plain(out)) for out in results])

@@ -1,0 +1,153 @@
+"""One backward pass and one update, taken apart into the steps that `explain` shows.
+
+Nothing is derived anew here: the rules are the engine's, and so is the way that a share is brought to the shape of what
+it is handed to. That the shares add up to the gradients that the engine gives is asserted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradopt.autodiff import grad
+from microgradopt.graph.graph import Edge, Graph, Node
+from microgradopt.graph.trace import _reached
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.rules.registry import DERIVATIVES
+from microgradopt.sweep import Cotangents, _hand_over
+from microgradopt.tensor import Tensor
+
+
+class Share(NamedTuple):
+    """What one value hands to one of its inputs in the reverse sweep.
+
+    edge: from the input, which receives, to the value, which gives. upstream: the whole cotangent of the value.
+    local: the derivative of an elementwise function, of the value's shape; None for other functions. contribution: the
+    share, in the shape of the input. copied: the axes that broadcasting had copied the input along, and that are
+    summed over. before, after: what the input has gathered without the contribution (None: nothing), and with it.
+    """
+
+    edge: Edge
+    upstream: Any
+    local: Any
+    contribution: Any
+    copied: tuple[int, ...]
+    before: Any
+    after: Any
+
+
+class Update(NamedTuple):
+    """What an optimizer's step does to a parameter."""
+
+    node: Node
+    before: Any
+    gradient: Any
+    after: Any
+
+
+def tensors_of(graph: Graph, loss: Tensor, inputs: Sequence[Tensor]) -> dict[Node, Tensor]:
+    """The tensors that the nodes of ``trace(loss, inputs)`` stand for, in the order of the nodes."""
+    begin = set(inputs)
+    calls = [tensor for tensor in _reached([loss], begin) if tensor._function is not None and tensor not in begin]
+    found: dict[Node, Tensor] = {graph.outputs[0]: loss}
+    for node, tensor in zip((node for node in graph if node.function is not None), calls, strict=True):
+        found[node] = tensor
+        for argument, x in zip(node.arguments, tensor._inputs, strict=False):
+            pairs = zip(argument, x, strict=True) if type(x) is list else [(argument, x)]
+            found.update((source, each) for source, each in pairs if type(each) is Tensor)
+    return {node: found[node] for node in graph if node in found}
+
+
+def shares(graph: Graph, tensors: dict[Node, Tensor]) -> list[Share]:
+    """Every share of the reverse sweep, in its order: the newest value first, its inputs in theirs."""
+    output = graph.outputs[0]
+    cotangents: Cotangents = {tensors[output]: np.ones(output.shape, output.dtype)[()]}
+    found = []
+    with np.errstate(all="ignore"):  # the engine has said it already, when it computed the gradients
+        for node in reversed(graph.nodes):
+            if node.function is not None:
+                found += _handed_out(node, tensors, cotangents)
+    for node in graph:
+        if node.gradient is not None and node in tensors and tensors[node].requires_grad:
+            # By its own arithmetic and order, so to the last bit.
+            assert np.array_equal(cotangents[tensors[node]], node.gradient, equal_nan=True), (
+                f"the shares of {node.name} add up to {cotangents[tensors[node]]}, its gradient is {node.gradient}"
+            )
+    return found
+
+
+def _handed_out(node: Node, tensors: dict[Node, Tensor], cotangents: Cotangents) -> Iterator[Share]:
+    """The shares that a node hands out; they are added to `cotangents`."""
+    tensor = tensors[node]
+    g = cotangents[tensor]
+    for slot, part, source in node.operands():
+        x = tensors.get(source)
+        if x is None or not x.requires_grad:
+            continue
+        given = _rule(tensor, slot, g)
+        given = given if part is None else given[part]
+        alone: Cotangents = {}
+        _hand_over(given, x, tensor, alone)
+        before = cotangents.get(x)
+        cotangents[x] = alone[x] if before is None else before + alone[x]
+        yield Share(
+            Edge(source, node, slot, part), g, _local(tensor, slot), alone[x], _copied(given, x), before, cotangents[x]
+        )
+
+
+def _rule(tensor: Tensor, slot: int, g: Any) -> Any:
+    """The rule for one argument of the call that made `tensor`."""
+    rule = DERIVATIVES[tensor._function].rules[slot]  # type: ignore[index]
+    return rule(g, tensor._data, *tensor._values, **tensor._kwargs)  # type: ignore[misc]
+
+
+def _local(tensor: Tensor, slot: int) -> Any:
+    """The derivative of an elementwise function: what it hands on of a cotangent of 1. None for other functions."""
+    function = tensor._function
+    if not (isinstance(function, np.ufunc) and function.signature is None):
+        return None
+    ones = np.ones_like(tensor._data)[()]
+    return np.broadcast_to(_rule(tensor, slot, ones), tensor.shape)
+
+
+def _copied(share: Any, x: Tensor) -> tuple[int, ...]:
+    """The axes of a share that x has not, or has only once."""
+    new = len(share.shape) - x.ndim
+    return tuple(i for i, n in enumerate(share.shape) if i < new or n != x.shape[i - new])
+
+
+def updates(optimizer: Optimizer, loss: Tensor, tensors: dict[Node, Tensor]) -> list[Update]:
+    """What the optimizer's next step does with the gradients of `loss`. It is done to copies, and only there.
+
+    Raises TypeError for what is no optimizer; ValueError for one whose step computes the loss itself, and for one that
+    has none of the parameters.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"explain: wants an optimizer of microgradopt, not {type(optimizer).__name__}")
+    name = type(optimizer).__name__
+    if optimizer.wants_closure:
+        raise ValueError(f"explain: a step of {name} computes the loss several times; show one that needs .grad alone")
+    before = _parameters(optimizer)
+    if set(before).isdisjoint(tensors.values()):
+        raise ValueError(
+            f"explain: the loss, as far as it is shown, depends on no parameter of this {name}; was it built for "
+            "another model?"
+        )
+    twin = copy.deepcopy(optimizer)
+    after = dict(zip(before, _parameters(twin), strict=True))
+    for x, g in zip(before, grad(loss, before, allow_unused=True), strict=True):
+        after[x].grad = g
+    gradients = {x: after[x].grad for x in before}
+    twin.step()
+    return [
+        Update(node, x.data, gradients[x], after[x].data)
+        for node, x in tensors.items()
+        if x in after and gradients[x] is not None
+    ]
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
