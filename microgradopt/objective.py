@@ -116,6 +116,7 @@ class Objective:
 
     f: takes a Tensor of shape (n,), gives a scalar Tensor. x0: where θ starts, (n,); float32 stays float32, all else
     is float64. For a model, or any tensors, see `Objective.of`.
+    compile: what makes functions quick, ``mg.compile``; None computes each value as it is written.
 
     Attributes: `vector`, the `ParameterVector` behind θ; `model`, if it was made of one.
 
@@ -127,16 +128,24 @@ class Objective:
     (4.0, array([-4.,  0.]))
     """
 
-    def __init__(self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike) -> None:
+    def __init__(
+        self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike, compile: Callable[[Any], Any] | None = None
+    ) -> None:
         x = Tensor(x0, requires_grad=True)
         if x.ndim != 1:
             raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
         self.vector = ParameterVector([x])
         self.model: Module | None = None
         self._loss: Callable[[], Tensor] = lambda: f(x)
+        self._set(compile)
 
     @classmethod
-    def of(cls, model: Module | Iterable[Tensor], loss: Callable[[], Tensor]) -> Objective:
+    def of(
+        cls,
+        model: Module | Iterable[Tensor],
+        loss: Callable[[], Tensor],
+        compile: Callable[[Any], Any] | None = None,
+    ) -> Objective:
         """The objective whose θ is all trainable parameters of a model, or the given tensors, flattened in order.
 
         loss: takes nothing, computes the loss from the model as it is, gives a scalar Tensor:
@@ -151,7 +160,34 @@ class Objective:
         objective.vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)
         objective.model = model if isinstance(model, Module) else None
         objective._loss = loss
+        objective._set(compile)
         return objective
+
+    def _set(self, compile: Callable[[Any], Any] | None) -> None:
+        """The computations, at the tensors' current values; compiled, if wanted."""
+        made = compile or (lambda computation: computation)
+        self._value: Callable[[], Tensor] = made(self._scalar)
+        self._value_and_gradient: Callable[[], tuple[Tensor, Array]] = made(self._with_gradient)
+        self._product: Callable[[Array], Array] = made(self._with_product)
+        self._second: Callable[[], Array] = made(self._with_hessian)
+
+    def _with_gradient(self) -> tuple[Tensor, Array]:
+        loss = self._scalar()
+        if not loss.requires_grad:
+            return loss, np.zeros(self.n, self.vector.theta().dtype)
+        return loss, self.vector.join(grad(loss, self.vector.parameters, allow_unused=True))
+
+    def _with_product(self, vector: Array) -> Array:
+        loss = self._scalar()
+        if not loss.requires_grad:
+            return np.zeros_like(vector)
+        return self.vector.join(hvp(loss, self.vector.parameters, self.vector.split(vector)))
+
+    def _with_hessian(self) -> Array:
+        loss = self._scalar()
+        if not loss.requires_grad:
+            return np.zeros((self.n, self.n), self.vector.theta().dtype)
+        return hessian(loss, self.vector.parameters)
 
     @property
     def n(self) -> int:
@@ -180,8 +216,8 @@ class Objective:
 
     def value(self, theta: npt.ArrayLike | None = None) -> float:
         """L(θ)."""
-        with self.at(theta) as loss:
-            return loss.item()
+        with self._moved(theta):
+            return self._value().item()
 
     def gradient(self, theta: npt.ArrayLike | None = None) -> Array:
         """∇L(θ), of shape (n,)."""
@@ -189,26 +225,20 @@ class Objective:
 
     def value_and_gradient(self, theta: npt.ArrayLike | None = None) -> tuple[float, Array]:
         """L(θ) and ∇L(θ), from one forward and one reverse sweep."""
-        with self.at(theta) as loss:
-            if not loss.requires_grad:
-                return loss.item(), np.zeros(self.n, self.vector.theta().dtype)
-            gradients = grad(loss, self.vector.parameters, allow_unused=True)
-            return loss.item(), self.vector.join(gradients)
+        with self._moved(theta):
+            loss, gradient = self._value_and_gradient()
+            return loss.item(), gradient
 
     def hvp(self, v: npt.ArrayLike, theta: npt.ArrayLike | None = None) -> Array:
         """H(θ) v, of shape (n,), H the Hessian of L, without forming it."""
         vector = self._checked("hvp: v", v)
-        with self.at(theta) as loss:
-            if not loss.requires_grad:
-                return np.zeros_like(vector)
-            return self.vector.join(hvp(loss, self.vector.parameters, self.vector.split(vector)))
+        with self._moved(theta):
+            return self._product(vector)
 
     def hessian(self, theta: npt.ArrayLike | None = None) -> Array:
         """H(θ), of shape (n, n)."""
-        with self.at(theta) as loss:
-            if not loss.requires_grad:
-                return np.zeros((self.n, self.n), self.vector.theta().dtype)
-            return hessian(loss, self.vector.parameters)
+        with self._moved(theta):
+            return self._second()
 
     def _moved(self, theta: npt.ArrayLike | None) -> contextlib.AbstractContextManager[None]:
         if theta is None:

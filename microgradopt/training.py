@@ -6,6 +6,7 @@ a record of what happened, and a stop, with the last good state kept, when a num
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -126,6 +127,7 @@ def fit(
     rng: np.random.Generator | int | None = None,
     history: History | None = None,
     on_epoch: Callable[[int, History], object] | None = None,
+    compile: Callable[[Any], Any] | None = None,
 ) -> History:
     """Train: for every batch of every epoch, one forward, one backward, one step.
 
@@ -135,6 +137,7 @@ def fit(
     loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``.
     batch_size: None is the whole set. rng: a Generator or a seed for shuffling every epoch; None does not shuffle.
     history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
+    compile: what makes functions quick, ``mg.compile``, for loss and gradient; None computes them as they are written.
 
     Returns the history. Raises NonFiniteError at the first loss or gradient that is not finite, before the step it
     would have spoilt: the parameters and the optimizer stay as the last good step left them.
@@ -147,10 +150,12 @@ def fit(
     history = History() if history is None else history
     rng = None if rng is None else np.random.default_rng(rng)
     parameters = list(model.parameters())
+    backward = _backward(model, loss, optimizer)
+    backward = backward if compile is None else compile(backward)
     for epoch in range(epochs):
         for inputs, targets in batches(X, y, batch_size, rng):
             started = time.perf_counter()
-            closure = _closure(model, loss, optimizer, inputs, targets)
+            closure = functools.partial(backward, inputs, targets)
             value = closure()
             norm = gradient_norm(parameters)
             _check_finite(value.item(), norm, len(history))
@@ -162,16 +167,18 @@ def fit(
     return history
 
 
-def _closure(model: Module, loss: Loss, optimizer: Optimizer, inputs: Array, targets: Array) -> Callable[[], Tensor]:
+def _backward(model: Module, loss: Loss, optimizer: Optimizer) -> Callable[[Array, Array], Tensor]:
     """Clears the gradients, computes the loss of a batch, and the gradients."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    def backward(inputs: Array, targets: Array) -> Tensor:
+        for parameter in parameters:
+            parameter.grad = None
         value = loss(model(inputs), targets)
         value.backward()
         return value
 
-    return closure
+    return backward
 
 
 def _check_finite(loss: float, norm: float, step: int) -> None:

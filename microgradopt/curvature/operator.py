@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ class HessianOperator:
 
     objective: an `Objective`. theta: where, of shape (n,); by default the objective's own θ.
 
+    compile: what makes functions quick, ``mg.compile``: for many products with one Hessian. None: as it is.
+
     The loss and its gradient are computed once, and recorded; every product is one sweep of that record, and costs
     about as much as a gradient. `H @ v` for v of shape (n,), `H @ V` for V of shape (n, k), many columns at once.
 
@@ -31,7 +34,12 @@ class HessianOperator:
     was recorded, has been written to.
     """
 
-    def __init__(self, objective: Objective, theta: npt.ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        theta: npt.ArrayLike | None = None,
+        compile: Callable[[Any], Any] | None = None,
+    ) -> None:
         if not isinstance(objective, Objective):
             raise TypeError(
                 f"an Objective is wanted, not {type(objective).__name__}: mg.Objective(f, x0) for a function of a "
@@ -39,6 +47,8 @@ class HessianOperator:
             )
         with objective.at(theta) as loss:
             self._record(loss, objective.vector)
+        if compile is not None:
+            self._column, self._block = compile(self._column), compile(self._block)  # type: ignore[method-assign]
 
     @classmethod
     def of(cls, loss: Tensor, vector: ParameterVector) -> HessianOperator:
@@ -66,10 +76,15 @@ class HessianOperator:
         if self._recorded is None:
             return np.zeros_like(v)
         if v.ndim == 1:
-            return self._vector.join(self._recorded.product(self._vector.split(v)))
+            return self._column(v)
         step = self._recorded.at_once
         blocks = [self._block(v[:, i : i + step].T) for i in range(0, v.shape[1], step)]
         return np.concatenate([np.zeros((v.shape[0], 0), self.dtype), *blocks], axis=1)
+
+    def _column(self, v: Array) -> Array:
+        """H times one vector."""
+        assert self._recorded is not None
+        return self._vector.join(self._recorded.product(self._vector.split(v)))
 
     def _block(self, rows: Array) -> Array:
         """H times k vectors at once. rows: (k, n), the vectors. Gives (n, k)."""

@@ -5,7 +5,7 @@ else is what it was. So all of it is found here, with the place where it is kept
 its module, an attribute, an item of a list or a dictionary.
 
 The search follows the function's own code and that of the functions it refers to; of modules and objects it looks at
-what is named in this code. Code of libraries is not followed, but for the methods of the objects that are found.
+what is named in this code. Of functions of libraries only the closures are followed, not the globals.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from microgradopt.autodiff import RecordedGradient
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Tensor
@@ -37,13 +38,13 @@ class Place(NamedTuple):
 
     def get(self) -> Any:
         """What is kept there now."""
-        if self.key is None:
+        if isinstance(self.holder, CellType):
             return self.holder.cell_contents
         return self.holder[self.key] if isinstance(self.holder, dict | list) else getattr(self.holder, self.key)
 
     def put(self, value: Any) -> None:
         """Keep something else there."""
-        if self.key is None:
+        if isinstance(self.holder, CellType):
             self.holder.cell_contents = value
         elif isinstance(self.holder, dict | list):
             self.holder[self.key] = value
@@ -121,18 +122,17 @@ class Captures:
         elif isinstance(x, ModuleType):
             if not _is_library(getattr(x, "__file__", None)):
                 yield from _entries(vars(x), "", self._names & vars(x).keys())
-        elif not isinstance(x, type | np.ndarray | BuiltinFunctionType | np.ufunc):
+        elif not isinstance(x, type | np.ndarray | BuiltinFunctionType | np.ufunc | RecordedGradient):
             yield from self._of_object(name, x)
 
     def _of_function(self, function: FunctionType) -> Iterator[tuple[Place | None, Any]]:
         code = function.__code__
-        if _is_library(code.co_filename):
-            return
         named = self._read(code)
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if cell != CellType():  # an empty one is not filled yet
                 yield Place(cell, None, variable), cell.cell_contents
-        yield from _entries(function.__globals__, "", named & function.__globals__.keys())
+        if not _is_library(code.co_filename):
+            yield from _entries(function.__globals__, "", named & function.__globals__.keys())
         yield from ((None, value) for value in function.__defaults__ or ())
         yield from _entries(function.__kwdefaults__ or {}, "", function.__kwdefaults__ or {})
 

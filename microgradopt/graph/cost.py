@@ -57,7 +57,8 @@ def _flops_inside(node: Node) -> int:
     ones = [np.ones_like(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in values]
     try:
         with np.errstate(all="ignore"):
-            return sum(flops(x) for x in record(BODIES[node.function], *ones, **node.kwargs))  # type: ignore[index]
+            inside = record(BODIES[node.function], *ones, **node.kwargs)  # type: ignore[index]
+        return sum(map(flops, inside))
     except TracingError:
         return int(np.size(node.value))
 

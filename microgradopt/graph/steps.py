@@ -65,7 +65,7 @@ def shares(graph: Graph, tensors: dict[Node, Tensor]) -> list[Share]:
     """Every share of the reverse sweep, in its order: the newest value first, its inputs in theirs."""
     output = graph.outputs[0]
     cotangents: Cotangents = {tensors[output]: np.ones(output.shape, output.dtype)[()]}
-    found = []
+    found: list[Share] = []
     with np.errstate(all="ignore"):  # the engine has said it already, when it computed the gradients
         for node in reversed(graph.nodes):
             if node.function is not None:
@@ -115,6 +115,8 @@ def _local(tensor: Tensor, slot: int) -> Any:
 
 def _copied(share: Any, x: Tensor) -> tuple[int, ...]:
     """The axes of a share that x has not, or has only once."""
+    if isinstance(share, tuple):  # of a function with several results
+        return ()
     new = len(share.shape) - x.ndim
     return tuple(i for i, n in enumerate(share.shape) if i < new or n != x.shape[i - new])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from types import CellType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,7 +155,8 @@ class Trace:
         """An array is read at each call. All else has to stay what it is."""
         value = place.get()
         holder = self._call(place.holder)
-        text = f"{holder}.cell_contents" if place.key is None else f"{holder}[{place.key!r}]"
+        key = repr(place.key) if isinstance(place.key, str | int) else self._call(place.key)
+        text = f"{holder}.cell_contents" if isinstance(place.holder, CellType) else f"{holder}[{key}]"
         if type(value) is np.ndarray:
             known = self._call((value.shape, value.strides, value.dtype))
             self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")

@@ -15,6 +15,7 @@ from programs import BINARY, UNARY, data, equal, program, steps
 import microgradopt as mg
 from microgradopt import nn, optim
 from microgradopt.graph import TracingError
+from microgradopt.training import fit
 
 
 def leaves(dtype=np.float64, seed=0):
@@ -542,3 +543,55 @@ def test_a_tensor_that_cannot_be_found():
     hidden = Hidden(w)
     with pytest.raises(TracingError, match="give it as an argument"):
         mg.compile(lambda x: (hidden.fetch() * x).sum())(np.ones(4))
+
+
+# Who can use it -------------------------------------------------------------------------------------------------------
+
+
+def test_objective():
+    results = []
+    for compile in (None, mg.compile):
+        model, X, y = network()
+        objective = mg.Objective.of(model, lambda model=model, X=X, y=y: nn.cross_entropy(model(X), y), compile=compile)
+        theta = objective.theta
+        rng = np.random.default_rng(0)
+        found = []
+        for _ in range(3):
+            at, v = theta + 0.1 * rng.normal(size=objective.n), rng.normal(size=objective.n)
+            found += [objective.value(at), objective.value_and_gradient(at), objective.hvp(v, at), objective.hessian(at)]
+            found += [objective.value(), objective.gradient()]
+        assert equal(objective.theta, theta)
+        results.append(found)
+    assert equal(*results)
+
+
+def test_objective_of_a_function():
+    def rosenbrock(x):
+        return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+
+    eager, compiled = (mg.Objective(rosenbrock, [-1.0, 1.0], compile=c) for c in (None, mg.compile))
+    for at in ([0.3, 0.4], [1.0, 1.0]):
+        assert equal(eager.value_and_gradient(at), compiled.value_and_gradient(at))
+        assert equal(eager.hessian(at), compiled.hessian(at))
+
+
+def test_hessian_operator():
+    model, X, y = network()
+    objective = mg.Objective.of(model, lambda: nn.cross_entropy(model(X), y))
+    theta = objective.theta * 1.1
+    eager, compiled = (mg.curvature.HessianOperator(objective, theta, compile=c) for c in (None, mg.compile))
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        v, V = rng.normal(size=objective.n), rng.normal(size=(objective.n, 5))
+        assert equal(eager @ v, compiled @ v)
+        assert equal(eager @ V, compiled @ V)
+
+
+def test_fit():
+    results = []
+    for compile in (None, mg.compile):
+        model, X, y = network()
+        optimizer = optim.Adam(model.parameters(), lr=0.05)
+        history = fit(model, nn.cross_entropy, optimizer, X, y, epochs=4, batch_size=5, rng=1, compile=compile)
+        results.append((history.loss, history.gradient_norm, [p.data for p in model.parameters()]))
+    assert equal(*results)
