@@ -138,6 +138,10 @@ class Captures:
 
     def _of_object(self, name: str, x: Any) -> Iterator[tuple[Place | None, Any]]:
         """The attributes of an object that some code names; and what its own methods name."""
+        own = getattr(x, "__dict__", {})
+        if "__wrapped__" in own:  # a compiled function is what it was made of, not the programs that it holds
+            yield None, own["__wrapped__"]
+            return
         if isinstance(x, Module):  # its own names for its parameters go before all others
             self.tensors.update({p: label for label, p in x.named_parameters() if p not in self._of_modules})
             self._of_modules.update(x.parameters())
@@ -148,7 +152,6 @@ class Captures:
                     self._read(method.__code__)
                     if not _is_library(method.__code__.co_filename):
                         yield None, method
-        own = getattr(x, "__dict__", {})
         prefix = f"{name}." if name else ""
         for key in [key for key in own if key in self._names]:
             yield Place(own, key, prefix + key), own[key]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import graphviz
 import numpy as np
 
-from microgradopt.graph.formulas import call, literal
-from microgradopt.graph.graph import CONSTANT, INPUT, Node
+from microgradopt.graph.formulas import call, identifier, literal
+from microgradopt.graph.graph import Edge, Node, finite
 
 _SIGNS = {
     "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "matmul": "@", "negative": "−x", "square": "x²",
@@ -17,33 +19,67 @@ _SIGNS = {
     "linear": "xWᵀ + b", "logsumexp": "ln Σ eˣ", "greater": ">", "greater_equal": "≥", "less": "<",
     "less_equal": "≤", "equal": "=", "not_equal": "≠", "floor": "⌊x⌋", "ceil": "⌈x⌉", "_summed_pairs": "gᵀx",
     "norm": "‖x‖", "euclidean_norm": "‖x‖", "inv": "x⁻¹", "floor_divide": "⌊x/y⌋", "remainder": "mod",
+    "amax": "max", "amin": "min", "var": "σ²", "variance": "σ²", "std": "σ", "log1p": "ln(1 + x)", "expm1": "eˣ − 1",
+    "outer": "⊗", "dot": "·", "logical_not": "¬", "logical_and": "∧", "logical_or": "∨",
+    "mul": "×", "sub": "−", "truediv": "÷", "neg": "−x", "floordiv": "⌊x/y⌋", "gt": ">", "ge": "≥", "lt": "<",
+    "le": "≤", "eq": "=", "ne": "≠",  # Python's own, on its numbers
 }  # fmt: skip
-COMMUTING = {"add", "multiply", "maximum", "minimum", "hypot", "logaddexp", "equal", "not_equal", "concatenate"}
+_COMMUTING = {
+    "add", "multiply", "maximum", "minimum", "hypot", "logaddexp", "equal", "not_equal", "logical_and", "logical_or",
+    "mul", "eq", "ne",
+}  # fmt: skip
 
 _FEW = 6  # elements of an array that is shown whole
 _LONG = 36  # characters of a word that is shown whole
+_ENTITY = re.compile(r"&(?=#?\w+;)")
 
 # Words ----------------------------------------------------------------------------------------------------------------
 
 
 def sign(node: Node) -> str:
-    """The function of a node in mathematical form, with what it is told besides its operands: "Σ axis=0"."""
+    """The function of a node in mathematical form, with what it is told besides its operands: "Σ axis=0", "[0:2]"."""
+    if node.operation in ("getitem", "pick"):
+        return short(call(node).removeprefix(identifier(node.inputs[0].name)))
+    return " ".join([symbol(node), *_settings(node)])
+
+
+def symbol(node: Node) -> str:
+    """The function of a node in mathematical form: "Σ"; its own name where mathematics has no shorter one."""
     name = node.operation.removeprefix("linalg.")
-    if name == "getitem":
-        return short(call(node))
-    return " ".join([_SIGNS.get(name, name.strip("_")), *_settings(node)])
+    owner = getattr(node.function, "__self__", None)
+    if isinstance(owner, np.ufunc):
+        return f"{_SIGNS.get(owner.__name__, owner.__name__)} {name}"
+    return _SIGNS.get(name, name.strip("_"))
 
 
 def _settings(node: Node) -> list[str]:
     """Arguments that are no operands, but say how: axis=0."""
     told = [(node.argument_name(i), x) for i, x in enumerate(node.arguments) if not node.is_operand(i)]
     told += [(key, x) for key, x in node.kwargs.items() if (key, x) != ("keepdims", False)]
-    return [short(f"{key}={literal(x).text}") for key, x in told if x is not None and np.size(x) <= _FEW]
+    return [short(f"{key}={_setting(x)}") for key, x in told if x is not None]
+
+
+def _setting(x: Any) -> str:
+    is_large = isinstance(x, np.ndarray) and x.size > _FEW
+    return f"{x.shape} {x.dtype}" if is_large else literal(x).text
+
+
+def argument(edge: Edge) -> str:
+    """Which argument of its target an edge leads to, where that matters: "x", "arrays[1]"."""
+    if edge.target.operation in _COMMUTING or len(edge.target.inputs) < 2:
+        return ""
+    name = edge.target.argument_name(edge.slot)
+    return name if edge.part is None else f"{name}[{edge.part}]"
 
 
 def number(x: Any) -> str:
     """A number with four significant digits."""
-    return f"{float(x):.4g}" if np.asarray(x).dtype.kind == "f" else str(x)
+    return f"{float(x):.4g}" if np.asarray(x).dtype.kind == "f" else short(str(x))
+
+
+def decimals(x: Any) -> str:
+    """A number with four decimals, as micrograd writes it; but none that would look like 0, or be wider than a page."""
+    return f"{float(x):.4f}" if x == 0 or 1e-4 <= abs(x) < 1e9 else number(x)
 
 
 def value(x: Any) -> str:
@@ -55,43 +91,39 @@ def value(x: Any) -> str:
         return number(array[()])
     if array.size <= _FEW:
         return short(np.array2string(array, precision=3, separator=" ", max_line_width=10_000).replace("\n", ""))
-    if array.dtype.kind != "f" or not np.isfinite(array).any():
-        return ""
+    if array.dtype.kind == "b":
+        return f"{np.count_nonzero(array)} of {array.size} True"
     known = array[np.isfinite(array)]
-    if (array == known[0]).all():
+    if not known.size:
+        return ""
+    if (known == known[0]).all():
         return f"all {number(known[0])}"
     return f"{number(known.min())} … {number(known.max())}"
 
 
 def warning(x: Any) -> str:
     """What is wrong with a value, in words: "3 NaN, 1 Inf"; "" where nothing is."""
-    if not isinstance(x, np.ndarray | np.generic | float) or np.asarray(x).dtype.kind != "f":
+    if finite(x):
         return ""
     nan, infinite = int(np.isnan(x).sum()), int(np.isinf(x).sum())
     return ", ".join(f"{count} {word}" for count, word in ((nan, "NaN"), (infinite, "Inf")) if count)
 
 
-def gradient(node: Node) -> str:
-    """The gradient in words: "not computed" is not 0."""
-    if node.role in (INPUT, CONSTANT) and node.gradient is None:
-        return ""
-    return "not computed" if node.gradient is None else value(node.gradient) or "computed"
-
-
 def kind(node: Node) -> str:
-    """Shape and dtype; of a single float64, nothing."""
-    dtype = (
-        "" if node.dtype in (np.dtype(np.float64), float, int) else f" {getattr(node.dtype, '__name__', node.dtype)}"
-    )
+    """Shape and dtype, "(8, 4) float64"; of a single number the dtype alone, and nothing of a number of Python's."""
     if node.value is None:
         return "several results"
-    return f"{node.shape}{dtype}" if node.shape else dtype.strip()
+    if not isinstance(node.dtype, np.dtype):
+        return ""
+    return f"{node.shape} {node.dtype}" if node.shape else str(node.dtype)
 
 
 def tooltip(node: Node) -> str:
     """All about a node, to be shown when it is pointed at."""
     made = f" = {call(node)}" if node.function is not None else ""
-    return f"{node.name}{made} · {node.role} · shape {node.shape}, {getattr(node.dtype, '__name__', node.dtype)}"
+    described = f"shape {node.shape}, {getattr(node.dtype, '__name__', node.dtype)}"
+    told = f"{node.name}{made} · {node.role} · {kind(node) if node.value is None else described}"
+    return cut(told, 600)
 
 
 def amount(count: float, unit: str) -> str:
@@ -108,23 +140,30 @@ def short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
 
 
+def cut(text: str, length: int = 60) -> str:
+    """Both ends of a text that is very long."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
+
+
 # Getting through DOT --------------------------------------------------------------------------------------------------
 
 
-def _printable(text: str) -> str:
-    """Control characters as the escapes that Python writes for them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def _literal(text: str) -> str:
+    """Text that Graphviz takes word for word: no escapes, no control characters, no HTML entities.
+
+    Control characters become the escapes that Python writes for them. Graphviz reads "&amp;" as "&", and some versions
+    read what that was escaped to once more: a word joiner, which nobody sees, keeps it from being an entity at all.
+    """
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return _ENTITY.sub("&\u2060", printable).replace("\\", "\\\\")
 
 
 def lines(*texts: str) -> str:
-    """Lines of a label, the empty ones left out, as DOT has them: backslashes doubled, and no HTML ever.
-
-    A label that begins with < and ends with > would be taken for HTML by the graphviz package: a space keeps it text.
-    """
-    joined = "\\n".join(_printable(text).replace("\\", "\\\\") for text in texts if text)
-    return f" {joined}" if joined.startswith("<") and joined.endswith(">") else joined
+    """Lines of a label, the empty ones left out, as DOT has them. Never HTML, even if it begins with < and ends in >."""
+    joined: str = graphviz.nohtml("\\n".join(_literal(text) for text in texts if text))
+    return joined
 
 
 def field(text: str) -> str:
     """Text in a field of a record, whose own signs are { | } < >."""
-    return "".join(f"\\{c}" if c in "{}|<> " else c for c in _printable(text).replace("\\", "\\\\"))
+    return "".join(f"\\{c}" if c in "{}|<> " else c for c in _literal(text))

@@ -8,16 +8,19 @@ in its tooltip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import graphviz
 import numpy as np
 
+from microgradopt.autodiff import listed_tensors
+from microgradopt.errors import OverwrittenError
 from microgradopt.graph import dot
 from microgradopt.graph.cost import cost, flops, new_bytes
-from microgradopt.graph.fold import Fold, folded
+from microgradopt.graph.fold import Fold
+from microgradopt.graph.gather import gathered
 from microgradopt.graph.graph import (
     BACKWARD,
     CONSTANT,
@@ -25,70 +28,29 @@ from microgradopt.graph.graph import (
     FORWARD,
     INPUT,
     PARAMETER,
+    Edge,
     Graph,
     Node,
     base_name,
 )
-from microgradopt.graph.render import GraphvizMissingError, picture
+from microgradopt.graph.render import Drawing
 from microgradopt.graph.trace import Names, trace
 from microgradopt.tensor import Tensor
 
+__all__ = ["Drawing", "draw"]
+
 _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}
+_QUIET = "#666666"
 _LOOKS = {
-    INPUT: {"shape": "box", "style": "rounded,filled", "fillcolor": "#eef6ee", "color": "#4b8b4b"},
-    PARAMETER: {"shape": "box", "style": "rounded,filled", "fillcolor": "#e8f0fb", "color": "#3a6cb5"},
-    CONSTANT: {"shape": "box", "style": "rounded,filled", "fillcolor": "#f4f4f4", "color": "#9a9a9a"},
-    FORWARD: {"shape": "box", "style": "filled", "fillcolor": "#ffffff", "color": "#333333"},
-    BACKWARD: {"shape": "box", "style": "filled,dashed", "fillcolor": "#fff3e2", "color": "#b3690c"},
-    DOUBLE_BACKWARD: {"shape": "box", "style": "filled,dotted", "fillcolor": "#f6ebfa", "color": "#7c3a97"},
+    INPUT: {"style": "rounded,filled", "fillcolor": "#eef6ee", "color": "#4b8b4b"},
+    PARAMETER: {"style": "rounded,filled", "fillcolor": "#e8f0fb", "color": "#3a6cb5"},
+    CONSTANT: {"style": "rounded,filled", "fillcolor": "#f4f4f4", "color": "#9a9a9a"},
+    FORWARD: {"style": "filled", "fillcolor": "#ffffff", "color": "#333333"},
+    BACKWARD: {"style": "filled,dashed", "fillcolor": "#fff3e2", "color": "#b3690c"},
+    DOUBLE_BACKWARD: {"style": "filled,dotted", "fillcolor": "#f6ebfa", "color": "#7c3a97"},
 }
 _WRONG = {"color": "#c01818", "penwidth": "3"}
 _LINES = {FORWARD: "solid", BACKWARD: "dashed", DOUBLE_BACKWARD: "dotted"}
-
-
-class Drawing(graphviz.Digraph):  # type: ignore[misc]
-    """A picture of a graph: `source` is its DOT text, `render` and `pipe` draw it; notebooks show it by themselves.
-
-    It is drawn by Graphviz's ``dot``, or where that is not installed by graphviz-pure (``microgradopt[viz]``). Without
-    either, drawing raises GraphvizMissingError, and a notebook shows the text instead.
-    """
-
-    def pipe(self, format: str | None = None, *args: Any, encoding: str | None = None, **options: Any) -> Any:
-        """The picture as bytes, or, with an encoding, as text. format: "svg", "png", "pdf", ... Raises as `picture`."""
-        drawn = picture(self.source, format or "svg", options.get("engine") or self.engine)
-        return drawn if encoding is None else drawn.decode(encoding)
-
-    def render(
-        self,
-        filename: str | Path | None = None,
-        directory: str | Path | None = None,
-        view: bool = False,
-        cleanup: bool = False,
-        format: str | None = None,
-        *args: Any,
-        **options: Any,
-    ) -> str:
-        """Write the DOT text, and the picture beside it, whose path is returned. As ``graphviz.Digraph.render``.
-
-        format: "svg" unless given. cleanup: keep the picture alone. view: open it.
-        """
-        kind = format or "svg"
-        drawn = self.pipe(kind, engine=options.get("engine"))
-        saved = Path(self.save(filename, directory))
-        target = Path(f"{saved}.{kind}")
-        target.write_bytes(drawn)
-        if cleanup:
-            saved.unlink()
-        if view:
-            self._view(str(target), format=kind, quiet=False)
-        return str(target)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **options: Any) -> dict[str, Any]:
-        try:
-            shown: dict[str, Any] = super()._repr_mimebundle_(include, exclude, **options)
-        except (GraphvizMissingError, RuntimeError) as error:
-            return {"text/plain": f"{error}\n\n{self.source}"}
-        return shown
 
 
 def draw(
@@ -104,122 +66,240 @@ def draw(
     thing: what was computed, a tensor or several; or a `Graph`, of `trace` or of a compiled function.
     names, inputs, gradients: as for `trace`; for tensors only.
     style: "arrays" shows every call with the shape and range of its result; "scalar", for expressions of numbers, shows
-    what micrograd shows: name, data and grad of every value, and between them the operations.
-    depth: fold what was done in a module at this depth, or deeper, into one node: 1 for the outermost. By default
-    graphs of more than 300 nodes are folded, into runs of calls where there are no modules.
+    what micrograd shows: name, data and grad of every value, and between them the operations. The gradients of values
+    on the way are computed for it where the leaves have theirs from a backward pass through the same computation.
+    depth: fold what was done in a module at this depth, or deeper, into one node, and its parameters with it: 1 for the
+    outermost. By default graphs of more than 300 nodes are folded, into runs of calls where there are no modules.
 
     The same graph gives the same DOT text. Node i of the graph has the id "ni" in an SVG, the edge from it to argument
-    k of node j "ei-j-k".
+    k of node j "ei-j-k", or "ei-j-k-l" where it is element l of a list.
 
-    Raises TypeError for anything else, ValueError for an unknown style.
+    Raises TypeError for anything else, and for names, inputs or gradients of a `Graph`; ValueError for an unknown
+    style, and for a depth below 1.
     """
     if style not in ("arrays", "scalar"):
         raise ValueError(f'draw: style is "arrays" or "scalar", not {style!r}')
+    if depth is not None and (not isinstance(depth, int) or depth < 1):
+        raise ValueError(f"draw: depth is 1 for the outermost modules, 2 for those in them, ...; not {depth!r}")
     if isinstance(thing, Graph):
+        if names is not None or gradients or not isinstance(inputs, tuple) or inputs:
+            raise TypeError("draw: names, inputs and gradients are for tensors; those of a Graph are in it already")
         graph = thing
     else:
-        graph = trace(thing, inputs, names, gradients=gradients or (style == "scalar" and _is_swept(thing)))
-    drawing = Drawing("computation", engine="dot", graph_attr={"rankdir": "LR" if style == "scalar" else "TB"})
-    drawing.attr("graph", **_FONT, labelloc="b", nodesep="0.25", ranksep="0.35", bgcolor="white")
-    drawing.attr("node", **_FONT, margin="0.12,0.06", height="0.3")
-    drawing.attr("edge", **_FONT | {"fontsize": "9"}, color="#666666", arrowsize="0.6")
-    if style == "scalar":
-        _draw_scalars(drawing, graph)
-    else:
-        _draw_arrays(drawing, graph, folded(graph, depth))
-    return drawing
+        graph = _traced(thing, names, inputs, gradients, style)
+    picture = _Picture(graph, gathered(graph, depth), style == "scalar", _wanting(inputs))
+    return picture.drawing()
 
 
-def _is_swept(thing: Any) -> bool:
-    """Whether a backward pass has been made: then intermediate values have gradients too, for micrograd shows them."""
-    one = thing[0] if isinstance(thing, list | tuple) and len(thing) == 1 else thing
-    if not isinstance(one, Tensor) or one.size != 1:
-        return False
-    return any(node.gradient is not None for node in trace(one))
+def _traced(thing: Any, names: Names | None, inputs: Any, gradients: bool, style: str) -> Graph:
+    """The graph of tensors, with the gradients that are to be shown."""
+    several = list(thing) if isinstance(thing, list | tuple) else [thing]
+    if not several or not all(isinstance(x, Tensor) for x in several):
+        wrong = [type(x).__name__ for x in several if not isinstance(x, Tensor)]
+        raise TypeError(f"draw: wants a tensor, several, or a Graph, not {wrong[0] if wrong else 'an empty list'}")
+    graph = trace(several, inputs, names, gradients)
+    if style == "scalar" and not gradients and len(several) == 1 and several[0].size == 1:
+        return _after_backward(graph, several[0], names, inputs)
+    return graph
 
 
-# Arrays ---------------------------------------------------------------------------------------------------------------
+def _after_backward(graph: Graph, output: Tensor, names: Names | None, inputs: Any) -> Graph:
+    """The graph with the gradients of all values on the way, if those of the leaves come from a backward pass through
+    it; as it is, if they come from elsewhere, or of several passes: it would show numbers that do not belong together.
+    """
+    known = [i for i, node in enumerate(graph.nodes) if node.function is None and node.gradient is not None]
+    if not known:
+        return graph
+    try:
+        with np.errstate(all="ignore"):  # what is wrong is marked in the picture
+            swept = trace(output, inputs, names, gradients=True)
+    except OverwrittenError:  # an optimizer's step came since, and only the leaves' gradients are still to be had
+        return graph
+    pairs = [(graph.nodes[i].gradient, swept.nodes[i].gradient) for i in known]
+    return swept if all(np.allclose(left, now, equal_nan=True) for left, now in pairs) else graph  # type: ignore[arg-type]
 
 
-def _draw_arrays(drawing: Drawing, graph: Graph, fold: Fold) -> None:
-    ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
-    frames = _Frames(drawing)
-    for node in graph.nodes:
-        if node not in fold.group_of:
-            frames.at(node.module).node(ids[node], _label(node, node in graph.outputs), **_attributes(node, ids[node]))
-    for i, group in enumerate(fold.groups):
-        costs = _costs(group.cost.flops, group.cost.bytes)
-        label = dot.lines(group.name, _count(group.cost.operations), *costs)
-        drawing.node(f"g{i}", label, **_LOOKS[group.role] | {"shape": "box3d", "id": f"g{i}"})
-    frames.close()
-    for (source, target), edges in fold.edges(graph).items():
-        tail, head = (ids[x] if isinstance(x, Node) else f"g{x}" for x in (source, target))
-        if isinstance(target, Node) and isinstance(source, Node):
-            for edge in edges:
-                part = "" if edge.part is None else f"-{edge.part}"
-                name, line = f"e{tail[1:]}-{head[1:]}-{edge.slot}{part}", _LINES.get(target.role, "solid")
-                drawing.edge(tail, head, _edge_label(target, edge.slot), id=name, style=line)
-        else:
-            drawing.edge(tail, head, f"{len(edges)} ×" if len(edges) > 1 else "")
-    drawing.attr("graph", label=_legend(graph, fold))
+def _wanting(inputs: Any) -> set[int]:
+    """By identity, the values of the inputs that want a gradient; a node does not know this of an input."""
+    return {id(x._data) for x in listed_tensors("draw", inputs) if x.requires_grad}
 
 
-def _attributes(node: Node, name: str) -> dict[str, str]:
-    wrong = _WRONG if dot.warning(node.value) or dot.warning(node.gradient) else {}
-    return _LOOKS[node.role] | wrong | {"id": name, "tooltip": dot.lines(dot.tooltip(node))}
+class _Picture:
+    """What is drawn, and how: `drawing` puts it together."""
 
+    def __init__(self, graph: Graph, fold: Fold, is_scalar: bool, wanting: set[int]) -> None:
+        self.graph, self.fold, self.is_scalar, self.wanting = graph, fold, is_scalar, wanting
+        self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
+        self.outputs = set(graph.outputs)
 
-def _label(node: Node, is_output: bool) -> str:
-    """What stands in the box: what it is, its name, shape and values, its gradient; what is wrong with it."""
-    given = node.function is None
-    wrong = dot.warning(node.value)
-    gradient = dot.gradient(node) if given or node.gradient is not None else ""
-    bad_gradient = dot.warning(node.gradient)
-    return dot.lines(
-        "" if given else dot.sign(node),
-        node.name if is_output or not _is_numbered(node) else "",
-        dot.kind(node),
-        dot.value(node.value),
-        f"⚠ {wrong}" if wrong else "",
-        f"gradient {gradient}" if gradient else "",
-        f"⚠ gradient: {bad_gradient}" if bad_gradient else "",
-        *([] if given else _costs(flops(node), new_bytes(node))),
-    )
+    def drawing(self) -> Drawing:
+        drawing = Drawing("computation", format="svg", engine="dot")
+        direction = "LR" if self.is_scalar else "TB"
+        drawing.attr("graph", **_FONT, rankdir=direction, nodesep="0.25", ranksep="0.35", bgcolor="white")
+        drawing.attr("node", **_FONT, shape="box", margin="0.12,0.06", height="0.3")
+        drawing.attr("edge", **_FONT | {"fontsize": "9"}, color=_QUIET, fontcolor=_QUIET, arrowsize="0.6")
+        self._draw_nodes(drawing)
+        self._draw_groups(drawing)
+        self._draw_edges(drawing)
+        drawing.attr("graph", label=self._legend(), labelloc="b", fontcolor=_QUIET)
+        return drawing
 
+    # Nodes
 
-def _is_numbered(node: Node) -> bool:
-    """Whether the name is only a number behind what it is anyway, and so says nothing new."""
-    return node.name.rstrip("0123456789") == base_name(node)
+    def _draw_nodes(self, drawing: Drawing) -> None:
+        frames = _Frames(drawing)
+        homes = _homes(self.graph)
+        draw_one = self._draw_number if self.is_scalar else self._draw_box
+        for node in self.graph.nodes:
+            if node not in self.fold.group_of:
+                draw_one(frames.at(homes.get(node, node.module)), node)
+        frames.close()
 
-
-def _costs(operations: int, size: int) -> list[str]:
-    told = [dot.amount(operations, "flop")] if operations > 1 else []
-    return [" · ".join([*told, dot.amount(size, "B")])] if size > 8 else []
-
-
-def _count(operations: int) -> str:
-    return f"{operations} operation{'s' * (operations != 1)}"
-
-
-def _edge_label(target: Node, slot: int) -> str:
-    """Which argument this is, where it matters."""
-    if target.operation in dot.COMMUTING or len(target.inputs) < 2:
-        return ""
-    return dot.lines(target.argument_name(slot))
-
-
-def _legend(graph: Graph, fold: Fold) -> str:
-    """What the lines under the picture say: totals, what is dashed, what was folded."""
-    total = cost(graph.nodes)
-    said = [f"{_count(total.operations)}, {dot.amount(total.flops, 'flop')}, {dot.amount(total.bytes, 'B')}"]
-    later = [f"{role}: {_LINES[role]}" for role in (BACKWARD, DOUBLE_BACKWARD) if graph.roles().get(role)]
-    if later:
-        said.append(", ".join(["forward: solid", *later]))
-    if fold.groups:
-        said.append(
-            f"{len(fold.group_of)} of {len(graph)} nodes folded into {len(fold.groups)}; depth= unfolds modules"
+    def _draw_box(self, frame: Any, node: Node) -> None:
+        """A box: what it is, its name, shape and values, its gradient; what is wrong with it, and what it costs."""
+        label = dot.lines(
+            dot.sign(node) if node.function is not None else "",
+            self._name(node),
+            dot.kind(node),
+            dot.value(node.value),
+            _prefixed("⚠ ", dot.warning(node.value)),
+            _prefixed("gradient ", self._gradient(node)),
+            _prefixed("⚠ gradient: ", dot.warning(node.gradient)),
+            _costs(flops(node), new_bytes(node)) if node.function is not None else "",
         )
-    return dot.lines(*said)
+        frame.node(self.ids[node], label, **self._attributes(node))
+
+    def _draw_number(self, frame: Any, node: Node) -> None:
+        """Micrograd's record, { name | data | grad }, and a circle for the operation that made it."""
+        data = dot.value(node.value) if node.value is None or np.ndim(node.value) else dot.decimals(node.value)
+        fields = [
+            self._name(node),
+            _prefixed("data ", data) or dot.kind(node),
+            _prefixed("⚠ ", dot.warning(node.value)),
+            _prefixed("grad ", self._gradient(node)),
+            _prefixed("⚠ grad: ", dot.warning(node.gradient)),
+        ]
+        label = "{ " + " | ".join(dot.field(text) for text in fields if text) + " }"
+        attributes = self._attributes(node)
+        frame.node(self.ids[node], label, **attributes | {"shape": "record"})
+        if node.function is not None:
+            made = self._receiver(node)
+            round_ = {"id": made, "shape": "circle", "margin": "0.02"}
+            frame.node(made, dot.lines(dot.sign(node)), **attributes | round_)
+            frame.edge(made, self.ids[node], style=_LINES[node.role])
+
+    def _attributes(self, node: Node) -> dict[str, str]:
+        wrong = _WRONG if dot.warning(node.value) or dot.warning(node.gradient) else {}
+        return _LOOKS[node.role] | wrong | {"id": self.ids[node], "tooltip": dot.lines(dot.tooltip(node))}
+
+    def _name(self, node: Node) -> str:
+        """The name, if it says more than what the node is, and a number; of an output, at least that it is one."""
+        if node.name.rstrip("0123456789") != base_name(node):
+            return dot.cut(node.name)
+        return "output" if node in self.outputs and node.function is not None else ""
+
+    def _gradient(self, node: Node) -> str:
+        """The gradient in words. "not computed" is not 0."""
+        if node.gradient is not None:
+            is_number = self.is_scalar and not np.ndim(node.gradient)
+            return dot.decimals(node.gradient) if is_number else dot.value(node.gradient) or "computed"
+        is_wanted = node.role == PARAMETER or id(node.value) in self.wanting
+        return "not computed" if is_wanted or (self.is_scalar and node.function is not None) else ""
+
+    # Groups
+
+    def _draw_groups(self, drawing: Drawing) -> None:
+        members: list[list[Node]] = [[] for _ in self.fold.groups]
+        for node, number in self.fold.group_of.items():
+            members[number].append(node)
+        for number, (group, nodes) in enumerate(zip(self.fold.groups, members, strict=True)):
+            wrong = sum(dot.warning(node.value) != "" for node in nodes)
+            label = dot.lines(
+                group.name,
+                _count(group.cost.operations, "operation") if group.cost.operations else "",
+                _most_common(nodes),
+                *_givens(nodes),
+                f"⚠ NaN or Inf in {_count(wrong, 'value')}" if wrong else "",
+                _costs(group.cost.flops, group.cost.bytes),
+            )
+            looks = _LOOKS[group.role] | (_WRONG if wrong else {})
+            drawing.node(f"g{number}", label, **looks | {"shape": "box3d", "id": f"g{number}"})
+
+    # Edges
+
+    def _draw_edges(self, drawing: Drawing) -> None:
+        folded = self.fold.group_of
+        for edge in self.graph.edges:
+            if edge.source not in folded and edge.target not in folded:
+                label = _prefixed(" ", dot.lines(dot.argument(edge)))  # the space keeps it off the line
+                name, line = self._edge_id(edge), _LINES[edge.target.role]
+                drawing.edge(self.ids[edge.source], self._receiver(edge.target), label, id=name, style=line)
+        for (source, target), edges in self.fold.edges(self.graph).items():
+            if not (isinstance(source, Node) and isinstance(target, Node)):
+                tail = self.ids[source] if isinstance(source, Node) else f"g{source}"
+                head = self._receiver(target) if isinstance(target, Node) else f"g{target}"
+                label = f" {len(edges)} ×" if len(edges) > 1 else ""
+                drawing.edge(tail, head, label, id=f"e-{tail}-{head}", style=_LINES[edges[0].target.role])
+
+    def _edge_id(self, edge: Edge) -> str:
+        part = "" if edge.part is None else f"-{edge.part}"
+        return f"e{self.ids[edge.source][1:]}-{self.ids[edge.target][1:]}-{edge.slot}{part}"
+
+    def _receiver(self, node: Node) -> str:
+        """Where the arrows to a node's arguments end."""
+        return f"op{self.ids[node]}" if self.is_scalar else self.ids[node]
+
+    # In words
+
+    def _legend(self) -> str:
+        """What the lines under the picture say: totals, what is dashed, what was folded."""
+        said, roles = [], self.graph.roles()
+        if not self.is_scalar:
+            total = cost(self.graph.nodes)
+            counted = _count(total.operations, "operation")
+            said.append(f"{counted}, {dot.amount(total.flops, 'flop')}, {dot.amount(total.bytes, 'B')}")
+        if roles.keys() & {BACKWARD, DOUBLE_BACKWARD}:
+            said.append(", ".join(f"{role}: {line}" for role, line in _LINES.items() if role in roles))
+        if self.fold.groups:
+            counts = f"{len(self.fold.group_of)} of {len(self.graph)} nodes folded into {len(self.fold.groups)}"
+            said.append(f"{counts}; depth= unfolds modules")
+        return dot.lines(*said)
+
+
+def _homes(graph: Graph) -> dict[Node, str]:
+    """The module that a parameter or constant is drawn in: the one where the forward pass uses it, if it is one."""
+    users: dict[Node, set[str]] = {}
+    for edge in graph.edges:
+        if edge.source.function is None and edge.source.role != INPUT and edge.target.role == FORWARD:
+            users.setdefault(edge.source, set()).add(edge.target.module)
+    return {node: next(iter(modules)) for node, modules in users.items() if len(modules) == 1}
+
+
+def _most_common(nodes: Iterable[Node]) -> str:
+    """The operations that there are most of: "× (34), + (33)"."""
+    counts = Counter(dot.symbol(node) for node in nodes if node.function is not None).most_common()
+    told = [f"{symbol} ({count})" for symbol, count in counts[:3]]
+    return ", ".join(told + ["…"] * (len(counts) > 3))
+
+
+def _givens(nodes: Iterable[Node]) -> list[str]:
+    """How many of the values were given: "2 parameters"."""
+    counts = Counter(node.role for node in nodes if node.function is None)
+    return [_count(counts[role], role) for role in (INPUT, PARAMETER, CONSTANT) if counts[role]]
+
+
+def _costs(operations: int, size: int) -> str:
+    """What a call costs, unless it is a single number."""
+    told = [dot.amount(operations, "flop")] if operations > 1 else []
+    return " · ".join([*told, dot.amount(size, "B")]) if size > 8 else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _prefixed(prefix: str, text: str) -> str:
+    return prefix + text if text else ""
 
 
 class _Frames:
@@ -230,49 +310,21 @@ class _Frames:
 
     def at(self, path: str) -> Any:
         """The drawing that a module's nodes go into."""
-        if path not in self._open:
+        around = path
+        while around not in self._open:
             frame = graphviz.Digraph(f"cluster_{len(self._open)}")
-            frame.attr(label=dot.lines(path), style="rounded", color="#bbbbbb", fontcolor="#666666", labeljust="l")
-            self.at(_parent(path))
-            self._open[path] = frame
+            look = {"style": "rounded", "color": "#bbbbbb", "fontcolor": _QUIET, "labeljust": "l"}
+            frame.attr(label=dot.lines(dot.cut(around)), **look)
+            self._open[around] = frame
+            around = _parent(around)
         return self._open[path]
 
     def close(self) -> None:
         """Put every frame into the one around it, the innermost first."""
-        for path in sorted(self._open, key=lambda path: -path.count(".") if path else 1):
+        for path in sorted(self._open, key=lambda path: -path.count(".")):
             if path:
                 self._open[_parent(path)].subgraph(self._open[path])
 
 
 def _parent(path: str) -> str:
     return path.rpartition(".")[0]
-
-
-# Numbers: micrograd's picture -----------------------------------------------------------------------------------------
-
-
-def _draw_scalars(drawing: Drawing, graph: Graph) -> None:
-    """A record for each value, { name | data | grad }, and a circle for the operation that made it."""
-    ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        name = "" if _is_numbered(node) else dot.field(node.name)
-        data = f"{node.value:.4f}" if np.ndim(node.value) == 0 else dot.value(node.value)
-        grad = dot.gradient(node)
-        fields = [name, f"data {dot.field(data)}", *([f"grad {dot.field(_four(node))}"] if grad else [])]
-        fields += [dot.field(f"⚠ {dot.warning(node.value)}")] if dot.warning(node.value) else []
-        label = "{ " + " | ".join(x for x in fields if x) + " }"
-        drawing.node(ids[node], label, **_attributes(node, ids[node]) | {"shape": "record"})
-        if node.function is not None:
-            made = f"op{ids[node]}"
-            drawing.node(made, dot.lines(dot.sign(node)), shape="circle", margin="0.02", id=made)
-            drawing.edge(made, ids[node])
-    for edge in graph.edges:
-        tail, head = ids[edge.source], ids[edge.target]
-        drawing.edge(tail, f"op{head}", _edge_label(edge.target, edge.slot), id=f"e{tail[1:]}-{head[1:]}-{edge.slot}")
-
-
-def _four(node: Node) -> str:
-    """A gradient with four decimals, as micrograd writes it."""
-    if node.gradient is None or np.ndim(node.gradient):
-        return dot.gradient(node)
-    return f"{float(node.gradient):.4f}"

@@ -23,7 +23,7 @@ import numpy as np
 
 from microgradopt.autodiff import _starting_cotangent, listed_tensors
 from microgradopt.graph.dot import sign
-from microgradopt.graph.formulas import call, identifier, literal, local, share
+from microgradopt.graph.formulas import call, identifier, local, share
 from microgradopt.graph.graph import CONSTANT, Edge, Graph, Node
 from microgradopt.graph.render import svg
 from microgradopt.graph.steps import Share, Update, shares, tensors_of, updates
@@ -131,7 +131,7 @@ class _Story:
         """A node as the picture and its tooltip have it."""
         inlined = _is_inlined(node)
         return {
-            "name": literal(node.value).text if inlined else node.name,
+            "name": str(node.value) if inlined else node.name,
             "call": "" if node.function is None else call(node),
             "sign": "" if node.function is None or node.name.rstrip("0123456789") == sign(node) else sign(node),
             "role": node.role,
@@ -184,7 +184,7 @@ class _Story:
             note=f"The derivative of {name} by itself is 1. From here on: the newest value first, and each hands a "
             "share to each of its inputs.",
             nodes=[self.number[output]],
-            line=self._line("backward", f"d_{name} = {f'np.ones({one.shape})' if one.ndim else '1.0'}"),
+            line=self._line("backward", f"d_{name} = np.ones_like({name})"),
             grads={self.number[output]: _quantity(one)},
         )
         awaited = {node: sum(x.edge.source is node for x in found) for node in self.graph}
@@ -196,7 +196,7 @@ class _Story:
     def _share(self, x: Share, awaited: int) -> None:
         source, target = identifier(x.edge.source.name), identifier(x.edge.target.name)
         rule, whole = _rule(x.edge), _quantity(x.after)
-        contribution = _term("=", "contribution", "", _quantity(x.contribution))
+        contribution = _term("=", f"contribution{_over(x.copied)}", "", _quantity(x.contribution))
         upstream = _term("×", f"upstream d_{target}", "", _quantity(x.upstream))
         formula = local(x.edge.target, x.edge.slot) if x.local is not None else None
         if formula is not None:
@@ -212,11 +212,14 @@ class _Story:
             "backward",
             f"{target} hands {source} its share",
             rows=rows,
-            note=_broadcasting(x, source) + met + _waiting(source, awaited),
+            note=(f"Broadcasting had copied {source}. " if x.copied else "") + met + _waiting(source, awaited),
             nodes=[self.number[x.edge.target]],
             to=self.number[x.edge.source],
             edges=[self._edge(x.edge)],
-            line=self._line("backward", f"d_{source} {'=' if x.before is None else '+='} {_summed(rule, x)}"),
+            # Not +=, which would change an array that others may hold too.
+            line=self._line(
+                "backward", f"d_{source} = {'' if x.before is None else f'd_{source} + '}{_summed(rule, x)}"
+            ),
             grads={self.number[x.edge.source]: whole},
         )
 
@@ -278,7 +281,7 @@ def _is_inlined(node: Node) -> bool:
 
 
 def _called(node: Node) -> str:
-    return literal(node.value).text if _is_inlined(node) else identifier(node.name)
+    return str(node.value) if _is_inlined(node) else identifier(node.name)
 
 
 def _value(node: Node, tensors: dict[Node, Tensor]) -> Any:
@@ -338,13 +341,9 @@ def _summed(rule: str, x: Share) -> str:
     return f"{total}.reshape({shape})" if 1 in shape else total
 
 
-def _broadcasting(x: Share, source: str) -> str:
-    if not x.copied:
-        return ""
-    axes = "axis" if len(x.copied) == 1 else "axes"
-    return (
-        f"Broadcasting copied {source} along {axes} {', '.join(map(str, x.copied))}, so the share is summed over it. "
-    )
+def _over(axes: tuple[int, ...]) -> str:
+    """How the sum that undoes broadcasting is told."""
+    return f", summed over ax{'is' if len(axes) == 1 else 'es'} {', '.join(map(str, axes))}" if axes else ""
 
 
 def _waiting(source: str, awaited: int) -> str:
