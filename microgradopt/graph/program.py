@@ -138,7 +138,7 @@ class _Runner(Writer):
         lines = super().line(node)
         if over is not None:
             call = expression(node, self.text, operators=False).text.removesuffix(")")
-            lines = [f"{self.names[node]} = {call}, {self.names[over]})"]
+            lines = [f"{self.names[node]} = {call}, out={self.names[over]})"]
             dying = [x for x in dying if x is not over]
         return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
 

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 from problems import Chain, Contender, Problem
 
-OURS, HAND, TORCH = "microgradopt", "hand-written NumPy", "torch eager"
+OURS, HAND, TORCH, JAX = "microgradopt", "hand-written NumPy", "torch eager", "jax.jit"
 GRADIENT = "its own gradient"
 ENGINES = ["ours", "by_hand", "torch_eager", "jax_jit", "hips_autograd", "micrograd_scalars"]
-COLUMNS = [HAND, TORCH, "jax.jit", "HIPS autograd", "micrograd", GRADIENT]
+COLUMNS = [HAND, TORCH, JAX, "HIPS autograd", "micrograd", GRADIENT]
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4}  # relative to the largest element
 FEWEST, LONGEST = 7, 25.0  # rounds of a row; and the seconds after which it is to be content with fewer than asked for
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -76,13 +76,36 @@ def rows(quick: bool) -> Iterator[Row]:
         title = f"HVP, ours with the gradient recorded before, all others whole: {problem}"
         yield Row(title, "product", problem, {GRADIENT: 2.5}, dict.fromkeys(COLUMNS, "hvp"))
     small = Problem((2, 4, 4, 1), 32, "mse") if quick else problems[0]
-    yield Row(f"dense Hessian, n = {sum(w.size for w in small.weights)}: {small}", "hessian", small, {TORCH: 1.0})
+    yield Row(f"dense Hessian, n = {parameters(small)}: {small}", "hessian", small, {TORCH: 1.0})
+    yield from compiled_rows(problems[:3], [small] if quick else problems[:2])
     for weights in (False, True):
         chain = Chain(1000 if quick else 100_000, weights)
         yield Row(f"scalar chain, forward and backward: {chain}", "chain", chain, {TORCH: 0.4})
     moons = Problem((2, 16, 16, 1), 10 if quick else 100, "hinge")
     yield Row(f"micrograd's moons demo, one step: {moons}", "moons", moons)
     yield Row("the same, as a program of scalars", "scalar_moons", moons)
+
+
+def compiled_rows(nets: list[Problem], hessians: list[Problem]) -> Iterator[Row]:
+    """The same work by compiled functions."""
+    for problem in nets:
+        goals = {HAND: 1.1, JAX: 1.0}
+        yield Row(f"gradient, compiled: {problem}", "gradient", problem, goals, {OURS: "compiled_gradient"})
+    for problem in nets:
+        yield Row(f"Adam step, compiled: {problem}", "adam", problem, {JAX: 1.0}, {OURS: "compiled_adam"})
+    for problem in nets:
+        own = {OURS: "compiled_training_step"}
+        yield Row(f"training step, compiled: {problem}", "training_step", problem, {}, own)
+    for problem in nets:
+        yield Row(f"HVP, compiled: {problem}", "hvp", problem, {GRADIENT: 2.0, JAX: 0.8}, {OURS: "compiled_hvp"})
+    for problem in hessians:
+        title = f"dense Hessian, symmetric, compiled, n = {parameters(problem)}: {problem}"
+        yield Row(title, "hessian", problem, {JAX: 0.6}, {OURS: "compiled_hessian"})
+
+
+def parameters(problem: Problem) -> int:
+    """How many there are."""
+    return sum(w.size for w in problem.weights)
 
 
 # Timing ---------------------------------------------------------------------------------------------------------------
@@ -132,7 +155,8 @@ def timed(row: Row, available: dict[str, ModuleType], rounds: int, seconds: floa
     check(row, taking_part)
     runs = {name: contender.run for name, contender in taking_part.items()}
     if row.workload in ("hvp", "product", "hessian"):
-        runs[GRADIENT] = available[OURS].gradient(row.problem).run
+        own = "compiled_gradient" if row.instead.get(OURS) else "gradient"
+        runs[GRADIENT] = getattr(available[OURS], own)(row.problem).run
     gc.collect()
     gc.freeze()
     repeats = {name: max(1, round(seconds / _time(run, 1))) for name, run in runs.items()}

@@ -80,6 +80,62 @@ def hessian(problem: Problem) -> Contender:
     return Contender(lambda: mg.hessian(loss(model(problem.x), problem.y), parameters), lambda result: [result])
 
 
+# Compiled -------------------------------------------------------------------------------------------------------------
+
+
+def compiled_gradient(problem: Problem) -> Contender:
+    model, loss = network(problem), LOSSES[problem.loss]
+    parameters = list(model.parameters())
+
+    @mg.compile
+    def run() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        loss(model(problem.x), problem.y).backward()
+
+    return Contender(run, lambda _: [parameter.grad for parameter in parameters])
+
+
+def compiled_adam(problem: Problem) -> Contender:
+    gradient_first = gradient(problem)
+    gradients = gradient_first.read(gradient_first.run())
+    parameters = list(network(problem).parameters())
+    for parameter, g in zip(parameters, gradients, strict=True):
+        parameter.grad = g
+    optimizer = mg.optim.Adam(parameters, lr=LR)
+    return Contender(mg.compile(optimizer.step), lambda _: [parameter.data for parameter in parameters])
+
+
+def compiled_training_step(problem: Problem) -> Contender:
+    model, loss = network(problem), LOSSES[problem.loss]
+    optimizer = mg.optim.Adam(model.parameters(), lr=LR)
+
+    @mg.compile
+    def run() -> None:
+        optimizer.zero_grad()
+        loss(model(problem.x), problem.y).backward()
+        optimizer.step()
+
+    return Contender(run, lambda _: [parameter.data for parameter in model.parameters()])
+
+
+def compiled_hvp(problem: Problem) -> Contender:
+    model, loss = network(problem), LOSSES[problem.loss]
+    parameters = list(model.parameters())
+    product = mg.compile(lambda: mg.hvp(loss(model(problem.x), problem.y), parameters, problem.vectors))
+    return Contender(product, lambda result: result)
+
+
+def compiled_hessian(problem: Problem) -> Contender:
+    model, loss = network(problem), LOSSES[problem.loss]
+    parameters = list(model.parameters())
+    second = mg.compile(lambda: mg.hessian(loss(model(problem.x), problem.y), parameters, symmetric=True))
+    return Contender(second, lambda result: [result])
+
+
+# Scalars, and micrograd's demo ----------------------------------------------------------------------------------------
+
+
 def chain(problem: Chain) -> Contender:
     def leaf(value: float) -> mg.Tensor:
         return mg.Tensor(value, requires_grad=True)
