@@ -208,7 +208,9 @@ def local(node: Node, slot: int) -> str | None:
     """The derivative of an elementwise function alone, "1 - tanh1 * tanh1": its rule, with a cotangent of 1."""
     if not (isinstance(node.function, np.ufunc) and node.function.signature is None and node.value is not None):
         return None
-    return re.sub(r"^(-?)1\.0 \* ", r"\1", _rule_text(node, slot, None, ""))
+    text = _rule_text(node, slot, None, "")
+    plain = re.fullmatch(r"1\.0 \* \(([^()]*)\)", text)  # 1.0 * (1 - tanh * tanh)
+    return plain[1] if plain else re.sub(r"^(-?)1\.0 \* ", r"\1", text)
 
 
 def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
