@@ -18,6 +18,7 @@ myst_substitutions = {
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 autodoc_typehints = "none"
 exclude_patterns = ["_build"]
+html_extra_path = ["pictures/neuron.html"]  # a page of its own
 default_role = "code"
 html_theme = "furo"
 html_title = "microgradopt"

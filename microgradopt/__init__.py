@@ -14,6 +14,7 @@ from microgradopt.tensor import Tensor
 __version__ = "0.1.0"
 
 __all__ = [
+    "Drawing",
     "GradcheckError",
     "GraphvizMissingError",
     "NonFiniteError",
@@ -27,6 +28,7 @@ __all__ = [
     "curvature",
     "detect_anomaly",
     "draw",
+    "explain",
     "grad",
     "gradcheck",
     "hessian",
@@ -45,7 +47,7 @@ __all__ = [
 ]
 
 
-_GRAPH = ("GraphvizMissingError", "TracingError", "compile", "draw", "source", "trace")
+_GRAPH = ("Drawing", "GraphvizMissingError", "TracingError", "compile", "draw", "explain", "source", "trace")
 
 
 def __getattr__(name: str) -> Any:

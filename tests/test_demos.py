@@ -64,3 +64,13 @@ def test_stuck(tmp_path):
         assert run.history.loss[-1] < 0.6 * run.history.loss[step - 1]
     assert saddle.history.gradient_norm[saddle.advised[0][0] - 1] < 1e-4
     assert (tmp_path / "stuck.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_graph(tmp_path):
+    text, times = runpy.run_path(str(DEMOS / "graph.py"))["main"](["--quick", "--out", str(tmp_path)])
+    assert "d_weight_0 = d_linear1.T @ x  # gradient by 0.weight" in text
+    assert [name for name, _ in times] == ["2-16-16-1", "64-32-10", "784-128-10"]
+    for name in ("neuron", "network", "network_folded", "network_gradient", "network_hvp"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+    assert "</html>" in (tmp_path / "neuron.html").read_text(encoding="utf-8")

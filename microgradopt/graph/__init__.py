@@ -2,6 +2,7 @@
 
 from microgradopt.graph.compile import Compiled, compile, source
 from microgradopt.graph.draw import Drawing, draw
+from microgradopt.graph.explain import Page, explain
 from microgradopt.graph.graph import Edge, Graph, Node
 from microgradopt.graph.program import Source
 from microgradopt.graph.render import GraphvizMissingError
@@ -15,10 +16,12 @@ __all__ = [
     "Graph",
     "GraphvizMissingError",
     "Node",
+    "Page",
     "Source",
     "TracingError",
     "compile",
     "draw",
+    "explain",
     "source",
     "trace",
 ]
