@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import graphviz
 import numpy as np
 
 from microgradopt.graph.formulas import call, identifier, literal
-from microgradopt.graph.graph import Edge, Node, finite
+from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, Edge, Node, finite
 
 _SIGNS = {
     "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "matmul": "@", "negative": "−x", "square": "x²",
@@ -31,6 +33,7 @@ _COMMUTING = {
 
 _FEW = 6  # elements of an array that is shown whole
 _LONG = 36  # characters of a word that is shown whole
+_RECORD = re.compile(r"[{}|<>]|^ | $|(?<= ) ")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 
 # Words ----------------------------------------------------------------------------------------------------------------
@@ -56,7 +59,7 @@ def _settings(node: Node) -> list[str]:
     """Arguments that are no operands, but say how: axis=0."""
     told = [(node.argument_name(i), x) for i, x in enumerate(node.arguments) if not node.is_operand(i)]
     told += [(key, x) for key, x in node.kwargs.items() if (key, x) != ("keepdims", False)]
-    return [short(f"{key}={_setting(x)}") for key, x in told if x is not None]
+    return [short(prefixed("" if key.isdigit() else f"{key}=", _setting(x))) for key, x in told if x is not None]
 
 
 def _setting(x: Any) -> str:
@@ -126,6 +129,19 @@ def tooltip(node: Node) -> str:
     return cut(told, 600)
 
 
+def short(text: str) -> str:
+    """A word that is not longer than fits."""
+    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
+
+
+def cut(text: str, length: int = 60) -> str:
+    """Both ends of a text that is very long."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
+
+
+# Counts ---------------------------------------------------------------------------------------------------------------
+
+
 def amount(count: float, unit: str) -> str:
     """A count with a prefix: 12.3 kflop."""
     for prefix in ("", "k", "M", "G"):
@@ -135,14 +151,34 @@ def amount(count: float, unit: str) -> str:
     return f"{count:.3g} T{unit}"
 
 
-def short(text: str) -> str:
-    """A word that is not longer than fits."""
-    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
+def calls(nodes: Iterable[Node]) -> str:
+    """How many calls there are among nodes, and of what: "67 operations: × (34), + (33)"."""
+    counts = Counter(symbol(node) for node in nodes if node.function is not None)
+    told = [f"{each} ({number})" if number > 1 else each for each, number in counts.most_common(3)]
+    told += ["…"] * (len(counts) > 3)
+    return f"{count(counts.total(), 'operation')}: {', '.join(told)}" if counts else ""
 
 
-def cut(text: str, length: int = 60) -> str:
-    """Both ends of a text that is very long."""
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
+def givens(nodes: Iterable[Node]) -> list[str]:
+    """How many of the values were given: "2 parameters"."""
+    counts = Counter(node.role for node in nodes if node.function is None)
+    return [count(counts[role], role) for role in (INPUT, PARAMETER, CONSTANT) if counts[role]]
+
+
+def costs(operations: int, size: int) -> str:
+    """What a call costs, unless it is a single number."""
+    told = [amount(operations, "flop")] if operations > 1 else []
+    return " · ".join([*told, amount(size, "B")]) if size > 8 else ""
+
+
+def count(number: int, what: str) -> str:
+    """So many of something: "1 operation", "2 operations"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def prefixed(prefix: str, text: str) -> str:
+    """A text with a prefix; nothing, where there is no text."""
+    return prefix + text if text else ""
 
 
 # Getting through DOT --------------------------------------------------------------------------------------------------
@@ -159,11 +195,11 @@ def _literal(text: str) -> str:
 
 
 def lines(*texts: str) -> str:
-    """Lines of a label, the empty ones left out, as DOT has them. Never HTML, even if it begins with < and ends in >."""
+    """Lines of a label, the empty ones left out, as DOT has them. Never HTML, even where they look like it: <...>."""
     joined: str = graphviz.nohtml("\\n".join(_literal(text) for text in texts if text))
     return joined
 
 
 def field(text: str) -> str:
-    """Text in a field of a record, whose own signs are { | } < >."""
-    return "".join(f"\\{c}" if c in "{}|<> " else c for c in _literal(text))
+    """Text in a field of a record, whose own signs are { | } < >, and where spaces count only one by one."""
+    return _RECORD.sub(r"\\\g<0>", _literal(text))

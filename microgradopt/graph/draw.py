@@ -8,11 +8,9 @@ in its tooltip.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import graphviz
 import numpy as np
 
 from microgradopt.autodiff import listed_tensors
@@ -20,7 +18,8 @@ from microgradopt.errors import OverwrittenError
 from microgradopt.graph import dot
 from microgradopt.graph.cost import cost, flops, new_bytes
 from microgradopt.graph.fold import Fold
-from microgradopt.graph.gather import gathered
+from microgradopt.graph.frames import QUIET, Frames
+from microgradopt.graph.gather import gathered, used_in_one_place
 from microgradopt.graph.graph import (
     BACKWARD,
     CONSTANT,
@@ -40,7 +39,6 @@ from microgradopt.tensor import Tensor
 __all__ = ["Drawing", "draw"]
 
 _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}
-_QUIET = "#666666"
 _LOOKS = {
     INPUT: {"style": "rounded,filled", "fillcolor": "#eef6ee", "color": "#4b8b4b"},
     PARAMETER: {"style": "rounded,filled", "fillcolor": "#e8f0fb", "color": "#3a6cb5"},
@@ -131,24 +129,26 @@ class _Picture:
         self.graph, self.fold, self.is_scalar, self.wanting = graph, fold, is_scalar, wanting
         self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
         self.outputs = set(graph.outputs)
+        self.edges = graph.edges
 
     def drawing(self) -> Drawing:
         drawing = Drawing("computation", format="svg", engine="dot")
         direction = "LR" if self.is_scalar else "TB"
-        drawing.attr("graph", **_FONT, rankdir=direction, nodesep="0.25", ranksep="0.35", bgcolor="white")
+        page = {"rankdir": direction, "nodesep": "0.25", "ranksep": "0.35", "newrank": "true", "bgcolor": "white"}
+        drawing.attr("graph", **_FONT | page)
         drawing.attr("node", **_FONT, shape="box", margin="0.12,0.06", height="0.3")
-        drawing.attr("edge", **_FONT | {"fontsize": "9"}, color=_QUIET, fontcolor=_QUIET, arrowsize="0.6")
+        drawing.attr("edge", **_FONT | {"fontsize": "9"}, color=QUIET, fontcolor=QUIET, arrowsize="0.6")
         self._draw_nodes(drawing)
         self._draw_groups(drawing)
         self._draw_edges(drawing)
-        drawing.attr("graph", label=self._legend(), labelloc="b", fontcolor=_QUIET)
+        drawing.attr("graph", label=self._legend(), labelloc="b", fontcolor=QUIET)
         return drawing
 
     # Nodes
 
     def _draw_nodes(self, drawing: Drawing) -> None:
-        frames = _Frames(drawing)
-        homes = _homes(self.graph)
+        frames = Frames(drawing)
+        homes = used_in_one_place(self.edges, lambda node: node.module)
         draw_one = self._draw_number if self.is_scalar else self._draw_box
         for node in self.graph.nodes:
             if node not in self.fold.group_of:
@@ -162,10 +162,10 @@ class _Picture:
             self._name(node),
             dot.kind(node),
             dot.value(node.value),
-            _prefixed("⚠ ", dot.warning(node.value)),
-            _prefixed("gradient ", self._gradient(node)),
-            _prefixed("⚠ gradient: ", dot.warning(node.gradient)),
-            _costs(flops(node), new_bytes(node)) if node.function is not None else "",
+            dot.prefixed("⚠ ", dot.warning(node.value)),
+            dot.prefixed("gradient ", self._gradient(node)),
+            dot.prefixed("⚠ gradient: ", dot.warning(node.gradient)),
+            dot.costs(flops(node), new_bytes(node)) if node.function is not None else "",
         )
         frame.node(self.ids[node], label, **self._attributes(node))
 
@@ -174,10 +174,10 @@ class _Picture:
         data = dot.value(node.value) if node.value is None or np.ndim(node.value) else dot.decimals(node.value)
         fields = [
             self._name(node),
-            _prefixed("data ", data) or dot.kind(node),
-            _prefixed("⚠ ", dot.warning(node.value)),
-            _prefixed("grad ", self._gradient(node)),
-            _prefixed("⚠ grad: ", dot.warning(node.gradient)),
+            dot.prefixed("data ", data) or dot.kind(node),
+            dot.prefixed("⚠ ", dot.warning(node.value)),
+            dot.prefixed("grad ", self._gradient(node)),
+            dot.prefixed("⚠ grad: ", dot.warning(node.gradient)),
         ]
         label = "{ " + " | ".join(dot.field(text) for text in fields if text) + " }"
         attributes = self._attributes(node)
@@ -216,30 +216,29 @@ class _Picture:
             wrong = sum(dot.warning(node.value) != "" for node in nodes)
             label = dot.lines(
                 group.name,
-                _count(group.cost.operations, "operation") if group.cost.operations else "",
-                _most_common(nodes),
-                *_givens(nodes),
-                f"⚠ NaN or Inf in {_count(wrong, 'value')}" if wrong else "",
-                _costs(group.cost.flops, group.cost.bytes),
+                dot.calls(nodes),
+                *dot.givens(nodes),
+                f"⚠ NaN or Inf in {dot.count(wrong, 'value')}" if wrong else "",
+                dot.costs(group.cost.flops, group.cost.bytes),
             )
             looks = _LOOKS[group.role] | (_WRONG if wrong else {})
-            drawing.node(f"g{number}", label, **looks | {"shape": "box3d", "id": f"g{number}"})
+            drawing.node(f"g{number}", label, **looks | {"peripheries": "2", "id": f"g{number}"})
 
     # Edges
 
     def _draw_edges(self, drawing: Drawing) -> None:
         folded = self.fold.group_of
-        for edge in self.graph.edges:
+        for edge in self.edges:
             if edge.source not in folded and edge.target not in folded:
-                label = _prefixed(" ", dot.lines(dot.argument(edge)))  # the space keeps it off the line
+                label = dot.prefixed(" ", dot.lines(dot.argument(edge)))  # the space keeps it off the line
                 name, line = self._edge_id(edge), _LINES[edge.target.role]
-                drawing.edge(self.ids[edge.source], self._receiver(edge.target), label, id=name, style=line)
+                drawing.edge(self.ids[edge.source], self._receiver(edge.target), label or None, id=name, style=line)
         for (source, target), edges in self.fold.edges(self.graph).items():
             if not (isinstance(source, Node) and isinstance(target, Node)):
                 tail = self.ids[source] if isinstance(source, Node) else f"g{source}"
                 head = self._receiver(target) if isinstance(target, Node) else f"g{target}"
-                label = f" {len(edges)} ×" if len(edges) > 1 else ""
-                drawing.edge(tail, head, label, id=f"e-{tail}-{head}", style=_LINES[edges[0].target.role])
+                several = f" {len(edges)} ×" if len(edges) > 1 else None
+                drawing.edge(tail, head, several, id=f"e-{tail}-{head}", style=_LINES[edges[0].target.role])
 
     def _edge_id(self, edge: Edge) -> str:
         part = "" if edge.part is None else f"-{edge.part}"
@@ -256,7 +255,7 @@ class _Picture:
         said, roles = [], self.graph.roles()
         if not self.is_scalar:
             total = cost(self.graph.nodes)
-            counted = _count(total.operations, "operation")
+            counted = dot.count(total.operations, "operation")
             said.append(f"{counted}, {dot.amount(total.flops, 'flop')}, {dot.amount(total.bytes, 'B')}")
         if roles.keys() & {BACKWARD, DOUBLE_BACKWARD}:
             said.append(", ".join(f"{role}: {line}" for role, line in _LINES.items() if role in roles))
@@ -264,67 +263,3 @@ class _Picture:
             counts = f"{len(self.fold.group_of)} of {len(self.graph)} nodes folded into {len(self.fold.groups)}"
             said.append(f"{counts}; depth= unfolds modules")
         return dot.lines(*said)
-
-
-def _homes(graph: Graph) -> dict[Node, str]:
-    """The module that a parameter or constant is drawn in: the one where the forward pass uses it, if it is one."""
-    users: dict[Node, set[str]] = {}
-    for edge in graph.edges:
-        if edge.source.function is None and edge.source.role != INPUT and edge.target.role == FORWARD:
-            users.setdefault(edge.source, set()).add(edge.target.module)
-    return {node: next(iter(modules)) for node, modules in users.items() if len(modules) == 1}
-
-
-def _most_common(nodes: Iterable[Node]) -> str:
-    """The operations that there are most of: "× (34), + (33)"."""
-    counts = Counter(dot.symbol(node) for node in nodes if node.function is not None).most_common()
-    told = [f"{symbol} ({count})" for symbol, count in counts[:3]]
-    return ", ".join(told + ["…"] * (len(counts) > 3))
-
-
-def _givens(nodes: Iterable[Node]) -> list[str]:
-    """How many of the values were given: "2 parameters"."""
-    counts = Counter(node.role for node in nodes if node.function is None)
-    return [_count(counts[role], role) for role in (INPUT, PARAMETER, CONSTANT) if counts[role]]
-
-
-def _costs(operations: int, size: int) -> str:
-    """What a call costs, unless it is a single number."""
-    told = [dot.amount(operations, "flop")] if operations > 1 else []
-    return " · ".join([*told, dot.amount(size, "B")]) if size > 8 else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _prefixed(prefix: str, text: str) -> str:
-    return prefix + text if text else ""
-
-
-class _Frames:
-    """A frame for each module, inside of that of the module around it. They are drawn when they are closed."""
-
-    def __init__(self, drawing: Drawing) -> None:
-        self._open: dict[str, Any] = {"": drawing}
-
-    def at(self, path: str) -> Any:
-        """The drawing that a module's nodes go into."""
-        around = path
-        while around not in self._open:
-            frame = graphviz.Digraph(f"cluster_{len(self._open)}")
-            look = {"style": "rounded", "color": "#bbbbbb", "fontcolor": _QUIET, "labeljust": "l"}
-            frame.attr(label=dot.lines(dot.cut(around)), **look)
-            self._open[around] = frame
-            around = _parent(around)
-        return self._open[path]
-
-    def close(self) -> None:
-        """Put every frame into the one around it, the innermost first."""
-        for path in sorted(self._open, key=lambda path: -path.count(".")):
-            if path:
-                self._open[_parent(path)].subgraph(self._open[path])
-
-
-def _parent(path: str) -> str:
-    return path.rpartition(".")[0]

@@ -151,7 +151,7 @@ class _Story:
             "forward",
             f"Given: {named}",
             nodes=[self.number[node] for node in given],
-            note="Step on: each call computes its value from values that are there.",
+            note="→ and ← step, the space bar plays, Home and End lead to the ends. Point at a value to see all of it.",
             line=self._line("forward", f"# given: {named}"),
             values={self.number[node]: _quantity(node.value) for node in given},
         )

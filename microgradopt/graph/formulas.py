@@ -199,7 +199,7 @@ def _by_name(node: Node) -> Text:
 def share(node: Node, slot: int, part: int | None = None) -> str:
     """What a node hands to one of its arguments, as the rule says it: "d_tanh1 * (1 - tanh1 * tanh1)".
 
-    The cotangent of the node has its name, with "d_" before it.
+    The cotangent of tanh1 is called d_tanh1.
     """
     return _rule_text(node, slot, part, f"d_{identifier(node.name)}")
 

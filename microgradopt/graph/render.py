@@ -89,7 +89,7 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
             filename = filename or Path(outfile).with_suffix(".gv")
         kind = format or self.format
         drawn = self.pipe(kind, engine=options.get("engine"))
-        saved = self.save(filename, directory)
+        saved = self.save(filename, directory=directory)
         target = Path(outfile or f"{saved}.{kind}")
         target.write_bytes(drawn)
         if cleanup:

@@ -131,7 +131,9 @@ def updates(optimizer: Optimizer, loss: Tensor, tensors: dict[Node, Tensor]) -> 
         raise TypeError(f"explain: wants an optimizer of microgradopt, not {type(optimizer).__name__}")
     name = type(optimizer).__name__
     if optimizer.wants_closure:
-        raise ValueError(f"explain: a step of {name} computes the loss several times; show one that needs .grad alone")
+        raise ValueError(
+            f"explain: a step of {name} computes the loss itself; show an optimizer that needs .grad alone"
+        )
     before = _parameters(optimizer)
     if set(before).isdisjoint(tensors.values()):
         raise ValueError(
