@@ -30,7 +30,7 @@ _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.gene
 
 
 class Place(NamedTuple):
-    """Where something is kept: a cell, an entry of a dictionary or a list, an attribute of a tensor."""
+    """Where something is kept: a cell, an entry of a dictionary or a list, an attribute of a tensor or a class."""
 
     holder: Any
     key: Any
@@ -147,6 +147,8 @@ class Captures:
             self._of_modules.update(x.parameters())
         for cls in type(x).__mro__[:-1]:
             for key, method in vars(cls).items():
+                if key in self._names and isinstance(method, (*_NUMBERS_AND_WORDS, np.ndarray)):
+                    yield Place(cls, key, key), method
                 method = method.fget if isinstance(method, property) else method
                 if isinstance(method, FunctionType) and (key in self._names or key in ("__call__", "forward")):
                     self._read(method.__code__)

@@ -150,7 +150,6 @@ class _Runner(Writer):
             and function.signature is None
             and not node.kwargs
             and (x.function is not None or node in self._after_checks)
-            and not x.is_view
             and not self._has_views(x)
             and (x.shape, x.dtype, x.strides) == (node.shape, node.dtype, node.strides)
         )

@@ -58,7 +58,6 @@ class Trace:
         self._look: list[Callable[[], None]] = []
         self._texts: dict[Tensor, str] = {}  # what the program calls a tensor
         self._kept: list[Array] = []  # arrays that come out
-        last_write = clock.last_write
         try:
             self._find(Captures(function, statics))
             traced = iter(self._arguments(leaves, _names(function, args, kwargs)))
@@ -72,7 +71,6 @@ class Trace:
         finally:
             for undo in reversed(self._undo):
                 undo()
-            clock.last_write = last_write
 
     def _call(self, x: Any) -> str:
         """A name for an object in the texts."""
@@ -155,8 +153,12 @@ class Trace:
         """An array is read at each call. All else has to stay what it is."""
         value = place.get()
         holder = self._call(place.holder)
-        key = repr(place.key) if isinstance(place.key, str | int) else self._call(place.key)
-        text = f"{holder}.cell_contents" if isinstance(place.holder, CellType) else f"{holder}[{key}]"
+        if isinstance(place.holder, CellType):
+            text = f"{holder}.cell_contents"
+        elif isinstance(place.holder, dict | list):
+            text = f"{holder}[{repr(place.key) if isinstance(place.key, str | int) else self._call(place.key)}]"
+        else:
+            text = f"{holder}.{place.key}"
         if type(value) is np.ndarray:
             known = self._call((value.shape, value.strides, value.dtype))
             self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")

@@ -126,6 +126,52 @@ def test_large_arrays_that_are_written_over(name):
     assert "out=" in step._last._text, "nothing was written over: nothing is tested"
 
 
+BIG = np.arange(10_000.0).reshape(100, 100)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: (lambda a: (a.T, a + 1))(x * 2),  # the sum must not be written over what its transpose looks at
+        lambda x: (lambda a: (a + 1, a.T))(x * 2),
+        lambda x: (lambda v: (v + 1, x))(x.T),
+        lambda x: (lambda a: (a[1:], -a, a * 2))(x * 2),
+        lambda x: (lambda a, b: (a + b.T, b - a.T))(x * 2, x * 3),
+        lambda x: np.broadcast_to(x[0], (100, 100)) * 2.0,
+        lambda x: np.broadcast_to(x[:, :1], (100, 100)) + x[:1],
+        lambda x: np.broadcast_to(x[:1].reshape(1, 1, 100), (2, 1, 100)) - x[:1],
+    ],
+)
+def test_views_and_stretched_operands(f):
+    x = BIG.copy()
+    compiled = mg.compile(f)
+    for _ in range(2):
+        assert equal(compiled(x), f(x))
+        assert equal(x, BIG)
+
+
+def test_writing_into_an_array_of_its_own():
+    def f(x):
+        z = np.copy(x)
+        before = z.sum()  # is to be computed before the write, though it is used behind it
+        z[0] = 7.0
+        z *= 2
+        z += x
+        np.add.at(z, [0, 0], 1.0)
+        return z + before
+
+    assert equal(mg.compile(f)(X3), f(X3))
+
+    def with_a_view(x):
+        z = np.copy(x)
+        v = z[1:]
+        z *= 2
+        return v
+
+    with pytest.raises(TracingError, match="has views"):
+        mg.compile(with_a_view)(X3)
+
+
 def test_the_two_kinds_of_step_can_be_mixed():
     """Some steps compiled, some not: no state is lost between them."""
     finals = []
@@ -234,6 +280,29 @@ def test_attributes_and_items_that_change(change):
     checked(holder, lambda: change(holder), X3)
     holder = Holder()
     checked(lambda x: holder(x) * 2, lambda: change(holder), X3)
+
+
+def test_a_list_that_grows_and_an_array_that_changes_its_size():
+    factors = [2.0, 3.0]
+    checked(lambda x: x * sum(factors), lambda: factors.append(1.0), X3)
+    table = {"array": np.ones(4)}
+    checked(lambda x: x * table["array"].mean(), lambda: table.update(array=np.array([1.0, 2.0])), X3)
+
+
+def test_what_a_method_reads():
+    class Scaled:
+        factor = 2.0
+
+        def __init__(self):
+            self.own = 3.0
+
+        def scale(self, x):
+            return x * self.own + self.factor
+
+    scaled = Scaled()
+    checked(lambda x: scaled.scale(x), lambda: setattr(scaled, "own", 4.0), X3)
+    checked(scaled.scale, lambda: setattr(scaled, "own", 5.0), X3)
+    checked(scaled.scale, lambda: setattr(Scaled, "factor", 5.0), X3)
 
 
 def test_an_attribute_that_is_not_read_may_change():
@@ -410,6 +479,26 @@ def test_state_is_not_written_over_where_a_check_fails():
     assert equal(before, ([p.data for p in model.parameters()], optimizer.state_dict()["state"][0]["m"]))
 
 
+def test_large_state_is_not_written_over_before_the_last_check():
+    model, X, y = network(width=3000)
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+
+    def step(y):
+        optimizer.zero_grad()
+        (model(X) ** 2).sum().backward()
+        optimizer.step()
+        return nn.cross_entropy(model(X), y)  # its labels are checked behind the step
+
+    compiled = mg.compile(step)
+    compiled(y)
+    compiled(y)
+    before = optimizer.state_dict()["state"][0]
+    with pytest.raises(ValueError, match="labels"):
+        compiled(y - 1)
+    after = optimizer.state_dict()["state"][0]
+    assert all(equal(before[key], after[key]) for key in ("m", "v", "t"))
+
+
 def test_no_grad_inside_and_around():
     model, X, _ = network()
     f = mg.compile(lambda x: model(x))
@@ -581,7 +670,12 @@ def test_objective():
         found = []
         for _ in range(3):
             at, v = theta + 0.1 * rng.normal(size=objective.n), rng.normal(size=objective.n)
-            found += [objective.value(at), objective.value_and_gradient(at), objective.hvp(v, at), objective.hessian(at)]
+            found += [
+                objective.value(at),
+                objective.value_and_gradient(at),
+                objective.hvp(v, at),
+                objective.hessian(at),
+            ]
             found += [objective.value(), objective.gradient()]
         assert equal(objective.theta, theta)
         results.append(found)

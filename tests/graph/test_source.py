@@ -133,11 +133,14 @@ def test_a_composite_that_cannot_be_traced_stands_in_the_text():
 
 
 def test_constants_come_back_as_they_were():
+    """Their bits, and their layout: sums go through memory in its own order."""
     table = np.array([[0.1, -np.inf], [np.nan, 1e-310]])
+    fortran = np.asfortranarray(np.arange(6.0).reshape(2, 3))
     for constant in (table, table.astype(np.float32), np.arange(7), np.eye(3), np.zeros((0, 2)), np.array([True, False]),
-                     np.full((3, 3), -0.0), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array([-0.0, 0.0])):  # fmt: skip
+                     np.full((3, 3), -0.0), fortran, np.array([-0.0, 0.0])):  # fmt: skip
         text = mg.source(lambda x, c=constant: (x + 1, c.copy("K")), np.ones(2))
         assert equal(run(text)[1], constant), text
+        assert run(text)[1].flags.f_contiguous == constant.flags.f_contiguous
 
 
 def test_names_and_comments():
