@@ -5,6 +5,7 @@ Nothing here knows an operation beyond its name and arguments; but Python has si
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import operator
 import re
@@ -17,7 +18,7 @@ from microgradopt.graph.graph import CONSTANT, Node
 from microgradopt.graph.tracer import Tape, Tracer, plain, recording, view
 from microgradopt.mode import Switched
 from microgradopt.rules.outputs import astype, pick
-from microgradopt.rules.registry import DERIVATIVES, name_of
+from microgradopt.rules.registry import BODIES, DERIVATIVES, name_of
 
 # How tightly Python's operators bind.
 COMPARISON, OR, XOR, AND, SUM, PRODUCT, SIGN, POWER, ATOM = range(9)
@@ -40,6 +41,7 @@ _METHODS: dict[Callable[..., Any], str] = {
     np.sum: "sum", np.mean: "mean", np.max: "max", np.min: "min", np.prod: "prod", np.reshape: "reshape",
     np.ravel: "ravel", np.argmax: "argmax", np.argmin: "argmin", astype: "astype", view: "view",
 }  # fmt: skip
+_NUMBERS = (bool, int, float)  # Python's own: they have no name, but stand where they are used
 _DEFAULTS = (("axis", None), ("keepdims", False))
 
 
@@ -191,9 +193,7 @@ def call(node: Node) -> str:
 
 
 def _by_name(node: Node) -> Text:
-    if node.role == CONSTANT and np.ndim(node.value) == 0:
-        return literal(node.value)
-    return Text(identifier(node.name))
+    return literal(node.value) if type(node.value) in _NUMBERS else Text(identifier(node.name))
 
 
 def share(node: Node, slot: int, part: int | None = None) -> str:
@@ -215,14 +215,14 @@ def local(node: Node, slot: int) -> str | None:
 
 def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
     """A rule run on values that write down what happens to them. upstream: the cotangent's name; "" for a 1."""
-    tape = Tape(through_bodies=False)
+    tape = Tape(through_bodies=_is_private)
 
     def traced(x: Any) -> Any:
         if isinstance(x, list):
             return [traced(each) for each in x]
         if type(x) is not Node:
             return x
-        if x.role == CONSTANT and not np.ndim(x.value):
+        if type(x.value) in _NUMBERS:
             return x.value
         return tape.input(x.value, name=identifier(x.name), of_tensor=True)
 
@@ -236,6 +236,11 @@ def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
         result = rule(g, out, *arguments, **node.kwargs)
     result = plain(result[part] if part is not None else result)
     return _nested(result.node).text if type(result) is Tracer else literal(result).text
+
+
+def _is_private(function: Callable[..., Any]) -> bool:
+    """Whether a composite is better shown as its body: one that only rules know, and that is one expression."""
+    return name_of(function).startswith("_") and "[" not in inspect.getsource(BODIES[function]).partition('"""')[2]
 
 
 def _nested(node: Node) -> Text:

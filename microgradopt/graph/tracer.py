@@ -52,11 +52,11 @@ class Tape:
 
     checks: nodes that did decide which way Python went, with the value they had; only where they do not depend on a
     Tensor. The program is right for whatever gives them the same values.
-    begun: leaves that are older than this have to be inputs of the program. through_bodies: a composite is written down
-    as what its body does, else as one call.
+    begun: leaves that are older than this have to be inputs of the program. through_bodies: of which composites
+    it is written down what their bodies do; of others, the call.
     """
 
-    def __init__(self, begun: float = 0, through_bodies: bool = True) -> None:
+    def __init__(self, begun: float = 0, through_bodies: Callable[[Any], bool] = lambda composite: True) -> None:
         self.begun, self.through_bodies = begun, through_bodies
         self.nodes: list[Node] = []
         self.checks: list[tuple[Node, Any]] = []
@@ -253,7 +253,7 @@ class Tracer(ArrayMethods):
             return function(*_concrete(args), **_concrete(kwargs))
         if kwargs.pop("out", None) is not None:
             raise TracingError(f"{name_of(function)}: a traced program does not write into arrays (out=)")
-        if function in BODIES and self.tape.through_bodies:
+        if function in BODIES and self.tape.through_bodies(function):
             return self._through_body(function, args, kwargs)
         result = self.tape.call(function, args, kwargs)
         return result._parts() if isinstance(result.value, tuple | list) else result

@@ -286,7 +286,7 @@ def test_a_list_that_grows_and_an_array_that_changes_its_size():
     factors = [2.0, 3.0]
     checked(lambda x: x * sum(factors), lambda: factors.append(1.0), X3)
     table = {"array": np.ones(4)}
-    checked(lambda x: x * table["array"].mean(), lambda: table.update(array=np.array([1.0, 2.0])), X3)
+    checked(lambda x: x * (table["array"].sum() / len(table["array"])), lambda: table.update(array=np.array([1.0, 2.0])), X3)
 
 
 def test_what_a_method_reads():
