@@ -30,7 +30,7 @@ _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.gene
 
 
 class Place(NamedTuple):
-    """Where something is kept: a cell, an entry of a dictionary or a list, an attribute of a tensor or a class."""
+    """Where something is kept: a cell, an entry of a dictionary or a list, an attribute of something else."""
 
     holder: Any
     key: Any
@@ -133,7 +133,8 @@ class Captures:
                 yield Place(cell, None, variable), cell.cell_contents
         if not _is_library(code.co_filename):
             yield from _entries(function.__globals__, "", named & function.__globals__.keys())
-        yield from ((None, value) for value in function.__defaults__ or ())
+        if function.__defaults__:
+            yield Place(function, "__defaults__", "default"), function.__defaults__
         yield from _entries(function.__kwdefaults__ or {}, "", function.__kwdefaults__ or {})
 
     def _of_object(self, name: str, x: Any) -> Iterator[tuple[Place | None, Any]]:

@@ -219,7 +219,7 @@ def _tensor(out: Any) -> Tensor:
 
 
 def _constant(out: Any) -> Tensor:
-    return _result(None, (), {}, (), out, False)
+    return _result(None, (), {}, (), out if out.ndim else out[()], False)
 
 
 _RUNTIME: dict[str, Any] = {

@@ -92,6 +92,8 @@ class Trace:
             self._place(place)
         for container in found.containers:
             self._container(container)
+        for generator in found.generators:
+            self._generator(generator)
         for optimizer in found.optimizers:
             self._optimizer(optimizer, self._call(optimizer))
 
@@ -133,7 +135,7 @@ class Trace:
                 traced.append(self._argument(x, f"args[{i}]", name))
             elif not x.is_leaf:
                 tracer = self._argument(x._data, f"args[{i}]._data", name, of_tensor=True)
-                traced.append(_result(None, (), {}, (), tracer, False))
+                traced.append(_result(None, (), {}, (), tracer, x._requires_grad))
             else:
                 text = f"args[{i}]"
                 self.conditions += [
@@ -164,13 +166,41 @@ class Trace:
             self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")
             self._slot(place, text, f"{text} = {{}}")
             return
-        known = self._call(value)
+        known, kept = self._call(value), value
+        if isinstance(value, tuple):  # of the arrays in it only the contents can change
+            kept = self._in_tuple(value, text, place.name)
+            place.put(kept)
         if isinstance(value, _SIMPLE):
             self.conditions.append(f"({text} is {known} or _same({text}, {known}))")
         else:
             self.conditions.append(f"{text} is {known}")
-        self._look.append(lambda: self._unchanged(place.get() is value, place.name))
+        self._look.append(lambda: self._unchanged(place.get() is kept, place.name))
         self._undo.append(lambda: place.put(value))
+
+    def _in_tuple(self, x: Any, text: str, name: str) -> Any:
+        """A tuple with Tracers in place of arrays; itself, if there are none in it."""
+        if type(x) is np.ndarray:
+            return self._argument(x, text, name)
+        if not isinstance(x, tuple):
+            return x
+        parts = [self._in_tuple(part, f"{text}[{i}]", f"{name}_{i}") for i, part in enumerate(x)]
+        if all(part is before for part, before in zip(parts, x, strict=True)):
+            return x
+        return type(x)(*parts) if hasattr(x, "_fields") else tuple(parts)
+
+    def _generator(self, generator: np.random.Generator) -> None:
+        """Random numbers that the function draws would be the same at each call."""
+        state = generator.bit_generator.state
+
+        def look() -> None:
+            if str(generator.bit_generator.state) != str(state):
+                raise TracingError(
+                    f"compile: there is randomness in {self.name}: it draws from a Generator, and a program would give "
+                    "the same numbers at each call. Give what is drawn as an argument"
+                )
+
+        self._look.append(look)
+        self._undo.append(lambda: setattr(generator.bit_generator, "state", state))
 
     def _container(self, container: Any) -> None:
         before = container.copy()

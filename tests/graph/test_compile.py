@@ -289,6 +289,23 @@ def test_a_list_that_grows_and_an_array_that_changes_its_size():
     checked(lambda x: x * (table["array"].sum() / len(table["array"])), lambda: table.update(array=np.array([1.0, 2.0])), X3)
 
 
+def test_arrays_in_tuples_and_defaults():
+    pair = (np.arange(3.0), np.ones(3))
+    checked(lambda x: x * pair[0].sum() + np.sort(pair[1])[0], lambda: pair[0].__setitem__(0, 5.0), X3)
+
+    def change():
+        nonlocal pair
+        pair = (np.ones(3), np.zeros(3))
+
+    checked(lambda x: x * pair[0].sum(), change, X3)
+    default = np.ones(3)
+
+    def f(x, c=default):
+        return x * c.sum()
+
+    checked(f, lambda: default.__setitem__(1, 9.0), X3)
+
+
 def test_what_a_method_reads():
     class Scaled:
         factor = 2.0
@@ -588,7 +605,8 @@ def test_control_flow_on_a_tensors_value(f):
 
 def test_randomness():
     rng = np.random.default_rng(0)
-    unchanged(lambda w: w * rng.normal(), match="traced twice")
+    unchanged(lambda w: w * rng.normal(), match="randomness")
+    assert rng.normal() == np.random.default_rng(0).normal(), "nothing was drawn"
     unchanged(lambda w: w + np.random.normal(size=w.shape), match="traced twice")
     unchanged(lambda w: w * np.random.default_rng().normal(), match="traced twice")
     unchanged(lambda w: w * random.random(), match="traced twice")
@@ -642,6 +660,14 @@ def test_results_cannot_be_differentiated_from_outside():
         loss.backward()
     with pytest.raises(mg.NotDifferentiableError, match="inside of the compiled function"):
         (loss + (w * w).sum()).backward()
+
+
+def test_a_result_given_as_an_argument_marks_what_depends_on_it():
+    f = mg.compile(lambda h: (h * h).sum())
+    w = leaves()[0]
+    assert f(w.detach()).requires_grad is False
+    with pytest.raises(mg.NotDifferentiableError, match="inside of the compiled function"):
+        (f(w * 2) + w.sum()).backward()
 
 
 def test_a_tensor_that_cannot_be_found():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 
 import numpy as np
@@ -138,7 +139,8 @@ def test_constants_come_back_as_they_were():
     fortran = np.asfortranarray(np.arange(6.0).reshape(2, 3))
     for constant in (table, table.astype(np.float32), np.arange(7), np.eye(3), np.zeros((0, 2)), np.array([True, False]),
                      np.full((3, 3), -0.0), fortran, np.array([-0.0, 0.0])):  # fmt: skip
-        text = mg.source(lambda x, c=constant: (x + 1, c.copy("K")), np.ones(2))
+        made = itertools.repeat(constant).__next__  # where no one looks into, so that it is a constant of the program
+        text = mg.source(lambda x, made=made: (x + 1, made()), np.ones(2))
         assert equal(run(text)[1], constant), text
         assert run(text)[1].flags.f_contiguous == constant.flags.f_contiguous
 
