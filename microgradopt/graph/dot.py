@@ -104,6 +104,13 @@ def value(x: Any) -> str:
     return f"{number(known.min())} … {number(known.max())}"
 
 
+def shown(node: Node) -> str:
+    """The value of a node in one short line. Of one that a traced program has let go, the zeros in its place are not
+    its value; its strides are still the node's own.
+    """
+    return value(node.value) if getattr(node.value, "strides", ()) == node.strides else "value not kept"
+
+
 def warning(x: Any) -> str:
     """What is wrong with a value, in words: "3 NaN, 1 Inf"; "" where nothing is."""
     if finite(x):

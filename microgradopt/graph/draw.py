@@ -161,7 +161,7 @@ class _Picture:
             dot.sign(node) if node.function is not None else "",
             self._name(node),
             dot.kind(node),
-            dot.value(node.value),
+            dot.shown(node),
             dot.prefixed("⚠ ", dot.warning(node.value)),
             dot.prefixed("gradient ", self._gradient(node)),
             dot.prefixed("⚠ gradient: ", dot.warning(node.gradient)),
@@ -171,7 +171,7 @@ class _Picture:
 
     def _draw_number(self, frame: Any, node: Node) -> None:
         """Micrograd's record, { name | data | grad }, and a circle for the operation that made it."""
-        data = dot.value(node.value) if node.value is None or np.ndim(node.value) else dot.decimals(node.value)
+        data = dot.shown(node) if node.value is None or np.ndim(node.value) else dot.decimals(node.value)
         fields = [
             self._name(node),
             dot.prefixed("data ", data) or dot.kind(node),

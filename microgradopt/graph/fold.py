@@ -9,7 +9,7 @@ from microgradopt.graph.cost import Cost, cost
 from microgradopt.graph.graph import CONSTANT, Edge, Graph, Node
 
 _MANY = 300  # nodes of a graph that is still drawn as it is
-_FEW = 60  # nodes that it is then folded into, about
+_FEW = 24  # nodes that it is then folded into, about
 
 
 class Group(NamedTuple):

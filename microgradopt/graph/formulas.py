@@ -177,8 +177,8 @@ def spelled(function: Any) -> str:
 def identifier(name: str) -> str:
     """A name as Python can use it: "0.weight" becomes weight_0, "layers.0.weight" layers_0_weight."""
     parts = name.split(".")
-    while len(parts) > 1 and parts[0].isdigit():
-        parts = [*parts[1:-1], parts[-1], parts[0]] if len(parts) > 2 else [parts[1], parts[0]]
+    first = next((i for i, part in enumerate(parts) if not part.isdigit()), 0)  # a word goes before the numbers
+    parts = parts[first:] + parts[:first]
     text = re.sub(r"\W", "_", "_".join(parts)) or "_"
     text = f"_{text}" if text[0].isdigit() else text
     return f"{text}_" if keyword.iskeyword(text) or text == "np" else text

@@ -73,6 +73,7 @@ def test_depth_folds_modules_with_all_they_hold_and_keeps_the_edges():
 def test_the_backward_pass_keeps_its_edges_from_what_was_folded():
     model, x, loss = mlp()
     dot = read(mg.grad(loss, list(model.parameters()), create_graph=True), names={"model": model, "x": x}, depth=1)
+    assert "6 parameters" in dot.label("g0")  # the backward pass uses the weights too, but they are the model's
     assert any(tail == "g0" and head.startswith("n") and each["style"] == "dashed" for tail, head, each in dot.edges)
     assert any(each.get("label", "").endswith("×") for _, _, each in dot.edges)
 
@@ -108,6 +109,9 @@ def test_large_graphs_are_folded_to_a_size_that_can_be_looked_at(make, style):
     assert len(dot.nodes) <= 400
     assert f"of {len(graph)} nodes folded into" in dot.legend()[-1]
     assert {end for tail, head, _ in dot.edges for end in (tail, head)} <= set(dot.nodes)
+    content = (" operation", " parameter", " constant")
+    groups = [" ".join(dot.label(node)) for node in dot.nodes if node.startswith("g")]
+    assert all(any(word in group for word in content) for group in groups)
     told = [line.split()[0] for line in dot.said() if " operation" in line]
     shown = sum(node.startswith("n") and dot.label(node)[0] in "+×−" for node in dot.nodes)
     assert sum(map(int, told)) + shown == cost(graph).operations
