@@ -286,7 +286,9 @@ def test_a_list_that_grows_and_an_array_that_changes_its_size():
     factors = [2.0, 3.0]
     checked(lambda x: x * sum(factors), lambda: factors.append(1.0), X3)
     table = {"array": np.ones(4)}
-    checked(lambda x: x * (table["array"].sum() / len(table["array"])), lambda: table.update(array=np.array([1.0, 2.0])), X3)
+    checked(
+        lambda x: x * (table["array"].sum() / len(table["array"])), lambda: table.update(array=np.array([1.0, 2.0])), X3
+    )
 
 
 def test_arrays_in_tuples_and_defaults():
