@@ -74,6 +74,15 @@ def is_grad_enabled() -> bool:
     return current_mode.get().recording
 
 
+def expect(condition: Any) -> bool:
+    """Whether a condition holds that is false only for an error. A program that is being traced checks it at each call.
+
+    For conditions on a tensor's value, which otherwise must not decide anything in a traced program.
+    """
+    tape = current_mode.get().tape
+    return bool(condition if tape is None else tape.expect(condition))
+
+
 class Clock:
     """Dates everything: results when they are made, leaves when they are written.
 

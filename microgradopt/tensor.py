@@ -218,6 +218,8 @@ class Tensor(ArrayMethods):
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if Tensor not in types:  # inside a tuple only, which a composite takes apart itself
+            return NotImplemented
         return dispatch(function, args, kwargs)
 
     # Operators

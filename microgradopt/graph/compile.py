@@ -15,7 +15,7 @@ from microgradopt.graph.draw import Drawing, draw
 from microgradopt.graph.graph import Graph
 from microgradopt.graph.program import MISFIT, Program, Source
 from microgradopt.graph.tracer import TracingError
-from microgradopt.graph.tracing import Trace, function_name, is_leaf
+from microgradopt.graph.tracing import Trace, UnsettledError, function_name, is_leaf
 from microgradopt.mode import current_mode
 from microgradopt.tensor import Tensor
 
@@ -78,7 +78,10 @@ class Compiled:
             if result is not MISFIT:
                 self._last = program
                 return result
-        self._last = self._traced(args, kwargs, leaves, tuple(statics))
+        try:
+            self._last = self._traced(args, kwargs, leaves, tuple(statics))
+        except UnsettledError:
+            return self._function(*args, **kwargs)
         self._keep(known, self._last)
         result = self._last.run(leaves)
         return self._function(*args, **kwargs) if result is MISFIT else result

@@ -103,7 +103,8 @@ def _exchanged(x: Any, same: dict[Node, Node]) -> Any:
     if type(x) is Returned:
         return x._replace(node=same.get(x.node, x.node))
     if isinstance(x, tuple | list):
-        return type(x)([_exchanged(part, same) for part in x])
+        parts = [_exchanged(part, same) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     return {key: _exchanged(part, same) for key, part in x.items()} if type(x) is dict else x
 
 
@@ -166,6 +167,13 @@ class _Runner(Writer):
         """First what the function did, then what it returned."""
         done = [effect.line.format(self._structure(effect.value)) for effect in self._effects]
         return [*done, f"return {self._structure(self._result)}"]
+
+    def tuple_of(self, x: tuple[Any, ...]) -> str:
+        """A tuple, or a named tuple, which is there as an object."""
+        if not hasattr(x, "_fields"):
+            return super().tuple_of(x)
+        self.functions[type(x).__name__] = type(x)
+        return f"{type(x).__name__}{super().tuple_of(x)}"
 
     def returned(self, x: Returned) -> str:
         """A Tensor, as it is returned: one that needs a gradient marks the end of its graph."""

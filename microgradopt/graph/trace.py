@@ -115,8 +115,11 @@ def _arguments(tensor: Tensor, given: Callable[[Any, Any], Node]) -> tuple[Any, 
 
 def _labels(names: Names | None) -> dict[Any, str]:
     """The name of each tensor, and of each array by its identity, that has one; the first, if it has several."""
+    known = {"": names} if isinstance(names, Module) else names or {}
+    if not isinstance(known, Mapping) or not all(isinstance(name, str) for name in known):
+        raise TypeError(f"names: a module, or a dictionary of tensors, modules and arrays by name, not {names!r:.80}")
     found: dict[Any, str] = {}
-    for name, thing in ({"": names} if isinstance(names, Module) else names or {}).items():
+    for name, thing in known.items():
         if isinstance(thing, Tensor):
             found.setdefault(thing, name)
         elif isinstance(thing, np.ndarray):

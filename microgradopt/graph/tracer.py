@@ -32,6 +32,13 @@ class TracingError(TypeError):
 # Functions whose answer depends on shapes and dtypes alone: the program need not ask again.
 _STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj, np.common_type}
 
+# Functions whose results have a shape that depends on values.
+_SHAPED_BY_VALUES = {
+    np.nonzero, np.flatnonzero, np.argwhere, np.compress, np.extract, np.trim_zeros, np.bincount, np.unique,
+    np.unique_all, np.unique_counts, np.unique_inverse, np.unique_values, np.union1d, np.intersect1d, np.setdiff1d,
+    np.setxor1d,
+}  # fmt: skip
+
 # What operators on NumPy's values are; on Python's own numbers they stay operators. ``**`` is not np.power: NumPy
 # computes x**2 as a square.
 _UFUNCS: dict[Callable[..., Any], np.ufunc] = {
@@ -94,6 +101,12 @@ class Tape:
         self.nodes.append(node)
         return Tracer(node, self, out)
 
+    def expect(self, condition: Any) -> Any:
+        """The value of a condition, which the program will check."""
+        if type(condition) is Tracer:
+            self.checks.append((condition.node, condition.value))
+        return _concrete(condition)
+
     def rewritten(self, before: Node, after: Node) -> None:
         """A write has given an array another node: that it had no views is still so."""
         self._with_views -= {before, after}
@@ -121,6 +134,10 @@ class Tape:
             self._constants[id(array)] = Node(None, (), {}, array, CONSTANT)
             self.nodes.append(self._constants[id(array)])
         return self._constants[id(array)]
+
+    def traced(self, x: Any) -> Any:
+        """An array that was there without the program, as a Tracer; all else as it is."""
+        return Tracer(self.constant(x), self, x) if isinstance(x, np.ndarray) else x
 
     def made_by(self, function: Callable[..., Any], out: Any) -> None:
         """`out` is the result of this function; where it is a composite, the parts of its body know only themselves."""
@@ -183,6 +200,24 @@ def _arrays(x: Any) -> Iterator[Any]:
         yield x.value
     elif isinstance(x, np.ndarray):
         yield x
+
+
+def _has_integers(x: Any) -> bool:
+    """Whether a length, a count or a place may be among arguments, as a traced value."""
+    if type(x) is slice:
+        x = (x.start, x.stop, x.step)
+    return any(map(_has_integers, x)) if type(x) in (tuple, list) else type(x) is Tracer and x.dtype.kind in "iu"
+
+
+def _of_tensor(x: Any) -> bool:
+    return type(x) is Tracer and x.node.of_tensor
+
+
+def _shape_error(what: str) -> TracingError:
+    return TracingError(
+        f"{what}: the shape of the result depends on a tensor's values, and a program is the same for all of them. "
+        "np.where(condition, x, 0) keeps the shape"
+    )
 
 
 def _operator(operate: Callable[..., Any], swapped: bool = False) -> Callable[..., Any]:
@@ -256,14 +291,21 @@ class Tracer(ArrayMethods):
         if function in BODIES and self.tape.through_bodies(function):
             return self._through_body(function, args, kwargs)
         result = self.tape.call(function, args, kwargs)
-        return result._parts() if isinstance(result.value, tuple | list) else result
+        result = result._parts() if isinstance(result.value, tuple | list) else result
+        by_values = function in _SHAPED_BY_VALUES or (function is np.where and len(args) == 1)
+        if by_values and _of_tensor(args[0]):
+            raise _shape_error(name_of(function))
+        if by_values or any(map(_has_integers, [*args[1:], *kwargs.values()])):
+            for part in result if isinstance(result, tuple | list) else [result]:
+                part._keep_shape()
+        return result
 
     def _through_body(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A composite is what its body is; one whose body cannot be traced is a call like any other."""
         nodes, checks = len(self.tape.nodes), len(self.tape.checks)
         self.tape.bodies += 1
         try:
-            out = BODIES[function](*args, **kwargs)
+            out = BODIES[function](*map(self.tape.traced, args), **kwargs)
         except TracingError:
             del self.tape.nodes[nodes:], self.tape.checks[checks:]
             return self.tape.call(function, args, kwargs)
@@ -300,9 +342,11 @@ class Tracer(ArrayMethods):
     def view(self, dtype: Any) -> Tracer:
         return self.tape.call(view, (self, np.dtype(dtype)), {})
 
-    def astype(self, dtype: Any, copy: bool = True) -> Tracer:
+    def astype(self, dtype: Any, copy: bool = True, casting: Any = "unsafe") -> Tracer:
         if not copy and self.dtype == dtype:
             return self
+        if not np.can_cast(self.dtype, dtype, casting):
+            raise TypeError(f"astype: {self.dtype} does not become {np.dtype(dtype)} by casting={casting!r}")
         return self.tape.call(astype, (self, np.dtype(dtype)), {})
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tracer:
@@ -328,7 +372,14 @@ class Tracer(ArrayMethods):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> Tracer:
-        return self.tape.call(operator.getitem, (self, index), {})
+        parts = index if type(index) is tuple else (index,)
+        masks = [part for part in parts if type(part) is Tracer and part.dtype == bool]
+        if any(map(_of_tensor, masks)):
+            raise _shape_error("indexing with booleans")
+        result = self.tape.call(operator.getitem, (self, index), {})
+        if masks or any(type(part) is slice and _has_integers(part) for part in parts):
+            result._keep_shape()
+        return result
 
     # Writing: from now on this Tracer is the array as it is afterwards
 
@@ -362,6 +413,11 @@ class Tracer(ArrayMethods):
             )
         self.tape.checks.append((self.node, self.value))
         return self.value
+
+    def _keep_shape(self) -> None:
+        """The program is right only where this result has the same shape; it checks that."""
+        shape = np.shape(self.value)
+        self.tape.checks.append((self.tape.note(np.shape, (self,), {}, shape).node, shape))
 
     def __bool__(self) -> bool:
         return bool(self._answer("bool(), as in `if` and `while`,"))

@@ -29,6 +29,10 @@ from microgradopt.tensor import Array, Tensor, _result
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
 
 
+class UnsettledError(TracingError):
+    """The function changes what its program would refer to, and will not do so at its next call."""
+
+
 class Effect(NamedTuple):
     """What the function has put somewhere. name: of the place. line: what puts it there, with {} for the value."""
 
@@ -238,9 +242,9 @@ class Trace:
 
     def _undivided(self, optimizer: Optimizer, i: int, blocks: list[Any]) -> None:
         if optimizer._blocks[i] != blocks:
-            raise TracingError(
-                f"compile: in {self.name}, some parameters of the optimizer have no gradient, for the first time: let "
-                "the function run once as it is, before it is compiled"
+            raise UnsettledError(
+                f"source: in {self.name}, some parameters of the optimizer have no gradient, for the first time: call "
+                "the function once as it is; from then on the optimizer keeps their state apart"
             )
 
     def _state(self, state: dict[str, Any], text: str) -> None:
@@ -307,7 +311,7 @@ class Trace:
             return Returned(node, x._requires_grad)
         if isinstance(x, tuple | list) and not isinstance(x, Returned):
             parts = [self._returned(part) for part in x]
-            return parts if isinstance(x, list) else tuple(parts)
+            return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
         if type(x) is dict:
             return {key: self._returned(part) for key, part in x.items()}
         return self._own(x)

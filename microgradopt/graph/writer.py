@@ -151,12 +151,16 @@ class Writer:
         if type(x) is Returned:
             return self.returned(x)
         if isinstance(x, tuple):
-            return f"({', '.join(map(self._structure, x))}{',' if len(x) == 1 else ''})"
+            return self.tuple_of(x)
         if type(x) is list:
             return f"[{', '.join(map(self._structure, x))}]"
         if type(x) is dict:
             return f"{{{', '.join(f'{key!r}: {self._structure(part)}' for key, part in x.items())}}}"
         return literal(x).text
+
+    def tuple_of(self, x: tuple[Any, ...]) -> str:
+        """A tuple among the results."""
+        return f"({', '.join(map(self._structure, x))}{',' if len(x) == 1 else ''})"
 
     def returned(self, x: Returned) -> str:
         """A Tensor, as it is returned: its value."""

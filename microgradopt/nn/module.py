@@ -50,7 +50,9 @@ class Module:
         """`forward`."""
         started = clock.tick()
         result = self.forward(*args, **kwargs)
-        self.__dict__.setdefault("_calls", collections.deque(maxlen=16)).append((started, clock.tick()))
+        if "_calls" not in self.__dict__:
+            self.__dict__["_calls"] = collections.deque(maxlen=16)
+        self.__dict__["_calls"].append((started, clock.tick()))
         return result
 
     def calls(self) -> list[tuple[int, int]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
 
+from microgradopt.mode import expect
 from microgradopt.tensor import Array, Tensor
 
 
@@ -21,12 +21,13 @@ def clip_grad_norm(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> fl
     """
     _check_bound("clip_grad_norm", max_norm)
     clipped = _with_gradient(parameters)
-    norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for _, g in clipped))
-    if not np.isfinite(norm):
+    with np.errstate(over="ignore"):  # what overflows is no longer finite, and said so
+        norm = np.sqrt(sum((np.sum(np.square(g, dtype=np.float64)) for _, g in clipped), start=np.float64(0.0)))
+    if not expect(np.isfinite(norm)):
         raise FloatingPointError(f"clip_grad_norm: the norm of the gradient is {norm}; mg.detect_anomaly() finds where")
-    if norm > max_norm:
-        for parameter, g in clipped:
-            parameter.grad = np.asarray(g * (max_norm / norm))
+    factor = np.minimum(norm, max_norm) / np.where(norm > 0, norm, 1.0)
+    for parameter, g in clipped:
+        parameter.grad = np.copy(g * factor.astype(g.dtype))  # of 0-d arrays too an array, as .grad is
     return norm
 
 
@@ -37,7 +38,7 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, max_value: float) -> 
     """
     _check_bound("clip_grad_value", max_value)
     for parameter, g in _with_gradient(parameters):
-        parameter.grad = np.asarray(np.clip(g, -max_value, max_value))
+        parameter.grad = np.copy(np.clip(g, -max_value, max_value))
 
 
 def _with_gradient(parameters: Iterable[Tensor] | Tensor) -> list[tuple[Tensor, Array]]:

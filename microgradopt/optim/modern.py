@@ -124,7 +124,7 @@ def newton_schulz(matrix: Array, coefficients: tuple[float, float, float], steps
     between about 0.7 and 1.2, which is near enough and quick.
     """
     a, b, c = coefficients
-    x = matrix / max(float(np.linalg.norm(matrix)), eps)
+    x = matrix / np.maximum(np.linalg.norm(matrix), eps)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T

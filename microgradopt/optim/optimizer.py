@@ -62,7 +62,7 @@ class _Block:
             chosen = [i for i, is_ready in enumerate(ready) if is_ready is wanted]
             parts = [self.vector.slices[i] for i in chosen]
             state = {
-                key: np.concatenate([value[part] for part in parts]) if isinstance(value, np.ndarray) else value
+                key: np.concatenate([value[part] for part in parts]) if np.ndim(value) else value
                 for key, value in self.state.items()
             }
             both.append(_Block([self.vector.parameters[i] for i in chosen], state))

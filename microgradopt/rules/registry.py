@@ -115,11 +115,12 @@ def composite(*rules: Rule | None, broadcasts: bool = False) -> Callable[[Functi
     def register(body: Function) -> Function:
         @functools.wraps(body)
         def function(*args: Any, **kwargs: Any) -> Any:
-            for value in args:
-                if type(value) is not np.ndarray and hasattr(value, "__array_function__"):
-                    result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
-                    if result is not NotImplemented:
-                        return result
+            for argument in args:
+                for value in argument if type(argument) is tuple else (argument,):  # an index may be a tuple of arrays
+                    if type(value) is not np.ndarray and hasattr(value, "__array_function__"):
+                        result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
+                        if result is not NotImplemented:
+                            return result
             return body(*args, **kwargs)
 
         derivative(function, *rules, broadcasts=broadcasts)

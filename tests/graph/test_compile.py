@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -73,6 +74,7 @@ OPTIMIZERS = {
     "Adamax": lambda p: optim.Adamax(p, lr=0.01),
     "NAdam": lambda p: optim.NAdam(p, lr=0.01),
     "RAdam": lambda p: optim.RAdam(p, lr=0.01),
+    "Muon": lambda p: optim.Muon(p, lr=0.01, adam_lr=optim.schedules.cosine(0.05, steps=9)),
     "Lion": lambda p: optim.Lion(p, lr=0.01),
 }
 
@@ -740,3 +742,110 @@ def test_fit():
         history = fit(model, nn.cross_entropy, optimizer, X, y, epochs=4, batch_size=5, rng=1, compile=compile)
         results.append((history.loss, history.gradient_norm, [p.data for p in model.parameters()]))
     assert equal(*results)
+
+
+# Found by trying to break it --------------------------------------------------------------------------------------------
+
+
+class Answer(NamedTuple):
+    loss: object
+    gradients: object
+
+
+def test_named_tuples_come_out_as_they_are():
+    w = mg.Tensor([1.0, 2.0], requires_grad=True)
+
+    @mg.compile
+    def f(x):
+        loss = np.sum(w * w * x)
+        return Answer(loss, mg.grad(loss, [w]))
+
+    answer = f(np.ones(2))
+    assert type(answer) is Answer
+    assert answer.loss.item() == 5.0
+    assert equal(answer.gradients, [np.array([2.0, 4.0])])
+
+
+BY_SHAPE = {
+    "mask": lambda w, x, k: (w * x)[x > 0].mean(),
+    "nonzero": lambda w, x, k: (w * x)[np.nonzero(x > 0)].mean(),
+    "where with one argument": lambda w, x, k: (w * x)[np.where(x > 0)[0]].mean(),
+    "compress": lambda w, x, k: np.compress(x > 0, w * x).mean(),
+    "extract": lambda w, x, k: np.extract(x > 0, w * x).mean(),
+    "unique": lambda w, x, k: w.sum() * np.unique(x).mean(),
+    "slice": lambda w, x, k: (w * x)[:k].mean(),
+    "slice of one axis": lambda w, x, k: (w * x).reshape(2, 3)[0, :k].mean(),
+    "tile": lambda w, x, k: np.tile(w * x, k).sum(),
+    "a number of bins": lambda w, x, k: w.sum() * np.bincount(np.arange(3), minlength=k).mean(),
+}
+
+
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_shapes_that_depend_on_values_of_arrays(name):
+    """The mean over what a mask selects divides by how many there are: that must not be a constant."""
+    f, w = BY_SHAPE[name], mg.Tensor(np.arange(1.0, 7.0), requires_grad=True)
+
+    def gradient(x, k):
+        return mg.grad(f(w, x, k), [w])
+
+    compiled = mg.compile(gradient)
+    for positive, k in ((3, 1), (5, 2), (1, 3), (3, 1)):
+        x = np.where(np.arange(6) < positive, np.arange(1.0, 7.0), -1.0)
+        assert equal(compiled(x, np.int64(k)), gradient(x, np.int64(k)))
+
+
+def test_shapes_that_depend_on_values_of_tensors():
+    w = mg.Tensor(np.arange(-2.0, 4.0), requires_grad=True)
+    for f in (lambda x: (w * x)[w * x > 0].mean(), lambda x: (w * x)[np.flatnonzero(w.detach() * x)].mean()):
+        with pytest.raises(TracingError, match=r"the shape of the result depends on a tensor's values.*np.where"):
+            mg.compile(f)(np.ones(6))
+
+
+@pytest.mark.parametrize("bound", [1e-3, 1e3])
+def test_clipping_in_a_compiled_step(bound):
+    (model, x, y), (twin, _, _) = network(), network()
+
+    def step(of, optimizer):
+        def stepped(x, y):
+            optimizer.zero_grad()
+            nn.cross_entropy(of(x), y).backward()
+            norm = optim.clip_grad_norm(of.parameters(), bound)
+            optimizer.step()
+            return norm
+
+        return stepped
+
+    eager = step(model, optim.SGD(model.parameters(), lr=0.1))
+    compiled = mg.compile(step(twin, optim.SGD(twin.parameters(), lr=0.1)))
+    for _ in range(3):
+        assert eager(x, y) == compiled(x, y)
+        assert equal([p.data for p in model.parameters()], [p.data for p in twin.parameters()])
+    assert "2 programs)" in repr(compiled), "the first finds no gradients to forget"
+    before = [p.data for p in twin.parameters()]
+    with pytest.raises(FloatingPointError, match="the norm of the gradient is nan"):
+        compiled(x * np.nan, y)
+    assert equal([p.data for p in twin.parameters()], before)
+    assert eager(x, y) == compiled(x, y)
+
+
+def test_a_parameter_that_is_frozen_between_steps():
+    """The optimizer then divides its state. That step is the function itself; the next is compiled again."""
+    (model, x, y), (twin, _, _) = network(), network()
+
+    def step(of, optimizer):
+        def stepped():
+            optimizer.zero_grad()
+            loss = nn.cross_entropy(of(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return stepped
+
+    eager = step(model, optim.Adam(model.parameters(), lr=0.1))
+    compiled = mg.compile(step(twin, optim.Adam(twin.parameters(), lr=0.1)))
+    for i in range(9):
+        for of in (model, twin):
+            next(of.parameters()).requires_grad = not 3 <= i < 6
+        assert eager().item() == compiled().item()
+        assert equal([p.data for p in model.parameters()], [p.data for p in twin.parameters()])

@@ -216,3 +216,10 @@ def test_record():
     graph = record(lambda x, y: (np.tanh(x @ y), x.sum()), np.ones((2, 3)), np.ones((3, 1)))
     assert isinstance(graph, Graph)
     assert [n.operation for n in graph] == ["", "", "matmul", "tanh", "sum"]
+
+
+@pytest.mark.parametrize("names", [5, ["w"], {1: 2.0}])
+def test_names_that_are_none(names):
+    w = mg.Tensor(1.0, requires_grad=True)
+    with pytest.raises(TypeError, match=r"names: a module, or a dictionary"):
+        mg.trace(w * 2, names=names)

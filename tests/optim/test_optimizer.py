@@ -329,7 +329,7 @@ class TestClipping:
         params[0].grad, params[1].grad = np.array([3.0, 4.0], dtype), np.array(12.0, dtype)
         given = params[0].grad
         assert optim.clip_grad_norm(iter(params), 13.0) == 13.0
-        assert params[0].grad is given, "within the bound nothing changes"
+        assert np.array_equal(params[0].grad, given), "within the bound nothing changes"
         assert optim.clip_grad_norm(iter(params), 6.5) == 13.0
         np.testing.assert_allclose(params[0].grad, [1.5, 2.0], rtol=1e-6)
         np.testing.assert_allclose(params[1].grad, 6.0, rtol=1e-6)

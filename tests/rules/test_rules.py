@@ -177,3 +177,15 @@ def test_rules_must_agree_on_their_arguments():
 
 def test_nothing_is_said_twice():
     assert not set(DERIVATIVES) & set(COMPOSED)
+
+
+def test_a_composite_takes_tuples_apart_itself():
+    """Tensors in a tuple are what its body computes with, like any other calls."""
+
+    @mg.rules.composite(None, lambda g, out, pair, weight: np.sum(g * (pair[0] + pair[1])))
+    def weighted(pair, weight):
+        return (pair[0] + pair[1]) * weight
+
+    x, y = (mg.Tensor([v], requires_grad=True) for v in (1.0, 2.0))
+    np.sum(weighted((x, y), 3.0)).backward()
+    assert x.grad == y.grad == 3.0
