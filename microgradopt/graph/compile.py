@@ -36,6 +36,8 @@ def compile(function: Callable[..., Any]) -> Compiled:
     A result that depends on tensors that require a gradient cannot be differentiated from outside
     (NotDifferentiableError): compute the gradient inside, by ``backward`` or ``mg.grad``.
 
+    While a function is being traced, its tensors hold Tracers: no other thread may use them then.
+
     Under ``mg.detect_anomaly()``, and inside another compiled function, it is the function itself that runs.
 
     Raises TracingError while tracing: for ``if`` and ``while`` on a tensor's value, ``float(tensor)``, np.asarray of a
