@@ -1,23 +1,27 @@
-"""Pictures of losses: error surfaces, paths on them, slices along a direction, spectra. With matplotlib.
+"""Pictures of losses: error surfaces, paths on them, slices, spectra, histories, decision boundaries. With matplotlib.
 
-Every function draws into `ax`, by default a new figure's, and gives the Axes back.
+Every function draws into `ax`, by default a new figure's, and gives the Axes back. Those at the end give directions to
+draw along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.ticker import MaxNLocator
 
 from microgradopt.critical.point import CriticalPoint
+from microgradopt.curvature.spectrum import SpectralDensity
 from microgradopt.mode import no_grad
 from microgradopt.objective import Objective
+from microgradopt.training import History
 
 Array = npt.NDArray[Any]
 
@@ -72,6 +76,41 @@ def path(thetas: Sequence[Array], ax: Axes, **style: Any) -> Axes:
     return ax
 
 
+def trajectories(paths: Mapping[str, Array], ax: Axes, **style: Any) -> Axes:
+    """Several paths of two parameters by name, each in a colour of its own, from a white dot to a coloured one.
+
+    paths: (steps, 2) each. style: of the lines.
+    """
+    for name, thetas in paths.items():
+        (line,) = ax.plot(*np.array(thetas).T, **{"label": name, "linewidth": 1.2, "zorder": 2, **style})
+        ax.scatter(*thetas[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
+        ax.scatter(*thetas[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
+    return ax
+
+
+def animation(paths: Mapping[str, Array], ax: Axes, frames: int = 60, trail: int | None = None) -> FuncAnimation:
+    """The same paths, run at the same pace: frame k shows all of them up to the same step.
+
+    paths: (steps, 2) each. trail: how many steps stay to be seen behind each; None: all. Returns matplotlib's
+    FuncAnimation: ``.save("race.gif", writer="pillow")``. Colours and limits are those that `ax` has.
+    """
+    lines = [ax.plot([], [], linewidth=1.2, label=name)[0] for name in paths]
+    heads = [ax.plot([], [], "o", markersize=6, markeredgecolor="black", color=line.get_color())[0] for line in lines]
+    longest = max(map(len, paths.values()))
+    ends = np.linspace(1, longest, frames).round().astype(int)
+
+    def draw(frame: int) -> list[Any]:
+        end = ends[frame]
+        for line, head, thetas in zip(lines, heads, paths.values(), strict=True):
+            shown = np.asarray(thetas)[: min(end, len(thetas))]
+            line.set_data(*(shown if trail is None else shown[-trail:]).T)
+            head.set_data(*shown[-1:].T)
+        ax.set_title(f"update {end - 1}")
+        return [*lines, *heads]
+
+    return FuncAnimation(ax.get_figure(), draw, frames=frames, interval=80)  # type: ignore[arg-type]
+
+
 def slice_along(
     objective: Objective,
     theta: npt.ArrayLike,
@@ -117,6 +156,100 @@ def spectrum(point: CriticalPoint, ax: Axes | None = None) -> Axes:
     ax.set_title(f"{point.kind}{'' if point.certified else ' (not certified)'}", fontsize="medium")
     ax.legend(fontsize="small")
     return ax
+
+
+def density(found: SpectralDensity, ax: Axes | None = None, sigma: float | None = None, resolution: int = 801) -> Axes:
+    """The distribution of the Hessian's eigenvalues, each smoothed by a Gaussian of width sigma; logarithmic.
+
+    sigma: by default 1/100 of the range of the eigenvalues.
+    """
+    ax = _axes(ax)
+    low, high = found.nodes.min(), found.nodes.max()
+    sigma = (high - low) / 100 if sigma is None else sigma
+    t = np.linspace(low - 4 * sigma, high + 4 * sigma, resolution)
+    values = found.density(t, sigma)
+    ax.semilogy(t, values, color="black", linewidth=0.8)
+    for name, which in (("negative", t < 0), ("positive", t >= 0)):
+        ax.fill_between(t, values, 1e-12, where=which, color=COLOURS[name], alpha=0.4, linewidth=0)
+    ax.set_ylim(max(values.max() * 1e-7, 1e-12), values.max() * 2)
+    ax.set_xlabel("eigenvalue of the Hessian")
+    ax.set_ylabel("density")
+    return ax
+
+
+def history(run: History, ax: Axes | None = None, **style: Any) -> Axes:
+    """Loss and gradient norm of every update, on one logarithmic axis: a flat loss is not a small gradient."""
+    ax = _axes(ax)
+    ax.semilogy(run.loss, **{"label": "loss", "color": "#2471a3", "linewidth": 1.2, **style})
+    ax.semilogy(run.gradient_norm, **{"label": "gradient norm", "color": "#e67e22", "linewidth": 0.8, **style})
+    ax.set_xlabel("update")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def decision_boundary(
+    scores: Callable[[Array], Any], X: Array, y: Array, ax: Axes | None = None, resolution: int = 200
+) -> Axes:
+    """Which class a classifier chooses where, in the plane, and the samples in the colours of their own classes.
+
+    scores: takes points (m, 2), gives a Tensor or an array: (m, classes), the highest wins; or (m,) or (m, 1), class 1
+    where it is positive. X: (samples, 2). y: their classes, integers from 0.
+    """
+    ax = _axes(ax)
+    margin = 0.08 * np.ptp(X, axis=0)
+    axes = [np.linspace(low, high, resolution) for low, high in zip(X.min(0) - margin, X.max(0) + margin, strict=True)]
+    points = np.stack(np.meshgrid(*axes), axis=-1)
+    with no_grad():
+        found = np.asarray(getattr(scores(points.reshape(-1, 2)), "data", None)).reshape(resolution, resolution, -1)
+    chosen = found.argmax(axis=-1) if found.shape[-1] > 1 else (found[..., 0] > 0).astype(int)
+    classes = int(max(y.max(), chosen.max())) + 1
+    palette = plt.get_cmap("tab10").colors[:classes]  # type: ignore[attr-defined]
+    ax.contourf(*axes, chosen, levels=np.arange(classes + 1) - 0.5, colors=palette, alpha=0.25)
+    ax.scatter(*X.T, c=[palette[label] for label in y], s=12, edgecolors="black", linewidths=0.3)
+    ax.set_xlabel("$x_1$")
+    ax.set_ylabel("$x_2$")
+    return ax
+
+
+# Directions to draw along ---------------------------------------------------------------------------------------------
+
+
+def filter_normalised(objective: Objective, rng: np.random.Generator | int) -> Array:
+    """A random direction, (n,), in which every unit's weights move in proportion to their own size.
+
+    Each row of a weight matrix (what leads to one unit) is scaled to the norm that it has in θ; biases do not move. Two
+    networks that are the same function after rescaling a layer then look the same. Li et al. 2018, section 4.
+    """
+    rng = np.random.default_rng(rng)
+    parts = []
+    for parameter in objective.parameters:
+        weights = parameter.data
+        random = rng.normal(size=weights.shape)
+        if weights.ndim < 2:
+            parts.append(np.zeros_like(random))
+            continue
+        rows = tuple(range(1, weights.ndim))
+        size, own = (np.sqrt(np.sum(x * x, axis=rows, keepdims=True)) for x in (random, weights))
+        parts.append(random * own / size)
+    return objective.vector.join(parts)
+
+
+def principal_axes(thetas: npt.ArrayLike) -> tuple[Array, tuple[Array, Array], float]:
+    """The plane in which a trajectory moves most: its centre (n,), two orthonormal axes, and their share of ‖θ − θ̄‖².
+
+    thetas: (steps, n), at least three. Random planes show nothing of a trajectory, as in many dimensions a random
+    direction is orthogonal to it. Li et al. 2018, section 7.
+    """
+    thetas = np.asarray(thetas)
+    centre = thetas.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(thetas - centre, full_matrices=False)
+    share = float(np.sum(sizes[:2] ** 2) / np.sum(sizes**2))
+    return centre, (axes[0], axes[1]), share
+
+
+def on_plane(thetas: npt.ArrayLike, origin: Array, plane: tuple[Array, Array]) -> Array:
+    """Where points of Rⁿ, (steps, n), lie on a plane: (steps, 2), the coordinates of the nearest points on it."""
+    return np.linalg.lstsq(np.stack(plane, axis=1), (np.asarray(thetas) - origin).T)[0].T
 
 
 def _axes(ax: Axes | None) -> Axes:

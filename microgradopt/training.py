@@ -22,6 +22,7 @@ import numpy.typing as npt
 from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
+from microgradopt.objective import Objective
 from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Tensor
@@ -165,6 +166,36 @@ def fit(
         if on_epoch is not None:
             on_epoch(epoch, history)
     return history
+
+
+def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: History | None = None) -> Array:
+    """The way of an optimizer over an error surface: θ⁰, θ¹, ... as rows, (steps + 1, n). θ stays where it came to.
+
+    optimizer: of ``objective.parameters``. history: one to append to.
+
+    Where the loss or the gradient is no longer finite, the way ends early, and θ is the last one where they were.
+    """
+    history = History() if history is None else history
+    thetas = [objective.theta]
+
+    def closure() -> Tensor:
+        value, g = objective.value_and_gradient()
+        for parameter, part in zip(objective.parameters, objective.vector.split(g), strict=True):
+            parameter.grad = part
+        return Tensor(value)
+
+    for _ in range(steps):
+        started, lr = time.perf_counter(), optimizer.lr
+        value, norm = closure().item(), gradient_norm(objective.parameters)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            if len(thetas) > 1:
+                thetas.pop()
+            objective.theta = thetas[-1]
+            break
+        optimizer.step(closure if optimizer.wants_closure else None)
+        history.append(value, norm, lr, time.perf_counter() - started)
+        thetas.append(objective.theta)
+    return np.array(thetas)
 
 
 def _backward(model: Module, loss: Loss, optimizer: Optimizer) -> Callable[[Array, Array], Tensor]:

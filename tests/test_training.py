@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import microgradopt as mg
-from microgradopt import nn, optim
+from microgradopt import Objective, nn, optim
 from microgradopt.training import (
     History,
     accuracy,
@@ -17,6 +17,7 @@ from microgradopt.training import (
     gradient_norm,
     load_checkpoint,
     save_checkpoint,
+    trajectory,
 )
 
 rng = np.random.default_rng(0)
@@ -246,3 +247,37 @@ class TestCheckpoints:
     def test_no_file(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             load_checkpoint(tmp_path / "none.npz", network())
+
+
+# Over an error surface ------------------------------------------------------------------------------------------------
+
+
+def bowl(w):
+    return w[0] ** 2 + 10 * w[1] ** 2
+
+
+def test_trajectory_of_gradient_descent_is_known():
+    """On Σ aᵢ wᵢ² every coordinate shrinks by 1 − 2 a η."""
+    objective, history = Objective(bowl, [1.0, -1.0]), History()
+    thetas = trajectory(objective, optim.SGD(objective.parameters, lr=0.04), 5, history)
+    k = np.arange(6)
+    np.testing.assert_allclose(thetas, np.stack([0.92**k, -(0.2**k)], axis=1))
+    np.testing.assert_allclose(history.loss, [bowl(w) for w in thetas[:-1]])
+    np.testing.assert_allclose(history.gradient_norm, [np.hypot(2 * a, 20 * b) for a, b in thetas[:-1]])
+    assert np.array_equal(objective.theta, thetas[-1])
+
+
+def test_trajectory_with_a_closure():
+    objective = Objective(bowl, [1.0, -1.0])
+    thetas = trajectory(objective, optim.LBFGS(objective.parameters), 4)
+    assert thetas.shape == (5, 2)
+    assert np.abs(thetas[-1]).max() < 1e-6
+
+
+def test_trajectory_that_leaves_the_finite_ends_where_it_was_finite():
+    objective = Objective(lambda w: np.sum(w**4), [3.0])
+    with np.errstate(all="ignore"):
+        thetas = trajectory(objective, optim.SGD(objective.parameters, lr=1.0), 1000)
+    assert 2 < len(thetas) < 20
+    assert np.isfinite(objective.value())
+    assert np.array_equal(objective.theta, thetas[-1])
