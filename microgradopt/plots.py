@@ -82,9 +82,10 @@ def trajectories(paths: Mapping[str, Array], ax: Axes, **style: Any) -> Axes:
     paths: (steps, 2) each. style: of the lines.
     """
     for name, thetas in paths.items():
-        (line,) = ax.plot(*np.array(thetas).T, **{"label": name, "linewidth": 1.2, "zorder": 2, **style})
-        ax.scatter(*thetas[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
-        ax.scatter(*thetas[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
+        x, y = np.array(thetas).T
+        (line,) = ax.plot(x, y, **{"label": name, "linewidth": 1.2, "zorder": 2, **style})
+        ax.scatter(x[-1], y[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
+        ax.scatter(x[0], y[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
     return ax
 
 
@@ -205,7 +206,7 @@ def decision_boundary(
     classes = int(max(y.max(), chosen.max())) + 1
     palette = plt.get_cmap("tab10").colors[:classes]  # type: ignore[attr-defined]
     ax.contourf(*axes, chosen, levels=np.arange(classes + 1) - 0.5, colors=palette, alpha=0.25)
-    ax.scatter(*X.T, c=[palette[label] for label in y], s=12, edgecolors="black", linewidths=0.3)
+    ax.scatter(X[:, 0], X[:, 1], c=[palette[label] for label in y], s=12, edgecolors="black", linewidths=0.3)
     ax.set_xlabel("$x_1$")
     ax.set_ylabel("$x_2$")
     return ax
