@@ -77,7 +77,7 @@ def moons(seed: int, samples: int = 200) -> Data:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], digits: int = 4) -> None:
     """Print a table; numbers with so many significant digits."""
-    print(tabulate(rows, headers, tablefmt="simple", floatfmt=f".{digits}g"), end="\n\n")
+    print(tabulate(rows, headers, tablefmt="simple", floatfmt=f".{digits}g", missingval="–"), end="\n\n")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -114,7 +114,7 @@ def study(
     tasks = (delayed(_done)(work, key, dict(case)) for key, case in missing)
     with path.open("a", encoding="utf-8") as file:
         results = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
-        for key, result in tqdm(results, total=len(missing), desc=path.stem, file=sys.stderr):
+        for key, result in tqdm(results, total=len(missing), desc=path.stem, disable=None):
             known[key] = result
             file.write(json.dumps({"case": json.loads(key), "result": result}) + "\n")
             file.flush()

@@ -29,6 +29,9 @@ class ParameterVector:
     parameters: leaves, each once. Raises TypeError for anything else, ValueError for none, repeats, or non-leaves.
     """
 
+    caches = ("_theta", "_views", "_gathered")
+    """Attributes that follow from the tensors, and are no state of their own: a compiled function need not look at."""
+
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         if isinstance(parameters, Tensor):
             raise TypeError("parameters: a list of tensors is wanted, not one tensor: put it in [brackets]")

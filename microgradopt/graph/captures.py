@@ -156,7 +156,8 @@ class Captures:
                     if not _is_library(method.__code__.co_filename):
                         yield None, method
         prefix = f"{name}." if name else ""
-        for key in [key for key in own if key in self._names]:
+        caches = getattr(type(x), "caches", ())
+        for key in [key for key in own if key in self._names and key not in caches]:
             yield Place(own, key, prefix + key), own[key]
 
     def _read(self, code: CodeType) -> set[str]:

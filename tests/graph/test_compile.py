@@ -849,3 +849,17 @@ def test_a_parameter_that_is_frozen_between_steps():
             next(of.parameters()).requires_grad = not 3 <= i < 6
         assert eager().item() == compiled().item()
         assert equal([p.data for p in model.parameters()], [p.data for p in twin.parameters()])
+
+
+def test_an_objective_has_one_program_for_all_points():
+    """Evaluating elsewhere, and moving θ, changes what a ParameterVector holds, which is not the function's business."""
+    model, x, y = network()
+    compiled = mg.Objective.of(model, lambda: nn.cross_entropy(model(x), y), compile=mg.compile)
+    eager = mg.Objective.of(model, lambda: nn.cross_entropy(model(x), y))
+    for i in range(4):
+        theta = compiled.theta + 0.1 * i
+        assert np.array_equal(compiled.gradient(theta), eager.gradient(theta))
+        compiled.theta = theta
+        assert compiled.value() == eager.value()
+    assert "1 program)" in repr(compiled._value_and_gradient)
+    assert "1 program)" in repr(compiled._value)

@@ -1,0 +1,131 @@
+"""
+Local minima are rare: the minimum ratio of many critical points (lecture L3)
+=============================================================================
+
+In many dimensions a point where the gradient is 0 has to curve up in every one of them to be a minimum. The lecture's
+picture: many small networks are brought to a critical point, and the training loss is plotted against the *minimum
+ratio*, the part of the Hessian's eigenvalues that is positive. Most points are saddles, and the ratio comes near to 1
+only where the loss is low.
+
+Two minutes: ``python demos/03_minima_are_rare.py``
+"""
+
+from collections import Counter
+
+import numpy as np
+from lab import options, panels, save, study, table
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+import microgradopt as mg
+from microgradopt import Objective, critical, nn, optim
+from microgradopt.training import trajectory
+
+run = options(__doc__)
+widths, nets, iterations = ((2,), 12, 60) if run.quick else ((2, 3, 4, 6), 55, 100)
+
+# %%
+# One net, one critical point
+# ---------------------------
+#
+# 150 real digits (0, 1, 2), each described by its three leading principal components; a net 3-h-3 of tanh units;
+# squared errors and a small penalty, without which many critical points lie at infinity. Descent finds minima only. So
+# each net is trained for a while, between 1 and 1,000 updates, and from there on it is not the loss that is made
+# smaller but the norm of the gradient, by Newton's method for ∇L = 0 with a trust region. That ends
+
+# - at a critical point, which is then polished to rounding, classified and certified;
+# - or where the norm of the gradient itself has a minimum that is not 0 ("gradient-flat"). Such points are false, and
+#   counted;
+# - or nowhere within the iterations allowed.
+#
+# The lecture calls a point critical below ‖g‖ = 1e-3. A gradient-flat point may pass that, so both are told apart.
+
+
+def loss_of(model):
+    """Squared errors on the digits 0, 1 and 2, and a penalty."""
+    X, y = load_digits(n_class=3, return_X_y=True)
+    X = PCA(3, svd_solver="full").fit_transform(X[:150])
+    X, targets = X / X.std(axis=0), np.eye(3)[y[:150]]
+    return lambda: np.mean((model(X) - targets) ** 2) + 1e-3 * sum(np.sum(p * p) for p in model.parameters())
+
+
+def end_of(width, seed, iterations):
+    """Train, then search for the critical point from there."""
+    rng = np.random.default_rng([width, seed])
+    model = nn.MLP((3, width, 3), nn.Tanh, rng=rng)
+    objective = Objective.of(model, loss_of(model), compile=mg.compile)
+    objective.theta = objective.theta * rng.choice([0.1, 1.0, 2.0])
+    updates = int(10 ** rng.uniform(0, 3))
+    trajectory(objective, optim.SGD(objective.parameters, lr=0.3, momentum=0.9), updates)
+    found = critical.find(objective, objective.theta, iterations=iterations)
+    if not (found.points or found.gradient_flat):
+        return {"kind": "unfinished"}
+    point = (found.points or found.gradient_flat)[0]
+    return {
+        "kind": point.kind if found.points else "gradient-flat",
+        "certified": bool(point.certified),
+        "loss": point.value,
+        "gradient_norm": point.gradient_norm,
+        "negative": point.negative,
+        "zero": point.zero,
+        "positive": point.positive,
+        "ratio": point.minimum_ratio,
+    }
+
+
+# %%
+# Hundreds of them
+# ----------------
+#
+# In parallel; each result is kept in a file as soon as it is there, so that a run that is stopped goes on from there.
+
+cases = [{"width": width, "seed": run.seed + i, "iterations": iterations} for width in widths for i in range(nets)]
+results = study(end_of, cases, run.out / "03_minima_are_rare.jsonl", 1 if run.quick else run.jobs)
+points = [r for r in results if r.get("certified") and r["kind"] != "gradient-flat"]
+counts = Counter(r["kind"] for r in results)
+print(f"{len(results)} nets: " + ", ".join(f"{count} × {kind}" for kind, count in counts.most_common()))
+print(f"{len(points)} certified critical points\n")
+
+rows = []
+for low, high in ((0.95, 1.001), (0.85, 0.95), (0.75, 0.85), (0.0, 0.75)):
+    losses = [r["loss"] for r in points if low <= r["ratio"] < high]
+    part = f"{low:.2f} to {min(high, 1):.2f}"
+    rows.append((part, len(losses), *(np.quantile(losses, (0, 0.5, 1)) if losses else (None, None, None))))
+table(["minimum ratio", "points", "lowest loss", "median", "highest"], rows)
+
+minima = [r for r in points if r["kind"] == "local minimum"]
+correlation = float(np.corrcoef([r["ratio"] for r in points], [r["loss"] for r in points])[0, 1])
+print(f"{len(minima)} of {len(points)} are minima; loss and ratio correlate by {correlation:.2f}")
+near = [r for r in results if r["kind"] == "gradient-flat" and r["gradient_norm"] < 1e-3]
+print(f"{len(near)} gradient-flat points are below the lecture's ‖g‖ < 1e-3, and are not critical points\n")
+
+# %%
+# The picture
+# -----------
+#
+# Left, as in the lecture: loss against minimum ratio. Colour is the gradient norm: rounding at the certified points;
+# crosses are the false ones. Right: all ratios that were found. A ratio of 1 needs a low loss.
+
+figure, axes = panels(1, 2, width=5.4)
+false = [r for r in results if r["kind"] == "gradient-flat"]
+for shown, marker in ((points, "o"), (false, "x")):
+    if shown:
+        drawn = axes[0].scatter(
+            [r["ratio"] for r in shown],
+            [r["loss"] for r in shown],
+            c=np.log10([max(r["gradient_norm"], 1e-18) for r in shown]),
+            marker=marker,
+            s=22,
+            cmap="viridis_r",
+            vmin=-18,
+            vmax=-1,
+            label="certified" if marker == "o" else "gradient-flat, not critical",
+        )
+figure.colorbar(drawn, ax=axes[0], label="log₁₀ of the gradient norm")
+axes[0].set_xlabel("minimum ratio: positive eigenvalues / all")
+axes[0].set_ylabel("training loss")
+axes[0].legend(fontsize="small")
+axes[1].hist([r["ratio"] for r in points], bins=np.linspace(0.4, 1.0001, 25), color="#2471a3")
+axes[1].set_xlabel("minimum ratio")
+axes[1].set_ylabel("certified critical points")
+save(figure, run.out / "03_minima_are_rare.png")
