@@ -1,93 +1,117 @@
-# %% [markdown]
-# # The lecture's net: an error surface, its critical points, and the way off a saddle
-#
-# The smallest network that has a saddle: y = w₁ · w₂ · x, one sample x = 1, y = 1, L = (1 − w₁ w₂)² (lecture L1, L2).
-#
-#     python demos/error_surface.py            a few seconds
-#     python demos/error_surface.py --quick    the same with a coarser picture
-"""The lecture's net w1·w2·x: its error surface, its points classified, the escape from the saddle drawn."""
+"""
+Where the gradient is zero: a saddle, and the way off it (lecture L1, L2)
+=========================================================================
 
-from __future__ import annotations
+A point with gradient 0 need not be a minimum. Near it L(θ + v) ≈ L(θ) + ½ vᵀHv, and the signs of the eigenvalues of H
+decide. Where one is negative, the loss falls along its eigenvector: a saddle is no dead end.
 
-import argparse
-from pathlib import Path
+First the smallest network that has one, y = w₁ · w₂ · x with one sample x = 1, y = 1; then a network on real digits
+that training has brought to a saddle.
 
-import matplotlib
+A quarter of a minute: ``python demos/02_saddle.py``
+"""
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from lab import digits, options, panels, save, table
 
-from microgradopt import Objective, critical, optim, plots
+import microgradopt as mg
+from microgradopt import Objective, critical, nn, optim, plots
+from microgradopt.training import accuracy, trajectory
 
-# %% [markdown]
-# The loss, as a function of θ = (w₁, w₂).
-
-# %%
-LEVELS = (0, 0.02, 0.1, 0.25, 0.5, 0.8, 1, 1.25, 1.6, 2.2, 3, 4.5, 7, 10)
-net = Objective(lambda w: (1 - w[0] * w[1]) ** 2, [0.0, 0.0])
-
-
-# %% [markdown]
-# Gradient descent started on the line w₁ = −w₂ walks into the saddle, and stays: on that line it is the lowest point.
-
+run = options(__doc__)
 
 # %%
-def descended(start: list[float], lr: float = 0.1, steps: int = 60) -> list[np.ndarray]:
-    """The path of gradient descent."""
-    net.theta = start
-    optimizer = optim.SGD(net.parameters, lr=lr)
-    thetas = [net.theta]
-    for _ in range(steps):
-        for parameter, g in zip(net.parameters, net.vector.split(net.gradient()), strict=True):
-            parameter.grad = g
-        optimizer.step()
-        thetas.append(net.theta)
-    return thetas
+# The lecture's net
+# -----------------
+#
+# L = (1 − w₁w₂)². Gradient descent started on the line w₁ = −w₂ walks into the origin and stays: on that line it is the
+# lowest point.
 
+net = Objective(lambda w: (1 - w[0] * w[1]) ** 2, [0.9, -0.9])
+into = trajectory(net, optim.SGD(net.parameters, lr=0.1), 60)
+print(f"from (0.9, −0.9) to ({into[-1][0]:.1e}, {into[-1][1]:.1e}), loss {net.value():.4f}\n")
 
-def picture(points: list[critical.CriticalPoint], into: list, out_of: list, resolution: int, path: Path) -> None:
-    """The surface with the points and both paths; and the slice through the saddle along the way out."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.6), layout="constrained")
-    plots.surface(net, extent=(-2.2, 2.2, -2.2, 2.2), resolution=resolution, levels=LEVELS, ax=left)
-    plots.path(into, left, label="gradient descent, into the saddle")
-    plots.path(out_of, left, color="#c0392b", label="the way out")
-    plots.mark(points, left)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize="small")
-    left.set_title("L = (1 − w₁w₂)²")
-    saddle = points[0]
-    plots.slice_along(net, saddle.theta, saddle.eigenvectors[:, 0], (-1.8, 1.8), ax=right)
-    right.set_title("Through the saddle, along the eigenvector of λ = −2")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def main(arguments: list[str] | None = None) -> tuple[list[critical.CriticalPoint], critical.Escape]:
-    """Walk into the saddle, classify, walk out, print, draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a coarser picture")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out", help="where the picture goes")
-    options = parser.parse_args(arguments)
-
-    into = descended([0.9, -0.9])
-    print(f"Gradient descent from (0.9, −0.9) ends at ({into[-1][0]:.1e}, {into[-1][1]:.1e}), loss {net.value():.4f}.")
-    print(critical.diagnose(net), "\n")
-
-    points = [critical.classify(net, theta) for theta in ([0.0, 0.0], [1.0, 1.0], [2.0, 0.5], [-1.0, -1.0])]
-    for point in points:
-        print(f"({point.theta[0]:g}, {point.theta[1]:g}): {point}\n")
-
-    way = points[0].escape()
-    s = way.step
-    print(f"From the origin, {way}.")
-    print(f"By the formula, a step of s lowers it by s² − s⁴/4 = {s**2 - s**4 / 4:.6f}; measured: {way.measured:.6f}.")
-    path = options.out / "error_surface.png"
-    picture(points, into, [points[0].theta, way.theta], 31 if options.quick else 121, path)
-    print(f"\nThe picture: {path}")
-    return points, way
-
+points = [critical.classify(net, theta) for theta in ([0.0, 0.0], [1.0, 1.0], [2.0, 0.5], [-1.0, -1.0])]
+for point in points:
+    print(f"({point.theta[0]:g}, {point.theta[1]:g}): {point}\n")
 
 # %%
-if __name__ == "__main__":
-    main()
+# Off the saddle
+# --------------
+#
+# Along (1, 1)/√2 a step of s lowers the loss by s² − s⁴/4. The way out goes as far as that pays: s = √2, all the way
+# down to 0.
+
+saddle = points[0]
+way = saddle.escape()
+s = way.step
+print(f"from the origin, {way}")
+print(f"by the formula s² − s⁴/4 = {s**2 - s**4 / 4:.6f}; measured {way.measured:.6f}\n")
+
+figure, axes = panels(1, 2, width=5.4)
+levels = (0, 0.02, 0.1, 0.25, 0.5, 0.8, 1, 1.25, 1.6, 2.2, 3, 4.5, 7, 10)
+plots.surface(net, extent=(-2.2, 2.2, -2.2, 2.2), resolution=31 if run.quick else 121, levels=levels, ax=axes[0])
+plots.path(into, axes[0], label="gradient descent, into the saddle")
+plots.path([saddle.theta, way.theta], axes[0], color="#c0392b", label="the way out")
+plots.mark(points, axes[0])
+axes[0].legend(fontsize="small", loc="lower left")
+axes[0].set_title("L = (1 − w₁w₂)²")
+plots.slice_along(net, saddle.theta, saddle.eigenvectors[:, 0], (-1.8, 1.8), ax=axes[1])
+axes[1].set_title("Through the saddle, along the eigenvector of λ = −2")
+save(figure, run.out / "02_saddle.png")
+
+# %%
+# The same on digits
+# ------------------
+#
+# A net 64-16-10 whose hidden units all start with the weights of the first one. They get the same gradient, and stay 16
+# copies of one unit: training comes to rest at the best that one unit can do. A penalty ‖θ‖²/100 gives the loss a
+# bottom that can be reached.
+
+images, updates = (200, 400) if run.quick else (1257, 800)
+train, _ = digits(run.seed, train=images)
+model = nn.MLP((64, 16, 10), nn.Tanh, rng=run.seed)
+first, bias, second, _ = model.parameters()
+first.data = np.broadcast_to(first.data[:1], first.shape)
+bias.data = np.broadcast_to(bias.data[:1], bias.shape)
+second.data = np.broadcast_to(second.data[:, :1], second.shape)
+
+
+def loss():
+    """Cross-entropy and the penalty."""
+    return nn.cross_entropy(model(train.X), train.y) + 0.01 * sum(np.sum(p * p) for p in model.parameters())
+
+
+objective = Objective.of(model, loss, compile=mg.compile)
+trajectory(objective, optim.SGD(objective.parameters, lr=0.5, momentum=0.9), updates)
+stuck = critical.classify(objective, dense_up_to=400 if run.quick else 2000)
+before = accuracy(model(train.X), train.y)
+print(f"stuck after {updates} updates, accuracy {before:.1%}:\n{stuck}\n")
+
+# %%
+# What the quadratic model promises and what is found, along the eigenvector of the lowest eigenvalue. On the way out
+# the copies part: the eigenvector moves them in different directions.
+
+direction = stuck.eigenvectors[:, 0]
+lowest = stuck.eigenvalues[0]
+rows = []
+for t in (0.1, 0.3, 1.0, 3.0):
+    # Of the two ways along the line, the one that is lower: the gradient is 0, the cubic term is not.
+    found = stuck.value - min(objective.value(stuck.theta + sign * t * direction) for sign in (1, -1))
+    rows.append((t, -lowest * t**2 / 2, found))
+table(["step", "decrease predicted, −½λs²", "decrease found"], rows)
+
+out = stuck.escape()
+print(f"the way out: {out}")
+objective.theta = out.theta
+trajectory(objective, optim.SGD(objective.parameters, lr=0.5, momentum=0.9), updates)
+after = accuracy(model(train.X), train.y)
+print(
+    f"{updates} updates later: loss {stuck.value:.4f} → {objective.value():.4f}, accuracy {before:.1%} → {after:.1%}\n"
+)
+
+figure, axes = panels(1, 2, width=5.4)
+plots.spectrum(stuck, axes[0])
+plots.slice_along(objective, stuck.theta, direction, (-6, 6), ax=axes[1])
+axes[1].set_title(f"Digits: through the saddle, along λ = {lowest:.3f}")
+save(figure, run.out / "02_saddle_digits.png")

@@ -7,7 +7,7 @@ picture: many small networks are brought to a critical point, and the training l
 ratio*, the part of the Hessian's eigenvalues that is positive. Most points are saddles, and the ratio comes near to 1
 only where the loss is low.
 
-Two minutes: ``python demos/03_minima_are_rare.py``
+One minute: ``python demos/03_minima_are_rare.py``
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from microgradopt import Objective, critical, nn, optim
 from microgradopt.training import trajectory
 
 run = options(__doc__)
-widths, nets, iterations = ((2,), 12, 60) if run.quick else ((2, 3, 4, 6), 55, 100)
+widths, nets, iterations = ((2,), 12, 60) if run.quick else ((2, 3, 4, 6), 100, 100)
 
 # %%
 # One net, one critical point

@@ -30,7 +30,6 @@ updates = 100 if run.quick else 1_000
 
 rng = np.random.default_rng(run.seed)
 wave = Objective(lambda w: np.sum(np.cos(3 * w) + w**2 / 2), [2.9, -2.3], compile=mg.compile)
-gradients = []
 optimizer = optim.Momentum(wave.parameters, lr=0.02, momentum=0.9)
 thetas = trajectory(wave, optimizer, 30)
 gradients = [wave.gradient(theta) for theta in thetas[:-1]]
@@ -96,7 +95,7 @@ for name, optimizer in methods.items():
     ways[name] = trajectory(valley, optimizer, 600)
 needed = {name: int(np.argmax(np.linalg.norm(way, axis=1) < 1e-3)) for name, way in ways.items()}
 table(["on a valley of condition 100", "updates to 1e-3"], list(needed.items()))
-plots.surface(valley, extent=(-11, 4, -1.8, 1.8), levels=np.geomspace(0.05, 300, 20), ax=axes[1])
+plots.surface(valley, extent=(-11, 4, -4.2, 4.2), levels=np.geomspace(0.05, 1000, 20), ax=axes[1])
 plots.trajectories({name: way[:60] for name, way in ways.items()}, axes[1])
 axes[1].legend(fontsize="small")
 axes[1].set_title("A valley: 60 updates")
@@ -131,8 +130,8 @@ table(
     ["training loss after", *(f"{k} updates" for k in marks)],
     [(name, *(history.loss[k - 1] for k in marks)) for name, history in histories.items()],
 )
-for name, history in histories.items():
-    axes[2].semilogy(history.loss, label=name)
+for style, (name, history) in zip(("-", "-", "--"), histories.items(), strict=True):
+    axes[2].semilogy(history.loss, style, label=name)
 axes[2].set_xlabel("update")
 axes[2].set_ylabel("training loss")
 axes[2].legend(fontsize="small")

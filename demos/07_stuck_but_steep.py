@@ -46,7 +46,9 @@ table(
 )
 late = slice(updates - 200, updates)
 print(f"The gradient is smallest at update {quietest}: {norm[quietest]:.4f}, the loss there {loss[quietest]:.4f}.")
-print(f"Over the last 200 updates its norm is {np.median(norm[late]):.4f} (median), the loss {np.median(loss[late]):.4f}:")
+print(
+    f"Over the last 200 updates its norm is {np.median(norm[late]):.4f} (median), the loss {np.median(loss[late]):.4f}:"
+)
 print(f"the gradient is {np.median(norm[late]) / norm[quietest]:.0f} times as large, and so near to 2/η = {2 / lr:g}")
 print(f"λ_max stays: {np.median(sharpness[len(sharpness) // 2 :]):.2f} in the second half.\n")
 
@@ -58,7 +60,9 @@ print(f"λ_max stays: {np.median(sharpness[len(sharpness) // 2 :]):.2f} in the s
 # back on the one before: the cosine is negative.
 
 steps = np.diff(thetas, axis=0)
-cosines = np.sum(steps[1:] * steps[:-1], axis=1) / np.linalg.norm(steps[1:], axis=1) / np.linalg.norm(steps[:-1], axis=1)
+cosines = (
+    np.sum(steps[1:] * steps[:-1], axis=1) / np.linalg.norm(steps[1:], axis=1) / np.linalg.norm(steps[:-1], axis=1)
+)
 print(f"cosine of the angle between neighbouring steps, median of the last {len(cosines)}: {np.median(cosines):.2f}")
 print(f"diagnosis: {critical.diagnose(objective, optimizer, history)}\n")
 

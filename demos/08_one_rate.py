@@ -6,7 +6,7 @@ The lecture's example: fit y = b + w·x to ten points by gradient descent. The l
 valley: in the direction of w it is 300,000 times as steep as along the floor. A learning rate small enough not to jump
 out of the valley is far too small to walk along it.
 
-Half a minute: ``python demos/08_one_rate.py``
+Ten seconds: ``python demos/08_one_rate.py``
 """
 
 import numpy as np
@@ -70,9 +70,9 @@ def distance(theta):
 
 
 table(
-    ["learning rate", "updates", "b", "w", "loss", "of the way in b still to go"],
+    ["learning rate", "updates", "b", "w", "loss", "part of the way in b still to go"],
     [
-        (name, len(thetas) - 1, *thetas[-1], history.loss[-1], f"{distance(thetas[-1]):.1%}")
+        (name, len(thetas) - 1, *thetas[-1], history.loss[-1], distance(thetas[-1]))
         for name, (thetas, history) in runs.items()
     ],
 )
@@ -101,8 +101,9 @@ axes[0].set_ylabel("w")
 axes[0].legend(fontsize="small", loc="lower left")
 axes[0].set_title(f"{updates:,} updates")
 for name, (_, history) in runs.items():
-    axes[1].loglog(np.arange(1, len(history.loss) + 1), history.loss, label=name)
-axes[1].set_ylim(top=1e12)
+    within = [loss for loss in history.loss if loss < 1e13]
+    axes[1].loglog(np.arange(1, len(within) + 1), within, label=name)
+axes[1].set_ylim(3e4, 1e12)
 axes[1].axhline(surface.value(optimum), color="black", linewidth=0.6, linestyle=":")
 axes[1].set_xlabel("update")
 axes[1].set_ylabel("loss")

@@ -86,7 +86,7 @@ sigmas = {
 }
 
 figure, axes = panels(1, 3)
-plots.surface(objective, extent=(-4.2, 3.6, -1.2, 1.2), levels=np.geomspace(0.002, 60, 24), ax=axes[0])
+plots.surface(objective, extent=(-4.2, 3.6, -1.2, 1.2), levels=np.geomspace(1e-4, 60, 24), ax=axes[0])
 plots.trajectories({name: way[:2000] for name, way in ways.items()}, axes[0])
 axes[0].legend(fontsize="small")
 axes[0].set_title("2,000 updates")
@@ -94,6 +94,7 @@ for name, way in ways.items():
     axes[1].plot(way[:, 0], label=name)
 axes[1].axhline(3, color="black", linewidth=0.6, linestyle=":")
 axes[1].set_xscale("symlog", linthresh=10)
+axes[1].set_xlim(0, updates)
 axes[1].set_xlabel("update")
 axes[1].set_ylabel("$w_1$")
 axes[1].legend(fontsize="small")

@@ -1,4 +1,4 @@
-"""What the demos share: their options, data, tables and pictures, and studies that can be stopped and taken up again."""
+"""What the demos share: options, data, tables and pictures, and studies that can be stopped and taken up again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from tabulate import tabulate
 from tqdm import tqdm
 
-# Options ---------------------------------------------------------------------------------------------------------------
+# Options --------------------------------------------------------------------------------------------------------------
 
 
 class Options(argparse.Namespace):
@@ -45,7 +45,7 @@ def options(doc: str | None) -> Options:
     return found
 
 
-# Data ------------------------------------------------------------------------------------------------------------------
+# Data -----------------------------------------------------------------------------------------------------------------
 
 
 class Data(NamedTuple):
@@ -72,7 +72,7 @@ def moons(seed: int, samples: int = 200) -> Data:
     return Data(*make_moons(samples, noise=0.15, random_state=seed))
 
 
-# Results ---------------------------------------------------------------------------------------------------------------
+# Results --------------------------------------------------------------------------------------------------------------
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], digits: int = 4) -> None:
@@ -91,7 +91,7 @@ def panels(rows: int, columns: int, width: float = 4.6, height: float = 3.8) -> 
     return plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained")
 
 
-# Studies ---------------------------------------------------------------------------------------------------------------
+# Studies --------------------------------------------------------------------------------------------------------------
 
 
 def study(

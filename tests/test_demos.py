@@ -1,76 +1,296 @@
-"""The demos run at their smallest, and say what they should."""
+"""The lecture's claims, by the numbers of the demos at their smallest setting; and what runs the demos."""
 
+import importlib
+import json
 import runpy
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-pytest.importorskip("sklearn")
-pytest.importorskip("matplotlib")
-pytest.importorskip("tqdm")
+for package in ("sklearn", "matplotlib", "tqdm", "tabulate", "joblib"):
+    pytest.importorskip(package)
+
+import matplotlib.pyplot as plt
 
 DEMOS = Path(__file__).parent.parent / "demos"
+NAMES = sorted(path.stem for path in DEMOS.glob("[0-9][0-9]_*.py"))
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    out = tmp_path_factory.mktemp("pictures")
-    main = runpy.run_path(str(DEMOS / "digits.py"))["main"]
-    return main(["--quick", "--out", str(out)]), out
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("pictures")
 
 
-def test_digits_trains_all_five_from_the_same_start(quick):
-    runs, _ = quick
+@pytest.fixture
+def demo(out, monkeypatch):
+    """Runs a demo, and gives its variables."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+
+    def ran(name):
+        plt.switch_backend("Agg")
+        (path,) = DEMOS.glob(f"{name}_*.py")
+        monkeypatch.setattr(sys, "argv", [str(path), "--quick", "--out", str(out)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            found = runpy.run_path(str(path), run_name="__main__")
+        plt.close("all")
+        pictures = [out / f"{path.stem}.png"] if name != "15" else list(out.glob("n*.png"))
+        assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+        return found
+
+    return ran
+
+
+# The claims -----------------------------------------------------------------------------------------------------------
+
+
+def test_01_first_gradient(demo):
+    found = demo("01")
+    errors = np.array(found["errors"])
+    assert errors.min() < 1e-9
+    assert 3 <= errors.argmin() <= 6, "neither the largest h nor the smallest is the best"
+    assert found["losses"].min() < found["losses"][0] - 0.05
+
+
+def test_02_saddles(demo):
+    """L1, L2."""
+    found = demo("02")
+    assert [point.kind for point in found["points"]] == ["saddle point"] + 3 * ["local minimum"]
+    assert found["points"][0].eigenvalues == pytest.approx([-2, 2])
+    assert found["way"].measured == pytest.approx(found["way"].step ** 2 - found["way"].step ** 4 / 4)
+    step, predicted, measured = found["rows"][0]
+    assert measured == pytest.approx(predicted, rel=0.02), "a small step falls as the eigenvalue says"
+    assert found["stuck"].kind == "saddle point"
+    assert found["objective"].value() < 0.7 * found["stuck"].value
+    assert found["after"] > found["before"] + 0.3
+
+
+def test_03_minima_are_rare(demo):
+    """L3: the nearer to 1 the ratio is, the lower the loss."""
+    found = demo("03")
+    assert sum(found["counts"].values()) == 12
+    points = found["points"]
+    assert len(points) >= 5
+    assert all(r["gradient_norm"] < 1e-12 for r in points), "certified"
+    assert found["correlation"] < -0.7
+    assert 0 < len(found["minima"]) < len(points)
+    assert max(r["loss"] for r in found["minima"]) < np.median([r["loss"] for r in points if r["ratio"] < 0.9])
+
+
+def test_04_time_and_noise_of_batches(demo):
+    """L4. That an update with more samples costs less than in proportion holds by orders of magnitude."""
+    found = demo("04")
+    assert found["grown"] < found["samples"] / 5
+    noise, law = np.array(found["noise"][:-1]), np.array(found["law"][:-1])
+    np.testing.assert_allclose(noise, law, rtol=0.3)
+    assert found["noise"][-1] < 1e-12
+    assert np.all(np.diff(found["cosine"]) > 0)
+
+
+def test_05_small_batches_at_equal_epochs_and_equal_updates(demo):
+    """L5: ahead at equal epochs; hardly any difference at equal updates."""
+    gaps = demo("05")["gaps"]
+    assert gaps["epochs"] > 0.3
+    assert abs(gaps["updates"]) < 0.15
+    assert abs(gaps["loss"]) < 0.05
+
+
+def test_06_momentum(demo):
+    """L6."""
+    found = demo("06")
+    assert found["difference"] < 1e-12, "a weighted sum of all gradients"
+    stopped, rolled = found["rolls"].values()
+    assert stopped[-1] == pytest.approx(-2, abs=0.1)
+    assert rolled[-1] == pytest.approx(5, abs=0.1)
+    assert found["needed"]["gradient descent"] == pytest.approx(np.log(1e-4) / np.log(99 / 101), rel=0.02)
+    assert found["needed"]["momentum"] < found["needed"]["gradient descent"] / 5
+
+
+def test_07_a_flat_loss_with_a_large_gradient(demo):
+    """L7: at the edge of stability."""
+    found = demo("07")
+    late = np.array(found["sharpness"][4:])
+    assert np.all(np.abs(late / (2 / found["lr"]) - 1) < 0.15), "λ_max stays at 2/η"
+    assert np.median(found["norm"][-200:]) > 3 * found["norm"].min()
+    assert np.median(found["cosines"]) < -0.9, "each step goes back on the one before"
+    assert found["calm"].gradient_norm[-1] < 0.2 * np.median(found["norm"][-200:])
+
+
+def test_08_one_learning_rate_on_a_long_ellipse(demo):
+    """L8, by the closed form of gradient descent on a quadratic."""
+    found = demo("08")
+    assert found["optimum"] == pytest.approx([-188.433, 2.6695], rel=1e-4)
+    assert found["steep"] / found["flat"] == pytest.approx(3.1e5, rel=0.02)
+    assert found["limit"] == pytest.approx(1.14e-6, rel=0.01)
+    leapt, at_limit, small = (thetas for thetas, _ in found["runs"].values())
+    assert abs(leapt[1] - found["optimum"]).max() > 10_000
+    values, vectors = np.linalg.eigh(found["surface"].hessian())
+    for thetas, lr in ((at_limit, 0.9 * found["limit"]), (small, 1e-7)):
+        along = vectors.T @ (found["start"] - found["optimum"])
+        expected = found["optimum"] + vectors @ ((1 - lr * values) ** (len(thetas) - 1) * along)
+        np.testing.assert_allclose(thetas[-1], expected, rtol=1e-6)
+        assert found["distance"](thetas[-1]) > 0.5
+
+
+def test_09_root_mean_square_bursts_and_decay_cures_it(demo):
+    """L9, L11, with the update transcribed from the lecture."""
+    found = demo("09")
+    x, y = found["x"], found["y"]
+    theta, squares = found["start"].copy(), np.zeros(2)
+    way = found["ways"]["Root Mean Square, η = 1"]
+    for t in range(200):
+        residual = theta[0] + theta[1] * x - y
+        g = np.array([2 * residual.sum(), 2 * (residual * x).sum()])
+        squares += g**2
+        theta = theta - g / np.sqrt(squares / (t + 1))
+        np.testing.assert_allclose(way[t + 1], theta, rtol=1e-9)
+    counts = {name: len(bursts) for name, bursts in found["found"].items()}
+    assert counts["Root Mean Square, η = 1"] >= 3
+    assert [n for name, n in counts.items() if name != "Root Mean Square, η = 1"] == [0, 0, 0]
+    assert found["same"] < 1e-10, "η/√(t+1) is Adagrad"
+    assert found["reach"][found["first"] - 20] > 2, "a burst comes when η/σ · curvature is beyond 2"
+
+
+def test_10_rmsprop_forgets(demo):
+    """L10; and by how much the first steps of the two forms differ."""
+    found = demo("10")
+    assert found["arrivals"]["Root Mean Square"] is None
+    ends = {name: way[-1, 0] for name, way in found["ways"].items()}
+    assert ends["RMSProp, the lecture's"] > ends["Root Mean Square"] + 3
+    first = {name: way[1, 0] - way[0, 0] for name, way in found["ways"].items()}
+    assert first["RMSProp, the lecture's"] == pytest.approx(0.01)
+    assert first["RMSProp, PyTorch's"] == pytest.approx(0.01 / np.sqrt(1 - 0.99), rel=1e-3)
+
+
+def test_11_warm_up(demo):
+    """L12: σ is a poor estimate at first; a learning rate that is too large is borne better with warm-up."""
+    found = demo("11")
+    assert np.all(np.diff(found["spread"]) < 0)
+    assert found["spread"][0] > 5 * found["spread"][-1]
+    assert found["moved"].min() > 0.0098
+    assert found["moved"].max() < 0.0101
+    worst = {method: found["over_seeds"](method, 0.1, "peak").max() for method in ("constant", "warm-up")}
+    assert worst["warm-up"] < worst["constant"]
+
+
+def test_12_race(demo, out):
+    """L13."""
+    found = demo("12")
+    assert found["first"] == pytest.approx(
+        -found["chosen"]["Adam"] * np.sign(found["surface"].gradient(found["start"])), rel=1e-6
+    )
+    ends = {name: loss[-1] for name, loss in found["losses"].items()}
+    assert ends["momentum"] < ends["gradient descent"]
+    assert ends["Adam"] < ends["gradient descent"]
+    assert (out / "12_race.gif").read_bytes().startswith(b"GIF")
+
+
+def test_13_digits(demo):
+    """L13 on digits: all five from the same start, and all learn."""
+    runs = demo("13")["runs"]
     assert list(runs) == ["SGD", "Momentum", "RMS", "RMSProp", "Adam"]
-    assert len({run.history.loss[0] for run in runs.values()}) == 1, "the first loss is before any step"
-    for run in runs.values():
-        assert run.history.loss[-1] < run.history.loss[0] / 2
+    assert len({history.loss[0] for history, _, _ in runs.values()}) == 1, "the first loss is before any step"
+    assert all(history.loss[-1] < history.loss[0] / 2 for history, _, _ in runs.values())
+    assert max(ends[-1][1].accuracy for _, ends, _ in runs.values()) > 0.94
 
 
-def test_digits_learns(quick):
-    runs, _ = quick
-    assert max(run.by_epoch[-1][1].accuracy for run in runs.values()) > 0.94
-
-
-def test_digits_saves_its_picture(quick):
-    _, out = quick
-    assert (out / "digits.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_digits_same_seed_same_bits(tmp_path):
-    main = runpy.run_path(str(DEMOS / "digits.py"))
-    train_set, test_set = main["digits"](seed=3)
-
-    class Bar:
-        set_postfix_str = update = staticmethod(lambda *args: None)
-
-    first, second = (main["train"]("Adam", 0.01, train_set, test_set, 1, 3, Bar()) for _ in range(2))
-    assert first.history.loss == second.history.loss
-
-
-def test_error_surface(tmp_path):
-    points, way = runpy.run_path(str(DEMOS / "error_surface.py"))["main"](["--quick", "--out", str(tmp_path)])
-    assert [point.kind for point in points] == ["saddle point"] + 3 * ["local minimum"]
-    assert way.measured == pytest.approx(way.step**2 - way.step**4 / 4)
-    assert (tmp_path / "error_surface.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_stuck(tmp_path):
+def test_14_stuck(demo):
     """Both get stuck, for the reason planted, and get out."""
-    saddle, leaping = runpy.run_path(str(DEMOS / "stuck.py"))["main"](["--quick", "--out", str(tmp_path)])
-    for run, verdict in ((saddle, "saddle point"), (leaping, "bouncing")):
-        step, first = run.advised[0]
+    found = demo("14")
+    for training, verdict in ((found["saddle"], "saddle point"), (found["leaping"], "bouncing")):
+        step, first = training.advised[0]
         assert first.verdict == verdict
-        assert run.history.loss[-1] < 0.6 * run.history.loss[step - 1]
-    assert saddle.history.gradient_norm[saddle.advised[0][0] - 1] < 1e-4
-    assert (tmp_path / "stuck.png").read_bytes().startswith(b"\x89PNG")
+        assert training.history.loss[-1] < 0.6 * training.history.loss[step - 1]
+    assert found["saddle"].history.gradient_norm[found["saddle"].advised[0][0] - 1] < 1e-4
 
 
-def test_graph(tmp_path):
-    text, times = runpy.run_path(str(DEMOS / "graph.py"))["main"](["--quick", "--out", str(tmp_path)])
-    assert "d_weight_0 = d_linear1.T @ x  # gradient by 0.weight" in text
-    assert [name for name, _ in times] == ["2-16-16-1", "64-32-10", "784-128-10"]
+def test_15_graph(demo, out):
+    found = demo("15")
+    assert found["same"]
+    assert "d_weight_0 = d_linear1.T @ x  # gradient by 0.weight" in found["text"]
     for name in ("neuron", "network", "network_folded", "network_gradient", "network_hvp"):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "</svg>" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
-    assert "</html>" in (tmp_path / "neuron.html").read_text(encoding="utf-8")
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (out / f"{name}.svg").read_text(encoding="utf-8")
+    assert "</html>" in (out / "neuron.html").read_text(encoding="utf-8")
+
+
+def test_every_demo_is_tested():
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'demo("{name[:2]}")' in here for name in NAMES)
+
+
+# What runs them -------------------------------------------------------------------------------------------------------
+
+
+def python_m_demos(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "demos", *arguments], capture_output=True, text=True, cwd=DEMOS.parent, check=False
+    )
+
+
+def test_they_are_listed_with_a_line_each():
+    done = python_m_demos()
+    assert [line.split()[0] for line in done.stdout.splitlines()[: len(NAMES)]] == NAMES
+    assert "Where the gradient is zero: a saddle, and the way off it (lecture L1, L2)" in done.stdout
+
+
+def test_one_is_run_and_what_it_prints_kept(tmp_path):
+    done = python_m_demos("01", "--quick", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "610 parameters" in (tmp_path / "01_first_gradient.txt").read_text(encoding="utf-8")
+    assert (tmp_path / "01_first_gradient.png").exists()
+
+
+def test_one_that_is_not_there():
+    done = python_m_demos("77")
+    assert done.returncode == 1
+    assert "there is no 77" in done.stderr
+
+
+# Studies --------------------------------------------------------------------------------------------------------------
+
+
+def square(x, fail=False):
+    if fail:
+        raise RuntimeError("stopped")
+    return {"square": x * x}
+
+
+@pytest.fixture
+def lab():
+    return importlib.import_module("lab")
+
+
+def test_a_study_goes_on_where_it_was_stopped(lab, tmp_path, capsys):
+    path = tmp_path / "squares.jsonl"
+    with pytest.raises(RuntimeError, match="stopped"):
+        lab.study(square, [{"x": 1}, {"x": 2}, {"x": 3, "fail": True}, {"x": 4}], path)
+    assert [json.loads(line)["result"]["square"] for line in path.read_text().splitlines()] == [1, 4]
+    path.write_text(path.read_text() + '{"case": {"x"')  # cut off in the middle of a line
+    assert lab.study(square, [{"x": x} for x in (4, 1, 2)], path) == [
+        {"x": 4, "square": 16},
+        {"x": 1, "square": 1},
+        {"x": 2, "square": 4},
+    ]
+    assert len(path.read_text().splitlines()) == 3
+    lab.study(square, [{"x": 4}], path)
+    assert "all 1 results are in" in capsys.readouterr().out
+
+
+def test_a_study_in_processes_gives_the_same(lab, tmp_path):
+    cases = [{"x": x} for x in range(6)]
+    assert lab.study(square, cases, tmp_path / "two", jobs=2) == lab.study(square, cases, tmp_path / "one", jobs=1)
+
+
+def test_another_version_of_the_work_is_done_again(lab, tmp_path):
+    path = tmp_path / "squares.jsonl"
+    lab.study(square, [{"x": 3}], path)
+
+    def cube(x):
+        return {"square": x**3}
+
+    assert lab.study(cube, [{"x": 3}], path) == [{"x": 3, "square": 27}]
