@@ -54,9 +54,7 @@ table(
 )
 grown = per_update_compiled[-1] / per_update_compiled[0]
 print(f"{samples} samples in a batch instead of 1: an update takes {grown:.0f} times as long, not {samples} times;")
-print(
-    f"an epoch with batches of 1 takes {per_update_compiled[0] * samples / per_update_compiled[-1]:.0f} times as long.\n"
-)
+print(f"an epoch with batches of 1 takes {samples / grown:.0f} times as long.\n")
 
 # %%
 # How noisy a step is

@@ -41,8 +41,8 @@ print(f"movement 30: {thetas[-1] - thetas[-2]}, as a sum of 30 gradients {summed
 # Over a bump and through a plateau
 # ---------------------------------
 #
-# One parameter, one hill in its way: a local minimum, a bump, and behind them a plateau, where the gradient is nearly 0,
-# before the true minimum. Same start, same learning rate. Gradient descent stops in the first hollow.
+# One parameter, one hill in its way: a local minimum, a bump, and behind them a plateau, where the gradient is nearly
+# 0, before the true minimum. Same start, same learning rate. Gradient descent stops in the first hollow.
 
 
 def landscape(w):

@@ -38,8 +38,8 @@ lowest = surface.value(optimum)
 # η = 1, constant and decaying
 # ----------------------------
 #
-# Both with η = 1; the second with η/√(t+1), which takes the 1/(t+1) out of the mean: that is Adagrad, exactly. It is run
-# as a third, to see that.
+# Both with η = 1; the second with η/√(t+1), which takes the 1/(t+1) out of the mean: that is Adagrad, exactly. It is
+# run as well, to see that.
 
 optimizers = {
     "Root Mean Square, η = 1": optim.RMS(surface.parameters, lr=1.0),

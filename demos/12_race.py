@@ -50,8 +50,8 @@ makers = {
 # To each its own learning rate
 # -----------------------------
 #
-# Of a geometric grid from 1e-4 to 10, the one with the lowest loss over the last tenth of the race at its worst: not one
-# that happens to be low in the last update. One that leaves the finite numbers is out.
+# Of a geometric grid from 1e-4 to 10, the one with the lowest loss over the last tenth of the race at its worst: not
+# one that happens to be low in the last update. One that leaves the finite numbers is out.
 
 
 def race(name, lr):

@@ -14,7 +14,7 @@ import pytest
 for package in ("sklearn", "matplotlib", "tqdm", "tabulate", "joblib"):
     pytest.importorskip(package)
 
-import matplotlib.pyplot as plt
+plt = pytest.importorskip("matplotlib.pyplot")
 
 DEMOS = Path(__file__).parent.parent / "demos"
 NAMES = sorted(path.stem for path in DEMOS.glob("[0-9][0-9]_*.py"))
@@ -62,7 +62,7 @@ def test_02_saddles(demo):
     assert [point.kind for point in found["points"]] == ["saddle point"] + 3 * ["local minimum"]
     assert found["points"][0].eigenvalues == pytest.approx([-2, 2])
     assert found["way"].measured == pytest.approx(found["way"].step ** 2 - found["way"].step ** 4 / 4)
-    step, predicted, measured = found["rows"][0]
+    _, predicted, measured = found["rows"][0]
     assert measured == pytest.approx(predicted, rel=0.02), "a small step falls as the eigenvalue says"
     assert found["stuck"].kind == "saddle point"
     assert found["objective"].value() < 0.7 * found["stuck"].value
