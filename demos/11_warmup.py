@@ -56,7 +56,7 @@ table(["batches that v̂ was computed from", "relative spread of 1/√v̂"], lis
 # The first steps of Adam
 # -----------------------
 #
-# In the first update m̂/√v̂ = g/|g|: each of the parameters moves by η.
+# In the first update m̂/√v̂ = ``g/|g|``: each of the parameters moves by η.
 
 optimizer = optim.Adam(model.parameters(), lr=0.01)
 before = [p.data.copy() for p in model.parameters()]

@@ -1,4 +1,8 @@
-"""Sphinx configuration: MyST for the chapters, autodoc for the reference."""
+"""Sphinx configuration: MyST for the chapters, autodoc for the reference, sphinx-gallery for the demos."""
+
+import os
+import sys
+from pathlib import Path
 
 import microgradopt
 
@@ -7,8 +11,15 @@ author = "The microgradopt authors"
 copyright = "2026, the microgradopt authors"
 release = version = microgradopt.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax"]
-myst_enable_extensions = ["dollarmath", "substitution"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx.ext.mathjax",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
 myst_heading_anchors = 3
 # The list of functions is asked of the library, so that it cannot drift.
 myst_substitutions = {
@@ -17,11 +28,40 @@ myst_substitutions = {
 }
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 autodoc_typehints = "none"
-exclude_patterns = ["_build"]
-html_extra_path = ["pictures/neuron.html"]  # a page of its own
+exclude_patterns = ["_build", "results", "demos/*.md5", "demos/*.ipynb", "demos/*.py"]
+suppress_warnings = ["config.cache"]  # a function below: what is kept of the last build is no use anyway
+html_extra_path = ["results/neuron.html"]  # a page of its own
 default_role = "code"
 html_theme = "furo"
 html_title = "microgradopt"
+
+# The demos run at their smallest while the pages are built. The chapters show what they gave in full (docs/results).
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent / "demos"), os.environ.get("PYTHONPATH", "")])
+sys.path.insert(0, str(Path(__file__).parent.parent / "demos"))
+_PICTURES = Path(__file__).parent / "_build" / "demos"
+_PICTURES.mkdir(parents=True, exist_ok=True)
+
+
+def _smallest(gallery_conf, script_vars):
+    """The command line that a demo sees."""
+    return ["--quick", "--out", str(_PICTURES)]
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../demos",
+    "gallery_dirs": "demos",
+    "filename_pattern": r"[/\\]\d\d_",
+    "ignore_pattern": r"lab\.py|__init__\.py|__main__\.py|playground\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "reset_argv": _smallest,
+    "download_all_examples": False,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "min_reported_time": 1000,
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "first_notebook_cell": "# Start Jupyter in the folder demos/ of a clone of microgradopt, where lab.py is.",
+}
 
 
 def _bars(app, what, name, obj, options, lines):

@@ -1,7 +1,7 @@
 """Runs that are stuck for a reason that is known, because it was planted; and what diagnosing and following gains.
 
     python tests/critical/planted.py                                     prints the table
-    python tests/critical/planted.py --write docs/critical_points.md     and puts it into the docs
+    python tests/critical/planted.py --write docs/stuck.md               and puts it into the docs
     python tests/critical/planted.py --seed 1                            other weights, batches and made-up data
 
 A run trains on all data, or in batches, until it is stuck. Then it goes on twice for the same number of updates: as
