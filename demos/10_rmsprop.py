@@ -66,7 +66,7 @@ table(
 #
 # For Root Mean Square the wall's gradient of 50 stays in the mean for ever and fades like 1/√t. RMSProp forgets it by
 # the factor α in each update: after 1/(1 − α) = 100 of them it counts for a third. The two RMSProps differ at the start
-# only: the lecture's σ begins at ``|g⁰|``, PyTorch's mean at 0, so that its first step is η/√(1 − α), ten times as long.
+# only: the lecture's σ begins at ``|g⁰|``, PyTorch's mean at 0, so that its first step is η/√(1 − α), 10 times as long.
 
 gradients = {name: np.array([objective.gradient(theta)[0] for theta in way[:2000]]) for name, way in ways.items()}
 

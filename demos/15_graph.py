@@ -5,7 +5,7 @@ One graph, four readers: draw it, step through it, print it, run it
 A tensor remembers the NumPy call that made it, so what was computed is there to be read. Four readers read it: one goes
 back through it for gradients, one draws it, one prints it as plain NumPy, one runs that print.
 
-Half a minute: ``python demos/15_graph.py``
+A few seconds: ``python demos/15_graph.py``
 """
 
 import numpy as np

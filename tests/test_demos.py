@@ -173,8 +173,8 @@ def test_11_warm_up(demo):
     assert found["spread"][0] > 5 * found["spread"][-1]
     assert found["moved"].min() > 0.0098
     assert found["moved"].max() < 0.0101
-    worst = {method: found["over_seeds"](method, 0.1, "peak").max() for method in ("constant", "warm-up")}
-    assert worst["warm-up"] < worst["constant"]
+    worst = {method: found["over_seeds"](method, 0.1, "peak").max() for method in found["methods"]}
+    assert worst["warm-up, decay"] < worst["decay"]
 
 
 def test_12_race(demo, out):

@@ -45,7 +45,39 @@ def test_the_reference_names_every_public_name():
     assert set(microgradopt.__all__) - modules - {"Objective"} <= documented
 
 
+CHAPTERS = re.findall(
+    r"^(\w+)$",
+    re.findall(r"caption: Chapters\n(.*?)```", (ROOT / "docs" / "index.md").read_text("utf-8"), re.DOTALL)[0],
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_has_code_exercises_with_solutions_that_run_and_sources(name):
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert text.count("```{literalinclude} ../") >= 2
+    exercises, sources = text.split("## Exercises")[1].split("## Sources")
+    assert re.findall(r"^\*\*(\d)\.\*\* ", exercises, re.MULTILINE) == ["1", "2", "3"]
+    solutions = re.findall(r"^:::\{dropdown\} Solution\n(.*?)^:::$", exercises, re.DOTALL | re.MULTILINE)
+    assert len(solutions) == 3
+    assert all("```python\n" in solution for solution in solutions)
+    assert sources.count("\n- ") >= 2
+
+
+def test_every_number_of_a_claim_is_what_its_demo_printed():
+    text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (L\d+) \|[^|]*\|(.*)\| ([^|]*) \|$", text, re.MULTILINE)
+    assert [claim for claim, _, _ in rows] == [f"L{i}" for i in range(1, 14)]
+    for claim, found, where in rows:
+        demos = re.findall(r"\d\d", where.partition(",")[0])
+        printed = "".join(
+            path.read_text(encoding="utf-8") for d in demos for path in (ROOT / "docs" / "results").glob(f"{d}_*.txt")
+        )
+        for number in re.findall(r"`([^`]+)`", found):
+            assert number in printed, f"{claim}: {number} is not in what {demos} printed"
+
+
 def test_the_two_commands_of_the_readme_are_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [line.strip() for line in text.splitlines() if line.startswith("    python3 -m venv")]
-    assert [command.split()[-1] for command in commands] == ["demos/digits.py", "pytest"]
+    assert [command.split()[-1] for command in commands] == ["demos/13_digits.py", "pytest"]
