@@ -33,6 +33,7 @@ rates = np.geomspace(1e-4, 10, 11 if run.quick else 31)
 start = np.array([-1.4, 1.8])
 surface = Objective(lambda w: (1 - w[0]) ** 2 + 20 * (w[1] - w[0] ** 2) ** 2, start, compile=mg.compile)
 parameters = surface.parameters
+window = (-2, 1.8, -0.8, 2.6)  # x from, to; y from, to
 makers = {
     "gradient descent": lambda lr: optim.SGD(parameters, lr=lr),
     "momentum": lambda lr: optim.Momentum(parameters, lr=lr, momentum=0.9),
@@ -51,7 +52,7 @@ makers = {
 # -----------------------------
 #
 # Of a geometric grid from 1e-4 to 10, the one with the lowest loss over the last tenth of the race at its worst: not
-# one that happens to be low in the last update. One that leaves the finite numbers is out.
+# one that happens to be low in the last update. One that leaves the picture on its way is out.
 
 
 def race(name, lr):
@@ -62,8 +63,9 @@ def race(name, lr):
 
 
 def worst(way):
-    """The largest loss in the last tenth; infinite for a way that ended early."""
-    return max(map(surface.value, way[-(updates // 10) :])) if len(way) == updates + 1 else np.inf
+    """The largest loss in the last tenth; infinite for a way that left the picture."""
+    inside = len(way) == updates + 1 and np.all((way > (window[0], window[2])) & (way < (window[1], window[3])))
+    return max(map(surface.value, way[-(updates // 10) :])) if inside else np.inf
 
 
 chosen = {name: min(rates, key=lambda lr, name=name: worst(race(name, lr))) for name in makers}
@@ -87,7 +89,6 @@ first = ways["Adam"][1] - start
 print(f"Adam's first step: {first}, η = {chosen['Adam']:.3g}\n")
 
 figure, axes = panels(1, 2, width=6)
-window = (-2, 1.8, -0.8, 2.6)
 levels = np.geomspace(0.02, 300, 24)
 plots.surface(surface, extent=window, levels=levels, ax=axes[0])
 plots.trajectories({name: ways[name] for name in order}, axes[0])

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from microgradopt import Objective, critical
+from microgradopt import Objective, Tensor, critical, nn
+from microgradopt.curvature import spectral_density
+from microgradopt.training import History
 
 plt = pytest.importorskip("matplotlib.pyplot")
 plots = pytest.importorskip("microgradopt.plots")
@@ -73,3 +75,105 @@ def test_points_and_path(objective):
     assert ax.collections[0].get_label() == "local minimum"
     np.testing.assert_allclose(ax.collections[0].get_offsets(), [[-0.5, 0]])
     assert ax.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+
+
+# Paths ----------------------------------------------------------------------------------------------------------------
+
+
+def test_trajectories_from_a_white_dot_to_a_coloured_one():
+    paths = {"a": np.array([[0.0, 1.0], [2.0, 3.0]]), "b": np.array([[5.0, 5.0], [6.0, 7.0], [8.0, 8.0]])}
+    ax = plots.trajectories(paths, plt.subplots()[1])
+    assert [line.get_label() for line in ax.lines] == ["a", "b"]
+    np.testing.assert_array_equal(ax.lines[1].get_xydata(), paths["b"])
+    dots = [dot.get_offsets()[0].tolist() for dot in ax.collections]
+    assert dots == [[2, 3], [0, 1], [8, 8], [5, 5]]
+    plt.close("all")
+
+
+def test_animation_runs_all_at_the_same_pace(tmp_path):
+    paths = {"short": np.arange(6.0).reshape(3, 2), "long": np.arange(22.0).reshape(11, 2)}
+    ax = plt.subplots()[1]
+    film = plots.animation(paths, ax, frames=3, trail=2)
+    film._func(1)
+    short, long = (line.get_xydata() for line in ax.lines[:2])
+    np.testing.assert_array_equal(short, paths["short"][-2:])
+    np.testing.assert_array_equal(long, paths["long"][4:6])
+    assert ax.get_title() == "update 5"
+    film.save(tmp_path / "film.gif", writer="pillow")
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF")
+    plt.close("all")
+
+
+# Histories, spectra, boundaries ---------------------------------------------------------------------------------------
+
+
+def test_history_has_both():
+    run = History()
+    for k in range(1, 4):
+        run.append(1 / k, 10 / k, 0.1, 0.0)
+    ax = plots.history(run)
+    assert [list(line.get_ydata()) for line in ax.lines] == [run.loss, run.gradient_norm]
+    assert ax.get_yscale() == "log"
+    plt.close("all")
+
+
+def test_density_is_that_of_the_eigenvalues():
+    """With as many steps as eigenvalues quadrature is exact: Gaussians at the eigenvalues."""
+    eigenvalues = np.array([-1.0, 0.5, 2.0])
+    found = spectral_density(np.diag(eigenvalues), probes=4, steps=3)
+    ax = plots.density(found, sigma=0.1)
+    t, values = ax.lines[0].get_data()
+    expected = np.exp(-((t[:, None] - eigenvalues) ** 2) / 0.02).sum(axis=1) / 3 / (0.1 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(values, expected, atol=1e-8)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("columns", [None, 1, 2, 3])
+def test_decision_boundary(columns, drawn):
+    """The class with the highest score; of one score, its sign."""
+
+    def scores(X):
+        side = X[:, 0] - X[:, 1]
+        if columns is None:
+            return side
+        return Tensor(np.stack([side, -side, np.full_like(side, -9.0)][:columns], axis=1))
+
+    X, y = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 0.5]]), np.array([1, 0, 0])
+    plots.decision_boundary(scores, X, y, resolution=5)
+    a, b, chosen = drawn[0]
+    right = a[None, :] > b[:, None]
+    np.testing.assert_array_equal(chosen, right if columns in (None, 1) else ~right)
+    plt.close("all")
+
+
+# Directions -----------------------------------------------------------------------------------------------------------
+
+
+def test_filter_normalised_directions():
+    """Every row of a weight matrix as long as the weights' own; biases do not move; the same seed, the same bits."""
+    model = nn.MLP((3, 4, 2), nn.Tanh, rng=0)
+    objective = Objective.of(model, lambda: None)
+    direction = plots.filter_normalised(objective, 1)
+    parts = objective.vector.split(direction)
+    for part, parameter in zip(parts, model.parameters(), strict=True):
+        own = np.linalg.norm(parameter.data, axis=1) if parameter.ndim == 2 else 0
+        np.testing.assert_allclose(np.linalg.norm(part, axis=1) if part.ndim == 2 else part, own)
+    assert np.array_equal(direction, plots.filter_normalised(objective, 1))
+    assert not np.array_equal(direction, plots.filter_normalised(objective, 2))
+
+
+def test_principal_axes_of_a_trajectory_in_a_plane():
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(7, 2)))[0].T
+    inside = rng.normal(size=(20, 2)) * [5.0, 1.0]
+    thetas = 3 + inside @ basis
+    centre, plane, share = plots.principal_axes(thetas)
+    assert share == pytest.approx(1)
+    np.testing.assert_allclose(np.stack(plane) @ np.stack(plane).T, np.eye(2), atol=1e-12)
+    back = centre + plots.on_plane(thetas, centre, plane) @ np.stack(plane)
+    np.testing.assert_allclose(back, thetas)
+
+
+def test_nearest_points_on_an_oblique_plane():
+    u, v = np.array([1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0])
+    np.testing.assert_allclose(plots.on_plane([[3.0, 2.0, 9.0]], np.array([0.0, 0.0, 1.0]), (u, v)), [[1.0, 2.0]])
