@@ -167,7 +167,7 @@ class Optimizer(ABC):
             vector, state = block.vector, block.state
             g = vector.gradient()
             settings = {**group, **rates, "params": vector.parameters}
-            vector.write(self.update(vector.theta(), -g if group["maximize"] else g, state, rates["lr"], settings))
+            vector.write(self.update(vector.theta(), -g if group.get("maximize") else g, state, rates["lr"], settings))
             state["t"] += 1
         self._steps[i] += 1
 

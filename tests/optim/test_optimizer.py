@@ -512,3 +512,14 @@ def test_schedules_are_pure_functions_of_the_step(schedule, expected):
 def test_schedules_refuse(call):
     with pytest.raises(ValueError, match=r"positive|boundaries|warmup_fraction"):
         call()
+
+
+def test_a_subclass_need_not_know_of_maximize():
+    class Plain(optim.Optimizer):
+        def update(self, theta, g, state, lr, group):
+            return theta - lr * g
+
+    x = Tensor([1.0], requires_grad=True)
+    x.grad = np.array([2.0])
+    Plain([x], lr=0.1).step()
+    assert x.item() == pytest.approx(0.8)
