@@ -279,5 +279,6 @@ def test_trajectory_that_leaves_the_finite_ends_where_it_was_finite():
     with np.errstate(all="ignore"):
         thetas = trajectory(objective, optim.SGD(objective.parameters, lr=1.0), 1000)
     assert 2 < len(thetas) < 20
-    assert np.isfinite(objective.value())
+    with np.errstate(over="ignore"):
+        assert np.isfinite(np.linalg.norm(objective.gradient()))
     assert np.array_equal(objective.theta, thetas[-1])

@@ -523,3 +523,11 @@ def test_a_subclass_need_not_know_of_maximize():
     x.grad = np.array([2.0])
     Plain([x], lr=0.1).step()
     assert x.item() == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("bound", [1.0, np.inf])
+def test_clipping_a_gradient_of_zero(bound):
+    x = Tensor([1.0], requires_grad=True)
+    x.grad = np.zeros(1)
+    assert optim.clip_grad_norm([x], bound) == 0.0
+    assert x.grad.tolist() == [0.0]
