@@ -36,8 +36,9 @@ html_theme = "furo"
 html_title = "microgradopt"
 
 # The demos run at their smallest while the pages are built. The chapters show what they gave in full (docs/results).
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent / "demos"), os.environ.get("PYTHONPATH", "")])
-sys.path.insert(0, str(Path(__file__).parent.parent / "demos"))
+_DEMOS = str(Path(__file__).parent.parent / "demos")
+os.environ["PYTHONPATH"] = os.pathsep.join([_DEMOS, os.environ.get("PYTHONPATH", "")])  # for their processes
+sys.path.insert(0, _DEMOS)
 _PICTURES = Path(__file__).parent / "_build" / "demos"
 _PICTURES.mkdir(parents=True, exist_ok=True)
 
