@@ -32,7 +32,7 @@ widths, nets, iterations = ((2,), 12, 60) if run.quick else ((2, 3, 4, 6), 100, 
 # squared errors and a small penalty, without which many critical points lie at infinity. Descent finds minima only. So
 # each net is trained for a while, between 1 and 1,000 updates, and from there on it is not the loss that is made
 # smaller but the norm of the gradient, by Newton's method for ∇L = 0 with a trust region. That ends
-
+#
 # - at a critical point, which is then polished to rounding, classified and certified;
 # - or where the norm of the gradient itself has a minimum that is not 0 ("gradient-flat"). Such points are false, and
 #   counted;
