@@ -21,6 +21,7 @@ MINIMUM, MAXIMUM, SADDLE = "local minimum", "local maximum", "saddle point"
 DEGENERATE, NOT_CRITICAL = "degenerate", "not critical"
 NO_NEGATIVE = "no negative curvature found"
 
+_SAME_VALUE = 1 - 1e-6  # of the lowest eigenvalue: those below are the same one, repeated
 _ROUNDING = 1e3  # a decrease below so many units of rounding is none
 
 
@@ -112,6 +113,9 @@ class CriticalPoint:
         size = size_of(self.theta)
         flat = np.abs(self.eigenvalues) <= self.tolerance
         if self.negative:
+            lowest = self.eigenvectors[:, self.eigenvalues <= _SAME_VALUE * self.eigenvalues[0] + self.tolerance]
+            if lowest.shape[1] > 1:  # which of them the solver gives is up to rounding: they are not equally good
+                return search(self.objective, self.theta, lowest, size, np.random.default_rng(rng))
             return escape(self.objective, self.theta, self.eigenvectors[:, 0], size)
         if self.kind == DEGENERATE and flat.any():
             found = search(self.objective, self.theta, self.eigenvectors[:, flat], size, np.random.default_rng(rng))
