@@ -557,7 +557,8 @@ def verdict_text(verdict: Verdict) -> str:
         way = "the point clicked" if verdict.way_from is verdict.here else "the critical point"
         parts.append(
             f"**Escape** from {way}: a step of {verdict.way.step:.4g} along a direction of curvature "
-            f"{verdict.way.curvature:.4g}, to L = {verdict.way.value:.5g}. Decrease predicted {verdict.way.predicted:.5g}, measured {verdict.way.measured:.5g}."
+            f"{verdict.way.curvature:.4g}, to L = {verdict.way.value:.5g}. "
+            f"Decrease predicted {verdict.way.predicted:.5g}, measured {verdict.way.measured:.5g}."
             + ("" if len(verdict.here.theta) == 2 else " The picture shows how much of it lies in the plane.")
         )
     return "\n\n".join(parts)
@@ -566,7 +567,8 @@ def verdict_text(verdict: Verdict) -> str:
 @app.function
 def point_text(title: str, point: critical.CriticalPoint) -> str:
     """One point as Markdown."""
-    where = f" ({point.theta[0]:.5g}, {point.theta[1]:.5g})" if len(point.theta) == 2 else ""
+    x, y = np.round(point.theta[:2], 12) + 0.0  # no 1e-165, and no −0
+    where = f" ({x:.5g}, {y:.5g})" if len(point.theta) == 2 else ""
     sure = "certified" if point.certified else "not certified"
     return (
         f"**{title}**{where}: **{point.kind}** ({sure}) at L = {point.value:.6g}. {point.explanation} "
@@ -635,7 +637,9 @@ def draw_history(run: Run, t: int) -> Figure:
     figure = Figure(figsize=(4.9, 4.4), dpi=100, layout="constrained")
     ax = plots.history(run.history, figure.add_subplot())
     if min(run.history.loss) < 0:
-        ax.set_yscale("symlog", linthresh=1e-3)  # a logarithm shows no negative loss
+        # A logarithm shows no negative loss; and where that has no bottom, the end would leave no room for the rest.
+        ax.set_yscale("symlog", linthresh=1.0)
+        ax.set_ylim(max(1.5 * min(run.history.loss), -1e6), 1e6 if max(run.history.gradient_norm) > 1e6 else None)
     ax.axvline(t, color="#e74c3c", linewidth=1, linestyle="--")
     ax.set_title("Loss and gradient norm", fontsize="medium")
     ax.grid(alpha=0.3)
@@ -807,7 +811,13 @@ def _(now, run):
     mo.vstack(
         [
             mo.md(f"### Update {now}, {run.settings.optimizer}\n\n{symbols}"),
-            mo.hstack([mo.md(block) for block in numbers], justify="space-around", align="start", wrap=True, gap=2),
+            mo.hstack(
+                [mo.vstack([mo.md(block)]) for block in numbers],
+                justify="space-around",
+                align="start",
+                wrap=True,
+                gap=2,
+            ),
         ]
     )
     return
