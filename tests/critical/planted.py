@@ -250,7 +250,7 @@ PLANTED = [
     Planted("digits, linear, decay, Adam, lr 3", "bouncing", run(lambda: nn.Linear(64, 10, rng=SEED), CE, digits, optim.Adam, 300, lr=3.0, decay=1e-2)),
     Planted("digits, tanh, decay, Adam, lr 1", "bouncing", run(lambda: nn.MLP((64, 16, 10), nn.Tanh, rng=SEED), CE, digits, optim.Adam, 300, lr=1.0, decay=1e-2)),
     Planted("digits, linear, decay, SGD, lr 30", "bouncing", run(lambda: nn.Linear(64, 10, rng=SEED), CE, digits, optim.SGD, 300, lr=30.0, decay=1e-2)),
-    Planted("waves, tanh, RMSprop, lr 0.3", "bouncing", run(lambda: nn.MLP((1, 16, 1), nn.Tanh, rng=SEED), MSE, waves, optim.RMSprop, 300, lr=0.3)),
+    Planted("waves, tanh, RMSprop, lr 0.1", "bouncing", run(lambda: nn.MLP((1, 16, 1), nn.Tanh, rng=SEED), MSE, waves, optim.RMSprop, 300, lr=0.1)),
     Planted("lecture's line, Huber's loss, SGD, lr 1e-3", "bouncing", run(line, nn.huber_loss, lecture, optim.SGD, 300, lr=1e-3)),
     # Steps too short
     Planted("digits, relu, SGD, lr 1e-5", "creeping", run(lambda: nn.MLP((64, 16, 10), rng=SEED), CE, digits, optim.SGD, 200, lr=1e-5)),
