@@ -33,6 +33,8 @@ suppress_warnings = ["config.cache"]  # a function below: what is kept of the la
 html_extra_path = ["results/neuron.html"]  # a page of its own
 default_role = "code"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_title = "microgradopt"
 
 # The demos run at their smallest while the pages are built. The chapters show what they gave in full (docs/results).
