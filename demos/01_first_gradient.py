@@ -11,10 +11,11 @@ A few seconds: ``python demos/01_first_gradient.py``
 """
 
 import numpy as np
-from lab import digits, options, panels, save, seconds, table
+from lab import digits, moons, options, panels, save, seconds, table
 
 import microgradopt as mg
-from microgradopt import Objective, nn
+from microgradopt import Objective, nn, optim, plots
+from microgradopt.training import trajectory
 
 run = options(__doc__)
 
@@ -90,3 +91,25 @@ axes[1].set_xlabel("way against the gradient, s")
 axes[1].set_title("Against the gradient")
 axes[1].legend()
 save(figure, run.out / "01_first_gradient.png")
+
+# %%
+# Step after step
+# ---------------
+#
+# Two half moons, a net 2-16-2. What it thinks of every place in the plane: at random, after 30 steps against the
+# gradient, after 1,000. The same three lines each time: loss, gradient, step.
+
+half_moons = moons(run.seed)
+net = nn.MLP((2, 16, 2), nn.Tanh, rng=run.seed)
+on_moons = Objective.of(net, lambda: nn.cross_entropy(net(half_moons.X), half_moons.y), compile=mg.compile)
+descent = optim.SGD(net.parameters(), lr=1.0)
+figure, axes = panels(1, 3)
+done, on_the_way = 0, []
+for ax, upto in zip(axes, (0, 30, 1000), strict=True):
+    trajectory(on_moons, descent, upto - done)
+    done = upto
+    on_the_way.append((upto, on_moons.value(), np.mean(net(half_moons.X).argmax(axis=1) == half_moons.y)))
+    plots.decision_boundary(net, *half_moons, ax)
+    ax.set_title(f"after {upto:,} steps: loss {on_the_way[-1][1]:.3f}")
+table(["steps", "loss", "accuracy"], on_the_way, digits=3)
+save(figure, run.out / "01_boundary.png")

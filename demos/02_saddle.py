@@ -15,8 +15,8 @@ import numpy as np
 from lab import digits, options, panels, save, table
 
 import microgradopt as mg
-from microgradopt import Objective, critical, nn, optim, plots
-from microgradopt.training import accuracy, trajectory
+from microgradopt import Objective, critical, curvature, nn, optim, plots
+from microgradopt.training import History, accuracy, trajectory
 
 run = options(__doc__)
 
@@ -104,14 +104,40 @@ table(["step", "decrease predicted, −½λs²", "decrease found"], rows)
 out = stuck.escape()
 print(f"the way out: {out}")
 objective.theta = out.theta
-trajectory(objective, optim.SGD(objective.parameters, lr=0.5, momentum=0.9), updates)
+history = History()
+trajectory(objective, optim.SGD(objective.parameters, lr=0.5, momentum=0.9), updates, history)
 after = accuracy(model(train.X), train.y)
-print(
-    f"{updates} updates later: loss {stuck.value:.4f} → {objective.value():.4f}, accuracy {before:.1%} → {after:.1%}\n"
-)
+print(f"{updates} updates later: loss {stuck.value:.4f} → {objective.value():.4f}, accuracy {before:.1%} → {after:.1%}")
 
-figure, axes = panels(1, 2, width=5.4)
-plots.spectrum(stuck, axes[0])
-plots.slice_along(objective, stuck.theta, direction, (-6, 6), ax=axes[1])
-axes[1].set_title(f"Digits: through the saddle, along λ = {lowest:.3f}")
+# %%
+# What a picture of the surface shows
+# -----------------------------------
+#
+# Below, the loss around the saddle on two planes. In two random directions (each unit's weights scaled to their own
+# size, as is usual) it looks like a bowl: of 1,210 directions 120 lead down, and a random one is hardly among them. In
+# the directions of the lowest and the highest eigenvalue it is what it is.
+
+objective.theta = stuck.theta
+rng = np.random.default_rng(run.seed)
+random = tuple(plots.filter_normalised(objective, rng) for _ in range(2))
+lowest_and_highest = (stuck.eigenvectors[:, 0], stuck.eigenvectors[:, -1])
+H = curvature.HessianOperator(objective)
+density = curvature.spectral_density(H, probes=4, steps=60)
+resolution = 21 if run.quick else 61
+
+figure, axes = panels(2, 3)
+plots.spectrum(stuck, axes[0, 0])
+plots.density(density, axes[0, 1])
+axes[0, 1].set_title("By Lanczos, without the matrix")
+plots.slice_along(objective, stuck.theta, direction, (-6, 6), ax=axes[0, 2])
+axes[0, 2].set_title(f"Through the saddle, along λ = {lowest:.3f}")
+for ax, plane, extent, title in (
+    (axes[1, 0], random, (-1, 1, -1, 1), "In two random directions: a bowl"),
+    (axes[1, 1], lowest_and_highest, (-5, 5, -1, 1), "Along λ lowest (u) and λ highest (v)"),
+):
+    plots.surface(objective, plane, stuck.theta, extent, resolution, ax=ax)
+    ax.plot(0, 0, "X", color="white", markeredgecolor="black", markersize=9)
+    ax.set_title(title)
+plots.history(history, axes[1, 2])
+axes[1, 2].set_title("Going on from where the way out leads")
 save(figure, run.out / "02_saddle_digits.png")

@@ -10,7 +10,7 @@ Half a minute: ``python demos/04_batch_time.py``
 """
 
 import numpy as np
-from lab import digits, options, panels, save, seconds, table
+from lab import digits, options, panels, save, table, times
 
 import microgradopt as mg
 from microgradopt import Objective, nn, optim
@@ -40,15 +40,27 @@ def update(X, y):
 
 
 compiled = mg.compile(update)
-per_update, per_update_compiled = (
-    np.array([seconds(lambda B=B, f=f: f(train.X[:B], train.y[:B]), least) for B in sizes]) for f in (update, compiled)
+measured, measured_compiled = (
+    np.array(
+        [np.quantile(times(lambda B=B, f=f: f(train.X[:B], train.y[:B]), least), (0.25, 0.5, 0.75)) for B in sizes]
+    )
+    for f in (update, compiled)
 )
+per_update, per_update_compiled = measured[:, 1], measured_compiled[:, 1]
 updates = np.array([-(-samples // B) for B in sizes])
+
+
+def spread(quartiles):
+    """Median, and the quartiles in brackets, in µs."""
+    low, median, high = (f"{t * 1e6:.0f}" for t in quartiles)
+    return f"{median} ({low} to {high})"
+
+
 table(
     ["batch", "updates per epoch", "µs per update", "s per epoch", "compiled: µs per update", "s per epoch"],
     [
-        (B, n, t * 1e6, t * n, c * 1e6, c * n)
-        for B, n, t, c in zip(sizes, updates, per_update, per_update_compiled, strict=True)
+        (B, n, spread(t), t[1] * n, spread(c), c[1] * n)
+        for B, n, t, c in zip(sizes, updates, measured, measured_compiled, strict=True)
     ],
     digits=3,
 )
@@ -84,8 +96,9 @@ law = one * np.sqrt((1 - np.array(sizes) / samples) / np.array(sizes))
 table(["batch", "noise of the gradient", "by the law", "cosine"], list(zip(sizes, noise, law, cosine, strict=True)), 3)
 
 figure, axes = panels(1, 3)
-axes[0].loglog(sizes, per_update * 1e6, "o-", label="as written")
-axes[0].loglog(sizes, per_update_compiled * 1e6, "o-", label="compiled")
+for found, label in ((measured, "as written"), (measured_compiled, "compiled")):
+    axes[0].loglog(sizes, found[:, 1] * 1e6, "o-", label=label)
+    axes[0].fill_between(sizes, found[:, 0] * 1e6, found[:, 2] * 1e6, alpha=0.3)
 axes[0].set_ylabel("µs per update")
 axes[1].loglog(sizes, per_update * updates, "o-", label="as written")
 axes[1].loglog(sizes, per_update_compiled * updates, "o-", label="compiled")

@@ -141,12 +141,17 @@ def _known(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def seconds(work: Callable[[], object], least: float = 0.2) -> float:
-    """How long a call takes: the median of as many as fit into `least` seconds, at least five, after one to warm up."""
+def times(work: Callable[[], object], least: float = 0.2) -> np.ndarray:
+    """How long calls take: of as many as fit into `least` seconds, at least five, after one to warm up."""
     work()
-    times: list[float] = []
-    while len(times) < 5 or sum(times) < least:
+    found: list[float] = []
+    while len(found) < 5 or sum(found) < least:
         started = time.perf_counter()
         work()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
+        found.append(time.perf_counter() - started)
+    return np.array(found)
+
+
+def seconds(work: Callable[[], object], least: float = 0.2) -> float:
+    """How long a call takes: the median."""
+    return float(np.median(times(work, least)))

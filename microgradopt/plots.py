@@ -150,7 +150,7 @@ def spectrum(point: CriticalPoint, ax: Axes | None = None) -> Axes:
     ax.axhspan(-tolerance, tolerance, color=COLOURS["zero"], alpha=0.3)
     ax.axhline(0, color="black", linewidth=0.5)
     smallest = np.abs(values[~signs["zero"]]).min(initial=np.inf)
-    ax.set_yscale("symlog", linthresh=max(min(smallest, 1.0), 10 * tolerance, 1e-12), linscale=0.5)
+    ax.set_yscale("symlog", linthresh=max(min(smallest, 1.0), 10 * tolerance, 1e-12), linscale=1.0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("eigenvalue number" if point.complete else "eigenvalue number, of those found")
     ax.set_ylabel("eigenvalue of the Hessian")

@@ -54,6 +54,10 @@ def test_01_first_gradient(demo):
     assert errors.min() < 1e-9
     assert 3 <= errors.argmin() <= 6, "neither the largest h nor the smallest is the best"
     assert found["losses"].min() < found["losses"][0] - 0.05
+    assert [accuracy for *_, accuracy in found["on_the_way"]] == sorted(
+        accuracy for *_, accuracy in found["on_the_way"]
+    )
+    assert found["on_the_way"][-1][2] > 0.95
 
 
 def test_02_saddles(demo):
@@ -65,7 +69,7 @@ def test_02_saddles(demo):
     _, predicted, measured = found["rows"][0]
     assert measured == pytest.approx(predicted, rel=0.02), "a small step falls as the eigenvalue says"
     assert found["stuck"].kind == "saddle point"
-    assert found["objective"].value() < 0.7 * found["stuck"].value
+    assert found["history"].loss[-1] < 0.7 * found["stuck"].value
     assert found["after"] > found["before"] + 0.3
 
 
