@@ -86,9 +86,10 @@ def test_03_minima_are_rare(demo):
 
 
 def test_04_time_and_noise_of_batches(demo):
-    """L4. That an update with more samples costs less than in proportion holds by orders of magnitude."""
+    """L4. The times are the machine's, and not asserted; the noise is."""
     found = demo("04")
-    assert found["grown"] < found["samples"] / 5
+    assert found["measured"].shape == found["measured_compiled"].shape == (len(found["sizes"]), 3)
+    assert np.all(np.diff(found["measured"]) >= 0), "quartiles"
     noise, law = np.array(found["noise"][:-1]), np.array(found["law"][:-1])
     np.testing.assert_allclose(noise, law, rtol=0.3)
     assert found["noise"][-1] < 1e-12
