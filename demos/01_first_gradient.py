@@ -50,12 +50,6 @@ errors = [
 ]
 table(["h", "relative error of the difference"], list(zip(steps, errors, strict=True)), digits=2)
 
-figure, axes = panels(1, 2)
-axes[0].loglog(steps, errors, "o-")
-axes[0].set_xlabel("h")
-axes[0].set_ylabel("relative error of the difference quotient")
-axes[0].set_title("Too large, just right, too small")
-
 # %%
 # All at once
 # -----------
@@ -84,6 +78,11 @@ distances = np.linspace(0, 3, 31)
 down = -gradient / np.linalg.norm(gradient)
 losses = np.array([objective.value(theta + s * down) for s in distances])
 promised = losses[0] - distances * np.linalg.norm(gradient)
+figure, axes = panels(1, 2)
+axes[0].loglog(steps, errors, "o-")
+axes[0].set_xlabel("h")
+axes[0].set_ylabel("relative error of the difference quotient")
+axes[0].set_title("Too large, just right, too small")
 axes[1].plot(distances, losses, label="loss")
 axes[1].plot(distances, promised, "--", label="what the gradient promises")
 axes[1].set_ylim(losses.min() - 0.2, losses[0] + 0.1)

@@ -63,17 +63,6 @@ for name, way in rolls.items():
     print(f"{name}: from −6 to {way[-1]:.3f}, loss {float(landscape([way[-1]])):.3f}")
 print()
 
-figure, axes = panels(1, 3)
-w = np.linspace(-6.2, 7.5, 600)
-axes[0].plot(w, landscape([w]), color="black", linewidth=0.8)
-for lift, (name, way) in zip((0.25, 0.5), rolls.items(), strict=True):
-    axes[0].plot(way, landscape([way]) + lift, ".", markersize=3, label=name)
-    axes[0].plot(way[-1], landscape([way[-1]]) + lift, "ko", markersize=6, fillstyle="none")
-axes[0].set_xlabel("$w$")
-axes[0].set_ylabel("loss (paths lifted)")
-axes[0].legend(fontsize="small")
-axes[0].set_title("A bump and a plateau")
-
 # %%
 # Along a valley
 # --------------
@@ -95,10 +84,6 @@ for name, optimizer in methods.items():
     ways[name] = trajectory(valley, optimizer, 600)
 needed = {name: int(np.argmax(np.linalg.norm(way, axis=1) < 1e-3)) for name, way in ways.items()}
 table(["on a valley of condition 100", "updates to 1e-3"], list(needed.items()))
-plots.surface(valley, extent=(-11, 4, -4.2, 4.2), levels=np.geomspace(0.05, 1000, 20), ax=axes[1])
-plots.trajectories({name: way[:60] for name, way in ways.items()}, axes[1])
-axes[1].legend(fontsize="small")
-axes[1].set_title("A valley: 60 updates")
 
 # %%
 # On digits
@@ -130,6 +115,27 @@ table(
     ["training loss after", *(f"{k} updates" for k in marks)],
     [(name, *(history.loss[k - 1] for k in marks)) for name, history in histories.items()],
 )
+
+# %%
+# The three pictures
+# ------------------
+
+figure, axes = panels(1, 3)
+w = np.linspace(-6.2, 7.5, 600)
+axes[0].plot(w, landscape([w]), color="black", linewidth=0.8)
+for lift, (name, way) in zip((0.25, 0.5), rolls.items(), strict=True):
+    axes[0].plot(way, landscape([way]) + lift, ".", markersize=3, label=name)
+    axes[0].plot(way[-1], landscape([way[-1]]) + lift, "ko", markersize=6, fillstyle="none")
+axes[0].set_xlabel("$w$")
+axes[0].set_ylabel("loss (paths lifted)")
+axes[0].legend(fontsize="small")
+axes[0].set_title("A bump and a plateau")
+
+plots.surface(valley, extent=(-11, 4, -4.2, 4.2), levels=np.geomspace(0.05, 1000, 20), ax=axes[1])
+plots.trajectories({name: way[:60] for name, way in ways.items()}, axes[1])
+axes[1].legend(fontsize="small")
+axes[1].set_title("A valley: 60 updates")
+
 for style, (name, history) in zip(("-", "-", "--"), histories.items(), strict=True):
     axes[2].semilogy(history.loss, style, label=name)
 axes[2].set_xlabel("update")

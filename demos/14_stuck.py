@@ -106,7 +106,7 @@ for ax, training, title in ((axes[0], saddle, "Copies of one unit"), (axes[1], l
     plots.history(training.history, ax)
     for step, found in training.advised:
         ax.axvline(step, color="black", linewidth=0.7, linestyle=":")
-        ax.annotate(f"{found.verdict} ", (step, 0.03), xycoords=("data", "axes fraction"), fontsize=8, ha="right")
+        ax.annotate(f"{found.verdict} ", (step, 0.55), xycoords=("data", "axes fraction"), fontsize=8, ha="right")
     ax.set_title(title)
 plots.spectrum(point, axes[2])
 save(figure, run.out / "14_stuck.png")
