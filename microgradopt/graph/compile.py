@@ -41,7 +41,7 @@ def compile(function: Callable[..., Any]) -> Compiled:
     Under ``mg.detect_anomaly()``, and inside another compiled function, it is the function itself that runs.
 
     Raises TracingError while tracing: for ``if`` and ``while`` on a tensor's value, ``float(tensor)``, np.asarray of a
-    traced value; for a function that is not the same when traced twice, because of randomness inside, say; for one that
+    traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for a function that is not the same when traced twice, because of randomness inside, say; for one that
     changes Python values outside of it. Then nothing has been changed. TypeError for arguments that cannot be hashed.
 
     >>> import microgradopt as mg
