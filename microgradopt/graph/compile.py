@@ -41,8 +41,9 @@ def compile(function: Callable[..., Any]) -> Compiled:
     Under ``mg.detect_anomaly()``, and inside another compiled function, it is the function itself that runs.
 
     Raises TracingError while tracing: for ``if`` and ``while`` on a tensor's value, ``float(tensor)``, np.asarray of a
-    traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for a function that is not the same when traced twice, because of randomness inside, say; for one that
-    changes Python values outside of it. Then nothing has been changed. TypeError for arguments that cannot be hashed.
+    traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for a function that is not the same when
+    traced twice, because of randomness inside, say; for one that changes Python values outside of it. Then nothing has
+    been changed. TypeError for arguments that cannot be hashed.
 
     >>> import microgradopt as mg
     >>> w = mg.Tensor([1.0, 2.0], requires_grad=True)
