@@ -3,10 +3,11 @@
 from typing import Any
 
 from microgradopt import curvature, nn, optim, rules
+from microgradopt.anomaly import detect_anomaly
 from microgradopt.autodiff import grad, hessian, hvp, jacobian
 from microgradopt.errors import GradcheckError, NonFiniteError, OverwrittenError
 from microgradopt.gradcheck import gradcheck
-from microgradopt.mode import detect_anomaly, is_grad_enabled, no_grad
+from microgradopt.mode import is_grad_enabled, no_grad
 from microgradopt.objective import Objective
 from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, softmax
 from microgradopt.tensor import Tensor

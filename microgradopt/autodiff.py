@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from microgradopt.mode import Switched
 from microgradopt.rules.registry import arrays
 from microgradopt.rules.stack import Stack
-from microgradopt.sweep import Cotangents, Graph, depth_of, graph_of, plain, sweep
-from microgradopt.tensor import Array, ArrayLike, Tensor, _result
+from microgradopt.sweep import Cotangents, Graph, graph_of, sweep
+from microgradopt.tensor import Array, ArrayLike, Tensor, constant, plain
 
 # Gradients ------------------------------------------------------------------------------------------------------------
 
@@ -32,7 +30,12 @@ def backward(self: Tensor, gradient: ArrayLike = None) -> None:
     cotangents = sweep(graph_of([self]), start)
     owned = _owned(list(cotangents.values()))
     for leaf, g in zip(cotangents, owned, strict=True):
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        if leaf.grad is None:
+            leaf.grad, leaf.graded = g, (self.order, g)
+        else:
+            leaf.grad = leaf.grad + g
+            again = leaf.graded is not None and leaf.graded[0] == self.order
+            leaf.graded = (self.order, leaf.grad) if again else None
 
 
 Tensor.backward = backward  # type: ignore[method-assign]
@@ -65,10 +68,7 @@ def grad(
     for output, weight in zip(outputs, weights, strict=True):
         g = _starting_cotangent("grad", output, weight, create_graph)
         start[output] = start[output] + g if output in start else g
-    # The gradient's graph is wanted whether or not this is called inside of no_grad.
-    graph = graph_of(outputs, inputs)
-    with Switched(recording=True, sweeps=depth_of(graph) + 1) if create_graph else contextlib.nullcontext():
-        cotangents = sweep(graph, start, inputs, create_graph)
+    cotangents = sweep(graph_of(outputs, inputs), start, inputs, create_graph)
     unused = [i for i, x in enumerate(inputs) if x not in cotangents]
     if unused and not allow_unused:
         raise RuntimeError(
@@ -80,7 +80,7 @@ def grad(
 
 
 def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bool = False) -> Any:
-    if not output._requires_grad:
+    if not output.needs_grad:
         raise RuntimeError(
             f"{name}: this tensor has no graph: it was made from nothing that requires a gradient, or under no_grad, "
             "or detached; create the leaves with requires_grad=True"
@@ -92,10 +92,18 @@ def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bo
                 "reduce it to a loss first (.sum(), .mean())"
             )
         return np.ones(output.shape, output.dtype)[()]
-    g = weight if create_graph and type(weight) is Tensor else arrays(plain(weight))[0].astype(output.dtype)
+    g = weight if create_graph and type(weight) is Tensor else _real(name, weight, output.dtype)
     if g.shape != output.shape:
         raise ValueError(f"{name}: the cotangent has shape {g.shape}, the output {output.shape}; they must be equal")
     return g
+
+
+def _real(name: str, vector: Any, dtype: Any) -> Any:
+    """A cotangent, or a vector, as an array of real numbers."""
+    (array,) = arrays(plain(vector))
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
+    return array.astype(dtype)
 
 
 def _listed(x: Any) -> list[Any]:
@@ -113,14 +121,14 @@ def listed_tensors(name: str, x: Any) -> list[Tensor]:
 
 def _differentiable(name: str, inputs: Any) -> list[Tensor]:
     tensors = listed_tensors(name, inputs)
-    constant = [i for i, x in enumerate(tensors) if not x._requires_grad]
+    constant = [i for i, x in enumerate(tensors) if not x.needs_grad]
     if constant:
         raise RuntimeError(f"{name}: inputs {constant} do not require a gradient; make them with requires_grad=True")
     return tensors
 
 
 def _tensor(g: Any) -> Tensor:
-    return g if type(g) is Tensor else _result(None, (), {}, (), g, False)
+    return g if type(g) is Tensor else constant(g)
 
 
 def _owned(results: list[Any]) -> list[Any]:
@@ -146,9 +154,9 @@ def hvp(output: Tensor, inputs: Tensor | Sequence[Tensor], vectors: Any) -> list
     vectors: one per input, of its shape. Returns a list of arrays, likewise. Raises as `grad` does.
     """
     inputs = _differentiable("hvp", inputs)
-    vectors = arrays(*(plain(v) for v in _listed(vectors)))
+    vectors = _listed(vectors)
     _check_shapes("hvp", inputs, vectors)
-    vectors = [v.astype(x.dtype, copy=False) for v, x in zip(vectors, inputs, strict=True)]
+    vectors = [_real("hvp", v, x.dtype) for v, x in zip(vectors, inputs, strict=True)]
     return _owned(RecordedGradient(output, inputs).product(vectors))
 
 
@@ -179,7 +187,7 @@ class RecordedGradient:
         self.inputs = list(inputs)
         self.gradients = grad(output, self.inputs, create_graph=True, allow_unused=True)
         # The gradient of what is linear is constant: it has no graph, and no curvature.
-        self._curved = [i for i, g in enumerate(self.gradients) if g is not None and g._requires_grad]
+        self._curved = [i for i, g in enumerate(self.gradients) if g is not None and g.needs_grad]
         self._graph = graph_of([self.gradients[i] for i in self._curved], self.inputs)
         self.at_once = _at_once(self._graph)
 
@@ -195,7 +203,9 @@ class RecordedGradient:
     def hessian(self, symmetric: bool = False) -> Array:
         """H, (n, n), all inputs flattened in order: one block of rows for each input. symmetric: see `hessian`."""
         ends = np.cumsum([x.size for x in self.inputs]).tolist()
-        H = _zeros((ends[-1], ends[-1]), self.inputs)
+        # np.zeros would not do while a program is traced: it has no argument to be traced by.
+        dtype = np.result_type(*(x.dtype for x in self.inputs))
+        H = np.zeros_like(self.inputs[0].value, shape=(ends[-1], ends[-1]), dtype=dtype)
         places = [slice(end - x.size, end) for end, x in zip(ends, self.inputs, strict=True)]
         # With the small ones first, the largest of all has no row but its own block left to compute.
         order = sorted(self._curved, key=lambda i: self.inputs[i].size) if symmetric else self._curved
@@ -231,14 +241,8 @@ _AT_ONCE = 2**15
 
 def _at_once(graph: Graph) -> int:
     """How many rows to sweep at once."""
-    largest = max((getattr(node._data, "size", 0) for node in graph.nodes), default=0)  # Outputs have no size
+    largest = max((getattr(node.value, "size", 0) for node in graph.nodes), default=0)  # Outputs have no size
     return max(1, _AT_ONCE // max(largest, 1))
-
-
-def _zeros(shape: tuple[int, ...], like: Sequence[Tensor]) -> Array:
-    """Zeros of the dtype of these: also while a program is traced, where they have to be asked for like this."""
-    zeros: Array = np.zeros_like(like[0]._data, shape=shape, dtype=np.result_type(*(x.dtype for x in like)))
-    return zeros
 
 
 def _rows(output: Tensor, inputs: list[Tensor]) -> list[Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.rules.registry import name_of
 
-ARRAYS: Any = (np.ndarray, np.generic, ArrayMethods)  # the last: what stands for an array while a program is traced
+ARRAYS: Any = (np.ndarray, np.generic, ArrayMethods)  # what has ndarray's methods
 
 
 class NonFiniteError(FloatingPointError):
@@ -26,9 +26,19 @@ class GradcheckError(AssertionError):
     """A derivative disagrees with central differences."""
 
 
+def cut(what: str) -> TypeError:
+    """The error for a gradient that would be cut off without a word."""
+    return TypeError(
+        f"{what} of a tensor that requires a gradient would cut the graph. To put tensors together: np.stack (for a "
+        "list of them, or in place of an array that is filled element by element), np.concatenate, np.block; to repeat "
+        "one: np.full_like, np.broadcast_to. In place of the math module: NumPy functions, np.exp for math.exp. Where "
+        "a plain number or array is meant: .item(), .data, or .detach() for a constant"
+    )
+
+
 def check_finite(out: Any, function: Any, values: tuple[Any, ...], what: str) -> None:
     """Raise NonFiniteError, naming the operation, unless `out` is finite throughout."""
-    parts = out if isinstance(out, tuple) else (out,)
+    parts = [part for part in (out if isinstance(out, tuple) else (out,)) if part is not None]
     if function is not None and not all(np.isfinite(part).all() for part in parts):
         bad = next(part for part in parts if not np.isfinite(part).all())
         first = np.argwhere(~np.isfinite(np.asarray(bad)))[0].tolist()

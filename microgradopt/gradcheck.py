@@ -33,7 +33,7 @@ def gradcheck(
     """
     inputs = listed_tensors("gradcheck", inputs)
     rng = np.random.default_rng(0) if rng is None else rng
-    checked = [i for i, x in enumerate(inputs) if x._requires_grad]
+    checked = [i for i, x in enumerate(inputs) if x.needs_grad]
     if not checked or any(inputs[i].dtype != np.float64 for i in checked):
         raise ValueError("gradcheck: wants inputs that require a gradient, all float64")
     weight = rng.standard_normal(f(*inputs).shape)
@@ -67,7 +67,7 @@ def _compare(
 ) -> None:
     value = scalar(inputs)
     wanted = [inputs[i] for i in checked]
-    analytic = grad(value, wanted, allow_unused=True) if value._requires_grad else [None] * len(wanted)
+    analytic = grad(value, wanted, allow_unused=True) if value.needs_grad else [None] * len(wanted)
     for i, by_rule in zip(checked, analytic, strict=True):
         x = inputs[i]
         exact = np.zeros(x.shape) if by_rule is None else by_rule

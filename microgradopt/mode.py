@@ -12,17 +12,29 @@ from contextvars import ContextVar, Token
 from typing import Any, NamedTuple
 
 
+class Observer:
+    """Who is told what the engine does. Subclass it, and write what you want to know; `observed` switches it on."""
+
+    def recorded(self, tensor: Any, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+        """`function` has made `tensor` from `inputs`, whose values are `values`; None has made a constant."""
+
+    def asked(self, function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """`function` has answered `out` from the values alone (``x > 0``). Some of `inputs` need a gradient."""
+
+    def swept(self, tensor: Any, g: Any, cotangents: dict[Any, Any]) -> None:
+        """`g` is the whole cotangent of `tensor`, and its shares have been added to the `cotangents` of its inputs."""
+
+
 class Mode(NamedTuple):
     """How results are made.
 
-    recording: those that need a gradient remember how they were made. checking: they must be finite. sweeps: inside of
-    how many reverse sweeps they are being made. tape: where a program is being traced (graph/tracer.py), else None.
+    recording: those that need a gradient remember how they were made. sweeps: inside of how many reverse sweeps they
+    are being made. observers: who is told.
     """
 
     recording: bool = True
-    checking: bool = False
     sweeps: int = 0
-    tape: Any = None
+    observers: tuple[Observer, ...] = ()
 
 
 PLAIN = Mode()
@@ -30,20 +42,27 @@ current_mode: ContextVar[Mode] = ContextVar("microgradopt_mode", default=PLAIN)
 
 
 class Switched(contextlib.ContextDecorator):
-    """Context manager and decorator: another mode inside, and the one before it again afterwards."""
+    """Context manager and decorator: another mode inside, and the one before it again afterwards.
 
-    def __init__(self, **changes: Any) -> None:
-        self._changes = changes
+    observers: who is told as well. changes: what else is different.
+    """
+
+    def __init__(self, *observers: Observer, **changes: Any) -> None:
+        self._observers, self._changes = observers, changes
         self._tokens: list[Token[Mode]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(current_mode.set(current_mode.get()._replace(**self._changes)))
+        mode = current_mode.get()
+        mode = mode._replace(observers=mode.observers + self._observers, **self._changes)
+        self._tokens.append(current_mode.set(mode))
 
     def __exit__(self, *error: object) -> None:
         current_mode.reset(self._tokens.pop())
 
     def _recreate_cm(self) -> Switched:
-        return Switched(**self._changes)  # each call of a decorated function in its own thread and at its own depth
+        return Switched(
+            *self._observers, **self._changes
+        )  # each call of a decorated function in its own thread and at its own depth
 
     def __call__(self, function: Any) -> Any:
         """As a decorator: the mode holds while the function runs."""
@@ -61,26 +80,14 @@ def no_grad() -> Switched:
     return Switched(recording=False)
 
 
-def detect_anomaly() -> Switched:
-    """Check every result, forward and backward, and raise NonFiniteError at the operation that first made a NaN or Inf.
-
-    Costs a pass over every array: for finding the cause, not for training. Usable as ``@mg.detect_anomaly()`` too.
-    """
-    return Switched(checking=True)
+def observed(observer: Observer) -> Switched:
+    """Tell `observer`, too, what the engine does: every result, every question that a value answered, every sweep."""
+    return Switched(observer)
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded: True outside of `no_grad`."""
     return current_mode.get().recording
-
-
-def expect(condition: Any) -> bool:
-    """Whether a condition holds that is false only for an error. A program that is being traced checks it at each call.
-
-    For conditions on a tensor's value, which otherwise must not decide anything in a traced program.
-    """
-    tape = current_mode.get().tape
-    return bool(condition if tape is None else tape.expect(condition))
 
 
 class Clock:

@@ -56,26 +56,26 @@ class ParameterVector:
     def theta(self) -> Array:
         """θ, gathered from the tensors as they are now. Not to be written to."""
         held = self._theta
-        if held is None or any(p._data is not view for p, view in zip(self.parameters, self._views, strict=True)):
-            held = self.join([parameter._data for parameter in self.parameters])
+        if held is None or any(p.value is not view for p, view in zip(self.parameters, self._views, strict=True)):
+            held = self.join([parameter.value for parameter in self.parameters])
         return held
 
     def write(self, theta: Array) -> None:
         """Scatter θ: every tensor becomes a view of this very array, which then must not be changed any more."""
         self._views = [
-            part if part.dtype is parameter._data.dtype else part.astype(parameter.dtype)
+            part if part.dtype is parameter.value.dtype else part.astype(parameter.dtype)
             for part, parameter in zip(self.split(theta), self.parameters, strict=True)
         ]
         for parameter, view in zip(self.parameters, self._views, strict=True):
-            parameter._write(view)
-        self._views = [parameter._data for parameter in self.parameters]
+            parameter.write(view)
+        self._views = [parameter.value for parameter in self.parameters]
         # Where a part was rounded to its tensor's dtype, the array given is not θ: the next call of theta() gathers it.
         self._theta = theta if self._dtypes == {theta.dtype} else None
 
     def split(self, vector: Array) -> list[Array]:
         """A vector of Rⁿ as arrays of the parameters' shapes (views)."""
         return [
-            vector[part].reshape(parameter._data.shape)
+            vector[part].reshape(parameter.value.shape)
             for part, parameter in zip(self.slices, self.parameters, strict=True)
         ]
 
@@ -93,7 +93,7 @@ class ParameterVector:
         Raises ValueError for a gradient whose shape is not its tensor's.
         """
         for i, parameter in enumerate(self.parameters):
-            if parameter.grad is not None and parameter.grad.shape != parameter._data.shape:
+            if parameter.grad is not None and parameter.grad.shape != parameter.value.shape:
                 raise ValueError(f"grad: parameter {i} has shape {parameter.shape}, its .grad {parameter.grad.shape}")
         if self._gathered is None:
             self._gathered = np.empty(self.size, np.result_type(*self._dtypes))
@@ -102,14 +102,14 @@ class ParameterVector:
     @contextlib.contextmanager
     def moved_to(self, theta: Array) -> Iterator[None]:
         """Inside, the tensors have the values θ; afterwards their own again, as if they had never been written."""
-        before = [(parameter, parameter._data, parameter._order) for parameter in self.parameters]
+        before = [(parameter, parameter.value, parameter.order) for parameter in self.parameters]
         held = self._theta, self._views
         try:
             self.write(theta)
             yield
         finally:
             for parameter, data, order in before:
-                parameter._data, parameter._order = data, order
+                parameter.value, parameter.order = data, order
             self._theta, self._views = held
             clock.last_write = clock.tick()
 

@@ -16,17 +16,18 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from microgradopt.errors import OverwrittenError, check_finite
-from microgradopt.mode import Switched, clock, current_mode
-from microgradopt.rules.registry import DERIVATIVES, name_of
-from microgradopt.rules.stack import Stack
-from microgradopt.tensor import Tensor
+from microgradopt.errors import OverwrittenError
+from microgradopt.mode import Observer, Switched, clock, current_mode
+from microgradopt.rules.outputs import Outputs
+from microgradopt.rules.registry import KNOWN
+from microgradopt.tensor import Tensor, tensors_in
 
 Cotangents = dict[Tensor, Any]
 
-_NUMBERS = frozenset({np.float16, np.float32, np.float64, np.longdouble})  # NumPy's scalars: they have no shape
+# What has no shape, or parts of several shapes: NumPy's scalars, and the results of functions that have several.
+_SHAPELESS = frozenset({np.float16, np.float32, np.float64, np.longdouble, Outputs})
 
-_date = operator.attrgetter("_order")
+_date = operator.attrgetter("order")
 
 # What is to be visited ------------------------------------------------------------------------------------------------
 
@@ -48,17 +49,17 @@ def graph_of(outputs: Iterable[Tensor], inputs: Sequence[Tensor] | None = None) 
     nodes, leaves = [], []
     while stack:
         node = stack.pop()
-        if node._function is None:
+        if node.function is None:
             leaves.append(node)
             continue
         nodes.append(node)
-        for x in node._inputs:
+        for x in node.inputs:
             if type(x) is Tensor:
-                if x._requires_grad and x not in seen:
+                if x.needs_grad and x not in seen:
                     seen.add(x)
                     stack.append(x)
             elif type(x) is list:
-                fresh = {part for part in _tensors([x]) if part._requires_grad} - seen
+                fresh = {part for part in tensors_in(x) if part.needs_grad} - seen
                 seen |= fresh
                 stack += fresh
     nodes.sort(key=_date)
@@ -69,27 +70,13 @@ def graph_of(outputs: Iterable[Tensor], inputs: Sequence[Tensor] | None = None) 
 
 def _leading_to(inputs: Sequence[Tensor], nodes: list[Tensor]) -> Graph:
     """Of the nodes, oldest first, those that depend on `inputs`."""
-    active = {x for x in inputs if x._requires_grad}
+    active = {x for x in inputs if x.needs_grad}
     leading = []
     for node in nodes:
-        if not active.isdisjoint(_tensors(node._inputs)):
+        if not active.isdisjoint(tensors_in(node.inputs)):
             leading.append(node)
             active.add(node)
     return Graph(leading, active)
-
-
-def _tensors(args: Iterable[Any]) -> Iterable[Tensor]:
-    """The tensors among arguments, inside lists too."""
-    for x in args:
-        if type(x) is Tensor:
-            yield x
-        elif type(x) is list:
-            yield from (part for part in x if type(part) is Tensor)
-
-
-def depth_of(graph: Graph) -> int:
-    """Inside of how many sweeps the deepest node was recorded: 0 for a computation, 1 for its gradient, ..."""
-    return max((getattr(node, "_sweeps", 0) for node in graph.nodes), default=0)
 
 
 # The visit ------------------------------------------------------------------------------------------------------------
@@ -101,54 +88,74 @@ def sweep(
     """Cotangents of the leaves of `graph`, and of the `wanted` tensors, given those of its outputs.
 
     The rules run on plain arrays; with create_graph, on the tensors themselves, so that the result is a graph as well.
+    Raises OverwrittenError where a value that a rule needs has been overwritten, LinAlgError where a rule meets a
+    singular matrix.
     """
-    tape = current_mode.get().tape
-    if tape is None:
-        return _visited(graph, cotangents, wanted, create_graph)
-    with Switched(sweeps=depth_of(graph) + 1):
-        cotangents = _visited(graph, cotangents, graph.nodes, create_graph)
-    for x, g in cotangents.items():
-        tape.derivative_of(x, g)
-    kept = set(wanted)
-    return {x: g for x, g in cotangents.items() if x._function is None or x in kept}
+    observers = current_mode.get().observers
+    kept = {x for x in wanted if x.function is not None}
+    if not (create_graph or observers):
+        return _visit(graph, cotangents, kept, False, ())
+    # The gradient's graph is wanted, also where this is called inside of no_grad.
+    depth = max((node.sweeps for node in graph.nodes), default=0)
+    with Switched(recording=True, sweeps=depth + 1):
+        _visit(graph, cotangents, kept, create_graph, observers)
+    for leaf in [x for x in cotangents if x.function is None]:
+        _tell(observers, leaf, cotangents[leaf], cotangents)
+    return cotangents
 
 
-def _visited(graph: Graph, cotangents: Cotangents, wanted: Sequence[Tensor], create_graph: bool) -> Cotangents:
+def _visit(
+    graph: Graph, cotangents: Cotangents, kept: set[Tensor], create_graph: bool, observers: tuple[Observer, ...]
+) -> Cotangents:
+    """Visit the nodes, newest first: each hands its inputs their shares. Cotangents that are not `kept` are let go."""
     nodes, active = graph
-    stale = bool(nodes) and clock.last_write > nodes[0]._order
-    checking = current_mode.get().checking
-    kept = {x for x in wanted if x._function is not None}
+    stale = bool(nodes) and clock.last_write > nodes[0].order
     for node in reversed(nodes):
         g = cotangents.get(node) if node in kept else cotangents.pop(node, None)
         if g is None:
             continue
-        args, kwargs = node._inputs, node._kwargs
-        out, values = (node, args) if create_graph else (node._data, node._values)
+        args, kwargs = node.inputs, node.kwargs
+        out, values = (node, args) if create_graph else (node.value, node.values)
         if stale:
-            values = _guarded(node, args, values, node._values)
+            values = _guarded(node, args, values, node.values)
         binary = len(values) == 2 and not kwargs
         if binary:
             left, right = values
-        for x, rule in zip(args, DERIVATIVES[node._function].rules):  # type: ignore[index]  # noqa: B905 (trailing arguments may be left out)
-            if type(x) is Tensor:
-                if x in active:
-                    # Two plain arguments are the common case, and naming them makes the call four times as quick.
-                    share = rule(g, out, left, right) if binary else rule(g, out, *values, **kwargs)  # type: ignore[misc]
-                    _hand_over(share, x, node, cotangents)
-            elif type(x) is list and not active.isdisjoint(_tensors(x)):
-                for part, share in zip(x, rule(g, out, *values, **kwargs), strict=True):  # type: ignore[misc]
-                    if type(part) is Tensor and part in active:
-                        _hand_over(share, part, node, cotangents)
-        if checking:
-            _check_shares(node, g, cotangents)
+        try:
+            for x, rule in zip(args, KNOWN[node.function].rules):  # type: ignore[index]  # noqa: B905 (trailing arguments may be left out)
+                if type(x) is Tensor:
+                    if x in active:
+                        # Two plain arguments are the common case; naming them makes the call four times as quick.
+                        share = rule(g, out, left, right) if binary else rule(g, out, *values, **kwargs)  # type: ignore[misc]
+                        _hand_over(share, x, node, cotangents)
+                elif type(x) is list and not active.isdisjoint(tensors_in(x)):
+                    _hand_over_all(rule(g, out, *values, **kwargs), x, node, cotangents, active)  # type: ignore[misc]
+        except np.linalg.LinAlgError as error:
+            raise np.linalg.LinAlgError(f"the derivative of {node.made_by()}: {error}") from None
+        if observers:
+            _tell(observers, node, g, cotangents)
     return cotangents
+
+
+def _tell(observers: tuple[Observer, ...], tensor: Tensor, g: Any, cotangents: Cotangents) -> None:
+    for observer in observers:
+        observer.swept(tensor, g, cotangents)
+
+
+def _hand_over_all(
+    shares: Sequence[Any], parts: list[Any], node: Tensor, cotangents: Cotangents, active: set[Tensor]
+) -> None:
+    """Add their shares to the cotangents of the tensors in a list."""
+    for part, share in zip(parts, shares, strict=True):
+        if type(part) is Tensor and part in active:
+            _hand_over(share, part, node, cotangents)
 
 
 def _hand_over(share: Any, x: Tensor, node: Tensor, cotangents: Cotangents) -> None:
     """Add a share to the cotangent of x."""
-    data = x._data
+    data = x.value
     if type(share) is not type(data) or (
-        type(data) not in _NUMBERS and (share.shape != data.shape or share.dtype is not data.dtype)
+        type(data) not in _SHAPELESS and (share.shape != data.shape or share.dtype is not data.dtype)
     ):
         share = _fitted(share, x, node)
     # The sum is a new array: the one before may be somebody else's too.
@@ -157,11 +164,9 @@ def _hand_over(share: Any, x: Tensor, node: Tensor, cotangents: Cotangents) -> N
 
 def _fitted(share: Any, x: Tensor, node: Tensor) -> Any:
     """A share of the cotangent of x, brought to the shape and dtype of x."""
-    data = x._data
+    data = x.value
     if not hasattr(share, "shape"):
-        raise TypeError(
-            f"the derivative rule of {node._made_by()} gave {share!r}, which is no array: the rule is wrong"
-        )
+        raise TypeError(f"the derivative rule of {node.made_by()} gave {share!r}, which is no array: the rule is wrong")
     if share.shape != data.shape:
         share = _unbroadcast(share, x, node)
     if share.dtype is not data.dtype and share.dtype != data.dtype:
@@ -174,31 +179,13 @@ def _unbroadcast(share: Any, x: Tensor, node: Tensor) -> Any:
     target, given = x.shape, share.shape
     aligned = (1,) * (len(given) - len(target)) + target
     explained = len(aligned) == len(given) and all(n in (1, m) for n, m in zip(aligned, given, strict=True))
-    function: Any = node.function
-    if not (explained and DERIVATIVES[function].broadcasts):
+    if not (explained and KNOWN[node.function].broadcasts):  # type: ignore[index]
         raise ValueError(
-            f"the derivative rule of {name_of(function)} gave a cotangent of shape {given} to an input of shape "
+            f"the derivative rule of {node.made_by()} gave a cotangent of shape {given} to an input of shape "
             f"{target}, which broadcasting does not explain: the rule is wrong"
         )
     copied = tuple(i for i, (n, m) in enumerate(zip(aligned, given, strict=True)) if n != m)
     return (share.sum(axis=copied) if copied else share).reshape(target)
-
-
-def _check_shares(node: Tensor, g: Any, cotangents: Cotangents) -> None:
-    """While looking for anomalies: what has just been handed over is finite."""
-    for x in _tensors(node._inputs):
-        if x in cotangents:
-            check_finite(_array(cotangents[x]), node._function, (_array(g), *node._values), "gradient")
-
-
-def plain(x: Any) -> Any:
-    """The value of a tensor; all else as it is."""
-    return x._data if type(x) is Tensor else x
-
-
-def _array(g: Any) -> Any:
-    """The numbers of a cotangent, be it an array, a tensor, or a stack."""
-    return g.data if type(g) in (Tensor, Stack) else g
 
 
 # Values that have gone ------------------------------------------------------------------------------------------------
@@ -227,8 +214,8 @@ class _Overwritten:
 def _guarded(node: Tensor, args: Sequence[Any], values: Sequence[Any], recorded: Sequence[Any]) -> tuple[Any, ...]:
     """The values with stand-ins for those that were overwritten after the node was made."""
     return tuple(
-        _Overwritten(x, node._made_by())
-        if type(x) is Tensor and (_written(x) > node._order or _has_moved(x, value, seen))
+        _Overwritten(x, node.made_by())
+        if type(x) is Tensor and (_written(x) > node.order or _has_moved(x, value, seen))
         else list(_guarded(node, x, value, seen))
         if type(x) is list
         else value
@@ -238,15 +225,15 @@ def _guarded(node: Tensor, args: Sequence[Any], values: Sequence[Any], recorded:
 
 def _has_moved(x: Tensor, value: Any, recorded: Any) -> bool:
     """Whether a rule is to read the leaf x itself, and that no longer holds what was recorded (see `moved_to`)."""
-    return value is x and x._function is None and x._data is not recorded
+    return value is x and x.function is None and x.value is not recorded
 
 
 def _written(x: Tensor) -> int:
     """When the memory of x was last written: for a view of a leaf (``w.T``), when the leaf was."""
-    while x._function is not None:
-        source, seen = x._inputs[0], x._values[0]
-        arrays = type(x._data) is type(seen) is np.ndarray
-        if not (type(source) is Tensor and arrays and np.may_share_memory(x._data, seen)):
+    while x.function is not None:
+        source, seen = x.inputs[0], x.values[0]
+        arrays = type(x.value) is type(seen) is np.ndarray
+        if not (type(source) is Tensor and arrays and np.may_share_memory(x.value, seen)):
             break
         x = source
-    return x._order
+    return x.order

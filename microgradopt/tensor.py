@@ -6,7 +6,7 @@ and the plain values it was computed from. And it holds a number from one global
 topological order: every input is older than what was made from it.
 
 There are two ways in. Operators (``x * y``) come straight to `_binary`. NumPy's own functions (``np.tanh(x)``) come
-through the dispatch protocols NEP 13 and NEP 18 to `dispatch`. Both end in `_result`, the one place that records.
+through the dispatch protocols NEP 13 and NEP 18 to `dispatch`. Both end in `result`, the one place that records.
 """
 
 from __future__ import annotations
@@ -14,31 +14,48 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from microgradopt.array_methods import ArrayMethods
-from microgradopt.errors import ARRAYS, check_finite, explained
+from microgradopt.errors import ARRAYS, cut, explained
 from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
-from microgradopt.rules.registry import (
-    ARGUMENTS,
-    BODIES,
-    COMPOSED,
-    DERIVATIVES,
-    NONDIFFERENTIABLE,
-    NotDifferentiableError,
-    name_of,
-)
+from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of
+from microgradopt.rules.values import floats, read_only, refuse_masked
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
 
 _tick = clock.tick
 _NO_KWARGS: dict[str, Any] = {}
+
+
+def _operator(
+    function: np.ufunc, operate: Callable[[Any, Any], Any] | None = None, swapped: bool = False
+) -> Callable[[Tensor, Any], Tensor]:
+    """The method for an operator. operate: Python's operator, where it equals the function and is quicker."""
+    operate = operate or function
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        return _binary(function, operate, self, other)
+
+    def swapped_method(self: Tensor, other: Any) -> Tensor:
+        return _binary(function, operate, other, self)
+
+    return swapped_method if swapped else method
+
+
+def _comparison(function: np.ufunc, operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The method for a comparison: a plain array of booleans."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        return _told(function, (self, other), _NO_KWARGS, operate(self.value, _value(other)))
+
+    return method
 
 
 class Tensor(ArrayMethods):
@@ -49,11 +66,20 @@ class Tensor(ArrayMethods):
     requires_grad: whether gradients with respect to this tensor are wanted.
 
     Attributes: `data` (the values, read-only; assigning writes them), `grad` (an array, or None before a backward
-    pass), `requires_grad`, `shape`, `ndim`, `size`, `dtype`, `T`, `mT`; and the graph: `function`, `inputs`, `kwargs`.
+    pass), `requires_grad`, `shape`, `ndim`, `size`, `dtype`, `T`, `mT`.
+
+    And its record, for all that reads the graph; it is not to be written to:
+    value: the array itself; a NumPy scalar where the result of an operation is 0-d, which computes several times as
+    quickly. order: the date of the value, from the clock: when it was made, or, of a leaf, last written.
+    function: what made it; None for a leaf. inputs, kwargs: the arguments of that call. values: those of `inputs`, as
+    plain arrays. needs_grad: whether a gradient flows through it. sweeps: inside of how many reverse sweeps it was
+    made. graded: the date of the output whose backward pass left `grad`, and that array; None where several did.
 
     NumPy's functions work on tensors (``np.exp(x)``), and so do operators and ndarray's methods (``x.sum(axis=0)``).
+    While operations are recorded, a tensor that requires a gradient does not become a plain number or array by itself
+    (``float(x)``, ``np.asarray(x)``, ``a[i] = x``): the gradient would be cut without a word. `item` and `data` do it.
 
-    Raises TypeError for complex numbers, strings and objects.
+    Raises TypeError for complex numbers, strings, objects and masked arrays.
 
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward()
@@ -62,26 +88,27 @@ class Tensor(ArrayMethods):
     """
 
     __slots__ = (
-        "__weakref__", "_data", "_function", "_inputs", "_kwargs", "_order", "_requires_grad", "_sweeps", "_values",
-        "grad",
+        "__weakref__", "function", "grad", "graded", "inputs", "kwargs", "needs_grad", "order", "sweeps", "value",
+        "values",
     )  # fmt: skip
 
-    _data: Any  # an ndarray; a NumPy scalar where the result of an operation is 0-d (much quicker than a 0-d array)
-    _order: int  # the date from the clock: when the value was made, or, for a leaf, last written
-    _function: Callable[..., Any] | None  # the record; a leaf has no function, and the rest of it is not set
-    _inputs: tuple[Any, ...]
-    _kwargs: dict[str, Any]
-    _values: tuple[Any, ...]
-    _requires_grad: bool
-    _sweeps: int  # inside of how many sweeps it was made; not set outside of any
+    value: Any
+    order: int
+    function: Callable[..., Any] | None
+    inputs: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    values: tuple[Any, ...]
+    needs_grad: bool
+    sweeps: int
     grad: Array | None
+    graded: tuple[int, Array] | None
 
     def __init__(self, data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> None:
-        self._data = _unwrapped(_floating("Tensor", data, dtype))
-        self._order = _tick()
-        self._function = None
-        self._requires_grad = bool(requires_grad)
-        self.grad = None
+        array = floats(data.__array__() if type(data) is Tensor else data, dtype)
+        self.value, self.order = _unwrapped(array), _tick()
+        self.function, self.inputs, self.kwargs, self.values = None, (), _NO_KWARGS, ()
+        self.needs_grad, self.sweeps = bool(requires_grad), 0
+        self.grad = self.graded = None
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("Tensor is final: hold a Tensor in your class, or write a function of Tensors")
@@ -94,77 +121,71 @@ class Tensor(ArrayMethods):
 
         A write is dated: a later backward pass through what was computed from the old values raises an error.
         """
-        if isinstance(self._data, ArrayMethods):  # while a program is traced: cannot be written to anyway
-            return self._data  # type: ignore[return-value]
-        view = np.asarray(self._data).view()
-        view.flags.writeable = False
+        view: Array = read_only(self.value)
         return view
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
-        if self._function is not None:
-            raise ValueError(f"data: only a leaf can be written, and this tensor is the result of {self._made_by()}")
-        array = _floating("data", values, self.dtype)
+        if self.function is not None:
+            raise ValueError(f"data: only a leaf can be written, and this tensor is the result of {self.made_by()}")
+        array = floats(values.__array__() if type(values) is Tensor else values, self.dtype, name="data")
         if array.shape != self.shape:
             raise ValueError(f"data: an array of shape {array.shape} cannot be written to a tensor of {self.shape}")
-        self._write(array)
+        self.write(array)
 
-    def _write(self, array: Array) -> None:
-        """Give a leaf a new array. The old one is not touched: what was computed from it keeps its values."""
-        self._data = _unwrapped(array)
-        self._order = clock.last_write = _tick()
+    def write(self, array: Array) -> None:
+        """Give a leaf a new array, unchecked. The old one stays: what was computed from it keeps its values."""
+        self.value = _unwrapped(array)
+        self.order = clock.last_write = _tick()
 
     @property
     def requires_grad(self) -> bool:
         """Whether gradients with respect to this tensor are wanted, or flow through it. Settable on leaves."""
-        return self._requires_grad
+        return self.needs_grad
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
-        if self._function is not None:
+        if self.function is not None:
             raise ValueError("requires_grad: only a leaf can be switched; .detach() gives a result without its graph")
-        self._requires_grad = bool(wanted)
+        self.needs_grad = bool(wanted)
 
     def detach(self) -> Tensor:
         """The same values, outside of the graph: a constant."""
-        return _result(None, (), _NO_KWARGS, (), self._data, False)
+        return constant(self.value)
 
     def item(self) -> float:
         """The value of a one-element tensor, as a Python float."""
-        return float(self._data.item())
+        return float(self.value.item())
 
     def tolist(self) -> Any:
         """The values as nested lists of Python floats."""
-        return self._data.tolist()
+        return self.value.tolist()
 
     def numpy(self) -> Array:
         """The values as an array of one's own. As ``np.asarray``, it refuses where a gradient would be cut off."""
         return self.__array__().copy()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if self._requires_grad:
-            raise TypeError(
-                "np.asarray of a tensor that requires a gradient would cut the graph: use .detach() for a constant "
-                "tensor, .data for the values"
-            )
+        if self.needs_grad and current_mode.get().recording:
+            raise cut("np.asarray")
         return np.array(self.data, dtype=dtype, copy=copy)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        shape: tuple[int, ...] = self._data.shape
+        shape: tuple[int, ...] = self.value.shape
         return shape
 
     @property
     def ndim(self) -> int:
-        return int(self._data.ndim)
+        return int(self.value.ndim)
 
     @property
     def size(self) -> int:
-        return int(self._data.size)
+        return int(self.value.size)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self._data.dtype
+        dtype: np.dtype[Any] = self.value.dtype
         return dtype
 
     # The graph
@@ -172,25 +193,11 @@ class Tensor(ArrayMethods):
     @property
     def is_leaf(self) -> bool:
         """Whether this tensor was given rather than computed. Leaves are where `backward` leaves gradients."""
-        return self._function is None
+        return self.function is None
 
-    @property
-    def function(self) -> Callable[..., Any] | None:
-        """The function that made this tensor; None for a leaf."""
-        return self._function
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """The arguments it was made from, in order."""
-        return () if self._function is None else self._inputs
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments of that call."""
-        return {} if self._function is None else dict(self._kwargs)
-
-    def _made_by(self) -> str:
-        return "nothing" if self._function is None else name_of(self._function)
+    def made_by(self) -> str:
+        """The name of the function that made this tensor."""
+        return "nothing" if self.function is None else name_of(self.function)
 
     if TYPE_CHECKING:  # given by autodiff.py, the next chapter
 
@@ -199,17 +206,18 @@ class Tensor(ArrayMethods):
     # NumPy's dispatch protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        known = KNOWN.get(ufunc)
         if method == "__call__":
-            if kwargs or ufunc not in DERIVATIVES:
+            if kwargs or known is None or not known.rules:
                 return dispatch(ufunc, inputs, kwargs)
             return _unary(ufunc, *inputs) if len(inputs) == 1 else _binary(ufunc, ufunc, *inputs)
         if method == "at" and type(inputs[0]) is Tensor:
             raise TypeError(f"{ufunc.__name__}.at: a Tensor is not changed in place")
-        if ufunc in NONDIFFERENTIABLE and method != "outer":
-            return getattr(ufunc, method)(*_value(inputs, _read_only), **_value(kwargs, _read_only))
         if method == "outer":
             first, second = (np.asarray(x) if not hasattr(x, "ndim") else x for x in inputs)
             return ufunc(first.reshape(first.shape + (1,) * second.ndim), second, **kwargs)
+        if known is not None and known.is_question:
+            return _answered(ufunc, getattr(ufunc, method), inputs, kwargs)
         function = _UFUNC_METHODS.get((ufunc, method))
         if function is None:
             return _values_only(getattr(ufunc, method), inputs, kwargs, f"{ufunc.__name__}.{method}")
@@ -224,61 +232,26 @@ class Tensor(ArrayMethods):
 
     # Operators
 
-    def __add__(self, other: Any) -> Tensor:
-        return _binary(np.add, operator.add, self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return _binary(np.add, operator.add, other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _binary(np.subtract, operator.sub, self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _binary(np.subtract, operator.sub, other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _binary(np.multiply, operator.mul, self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return _binary(np.multiply, operator.mul, other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return _binary(np.divide, operator.truediv, self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return _binary(np.divide, operator.truediv, other, self)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return _binary(np.floor_divide, np.floor_divide, self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return _binary(np.floor_divide, np.floor_divide, other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return _binary(np.remainder, np.remainder, self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return _binary(np.remainder, np.remainder, other, self)
-
-    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
-        return self // other, self % other
-
-    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
-        return other // self, other % self
+    __add__, __radd__ = _operator(np.add, operator.add), _operator(np.add, operator.add, swapped=True)
+    __sub__, __rsub__ = _operator(np.subtract, operator.sub), _operator(np.subtract, operator.sub, swapped=True)
+    __mul__, __rmul__ = _operator(np.multiply, operator.mul), _operator(np.multiply, operator.mul, swapped=True)
+    __truediv__ = _operator(np.divide, operator.truediv)
+    __rtruediv__ = _operator(np.divide, operator.truediv, swapped=True)
+    __matmul__, __rmatmul__ = _operator(np.matmul, operator.matmul), _operator(np.matmul, operator.matmul, swapped=True)
+    __floordiv__, __rfloordiv__ = _operator(np.floor_divide), _operator(np.floor_divide, swapped=True)
+    __mod__, __rmod__ = _operator(np.remainder), _operator(np.remainder, swapped=True)
+    __rpow__ = _operator(np.power, swapped=True)
 
     def __pow__(self, exponent: Any) -> Tensor:
         if type(exponent) in (int, float) and exponent in _POWERS:
             return _unary(_POWERS[exponent], self)
         return _binary(np.power, np.power, self, exponent)
 
-    def __rpow__(self, base: Any) -> Tensor:
-        return _binary(np.power, np.power, base, self)
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
 
-    def __matmul__(self, other: Any) -> Tensor:
-        return _binary(np.matmul, operator.matmul, self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return _binary(np.matmul, operator.matmul, other, self)
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
 
     def __neg__(self) -> Tensor:
         return _unary(np.negative, self)
@@ -289,55 +262,51 @@ class Tensor(ArrayMethods):
     def __abs__(self) -> Tensor:
         return _unary(np.absolute, self)
 
-    def __lt__(self, other: Any) -> Any:
-        return self._data < _value(other)
+    # Questions: answers from the values
 
-    def __le__(self, other: Any) -> Any:
-        return self._data <= _value(other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self._data > _value(other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self._data >= _value(other)
-
-    def __eq__(self, other: Any) -> Any:
-        return self._data == _value(other)
-
-    def __ne__(self, other: Any) -> Any:
-        return self._data != _value(other)
-
+    __lt__, __le__ = _comparison(np.less, operator.lt), _comparison(np.less_equal, operator.le)
+    __gt__, __ge__ = _comparison(np.greater, operator.gt), _comparison(np.greater_equal, operator.ge)
+    __eq__, __ne__ = _comparison(np.equal, operator.eq), _comparison(np.not_equal, operator.ne)
     __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
-        return bool(self._data)
-
-    def __float__(self) -> float:
-        return float(self._data)
-
-    def __int__(self) -> int:
-        return int(self._data)
-
-    def __len__(self) -> int:
-        return len(self._data)
+        return bool(_told(bool, (self,), _NO_KWARGS, bool(self.value)))
 
     def __contains__(self, value: Any) -> bool:
-        return bool(np.any(self._data == _value(value)))
+        return bool(np.any(self == value))
+
+    def __float__(self) -> float:
+        return self._number(float)
+
+    def __int__(self) -> int:
+        return self._number(int)
+
+    def __complex__(self) -> complex:
+        return self._number(complex)
+
+    def _number(self, kind: Callable[[Any], Any]) -> Any:
+        number = kind(self.value)
+        if self.needs_grad and current_mode.get().recording:
+            raise cut(f"{kind.__name__}()")
+        return number
+
+    def __len__(self) -> int:
+        return len(self.value)
 
     def __iter__(self) -> Iterator[Tensor]:
-        if type(self._data) is Outputs:
-            return (dispatch(pick, (self, i), {}) for i in range(len(self._data)))
+        if type(self.value) is Outputs:
+            return (dispatch(pick, (self, i), {}) for i in range(len(self.value)))
         if self.ndim == 0:
             raise TypeError("iteration over a tensor of shape ()")
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> Tensor:
-        values = (self._data, _value(index))
-        return _result(operator.getitem, (self, index), _NO_KWARGS, values, values[0][values[1]], self._requires_grad)
+        values = (self.value, _value(index))
+        return result(operator.getitem, (self, index), _NO_KWARGS, values, values[0][values[1]], self.needs_grad)
 
     def _method(self, function: Callable[..., Any], out: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The short way of ndarray's methods: `out` is what the method gave, `function` the NumPy function it is."""
-        return _result(function, (self, *args), kwargs, (self._data, *args), out, self._requires_grad)
+        """Record an ndarray method that has been called: `out` is its value, `function` its NumPy equivalent."""
+        return result(function, (self, *args), kwargs, (self.value, *args), out, self.needs_grad)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(
@@ -346,9 +315,9 @@ class Tensor(ArrayMethods):
         )
 
     def __repr__(self) -> str:
-        values = np.array2string(np.asarray(self._data), separator=", ", prefix="Tensor(")
-        made = "" if self._function is None else f", function={self._made_by()}"
-        wanted = ", requires_grad=True" if self._requires_grad and not made else ""
+        values = np.array2string(np.asarray(self.value), separator=", ", prefix="Tensor(")
+        made = "" if self.function is None else f", function={self.made_by()}"
+        wanted = ", requires_grad=True" if self.needs_grad and not made else ""
         dtype = "" if self.dtype == np.float64 else f", dtype={self.dtype}"
         return f"Tensor({values}{dtype}{wanted}{made})"
 
@@ -356,38 +325,38 @@ class Tensor(ArrayMethods):
         return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __reduce__(self) -> Any:
-        if self._function is not None:
+        if self.function is not None:
             raise TypeError("only leaves can be copied or pickled; .detach() gives a result without its graph")
-        return Tensor, (np.asarray(self._data), None, self._requires_grad), (None, {"grad": self.grad})
+        return Tensor, (np.asarray(self.value), None, self.needs_grad), (None, {"grad": self.grad})
 
     # The ndarray methods that are used most: the short way. All others are in ArrayMethods.
 
     @property
     def T(self) -> Tensor:
-        return self._method(np.transpose, self._data.T)
+        return self._method(np.transpose, self.value.T)
 
     @property
     def mT(self) -> Tensor:
-        return self._method(np.swapaxes, self._data.mT, -1, -2)
+        return self._method(np.swapaxes, self.value.mT, -1, -2)
 
     def reshape(self, *shape: Any) -> Tensor:
         target = shape[0] if len(shape) == 1 else shape
-        return self._method(np.reshape, self._data.reshape(target), target)
+        return self._method(np.reshape, self.value.reshape(target), target)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self._data.sum(axis=axis, keepdims=keepdims)
+        out = self.value.sum(axis=axis, keepdims=keepdims)
         return self._method(np.sum, out, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self._data.mean(axis=axis, keepdims=keepdims)
+        out = self.value.mean(axis=axis, keepdims=keepdims)
         return self._method(np.mean, out, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self._data.max(axis=axis, keepdims=keepdims)
+        out = self.value.max(axis=axis, keepdims=keepdims)
         return self._method(np.max, out, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self._data.min(axis=axis, keepdims=keepdims)
+        out = self.value.min(axis=axis, keepdims=keepdims)
         return self._method(np.min, out, axis=axis, keepdims=keepdims)
 
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
@@ -416,49 +385,54 @@ _UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {
 _new = object.__new__
 
 
-def _result(
-    function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], values: tuple[Any, ...], out: Any, requires: bool
+def result(
+    function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], values: tuple[Any, ...], out: Any, needs_grad: bool
 ) -> Tensor:
     """The tensor for `out`, recorded if a gradient is to flow. Everything that is ever recorded is recorded here."""
-    result = _new(Tensor)
-    result._data = out
-    result._order = _tick()
-    result.grad = None
+    tensor = _new(Tensor)
+    tensor.value = out
+    tensor.order = _tick()
+    tensor.grad = None
     mode = current_mode.get()
-    if requires and (mode is PLAIN or mode.recording):
-        result._requires_grad = True
-        result._function = function
-        result._inputs = inputs
-        result._kwargs = kwargs
-        result._values = values
+    if needs_grad and (mode is PLAIN or mode.recording):
+        tensor.needs_grad = True
+        tensor.function = function
+        tensor.inputs = inputs
+        tensor.kwargs = kwargs
+        tensor.values = values
     else:
-        result._requires_grad = False
-        result._function = None
-    if mode is not PLAIN:
-        if mode.sweeps:
-            result._sweeps = mode.sweeps
-        if mode.tape is not None:
-            mode.tape.made_by(function, out)
-            mode.tape.check_inputs(inputs)
-        if mode.checking:
-            check_finite(out, function, values, "value")
-    return result
+        tensor.needs_grad = False
+        tensor.function = None
+        tensor.inputs = tensor.values = ()
+        tensor.kwargs = _NO_KWARGS
+    if mode is PLAIN:
+        tensor.sweeps = 0
+        return tensor
+    tensor.sweeps = mode.sweeps
+    for observer in mode.observers:
+        observer.recorded(tensor, function, inputs, values)
+    return tensor
+
+
+def constant(value: Any) -> Tensor:
+    """A tensor outside of every graph."""
+    return result(None, (), _NO_KWARGS, (), value, False)
 
 
 def _unary(function: np.ufunc, x: Tensor) -> Tensor:
-    value = x._data
-    return _result(function, (x,), _NO_KWARGS, (value,), function(value), x._requires_grad)
+    value = x.value
+    return result(function, (x,), _NO_KWARGS, (value,), function(value), x.needs_grad)
 
 
 def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: Any) -> Tensor:
     """The short way of operators: no protocol, no search. `operate` is `function`, or the operator that equals it."""
-    requires = False
+    needs_grad = False
     if type(x) is Tensor:
-        left, requires = x._data, x._requires_grad
+        left, needs_grad = x.value, x.needs_grad
     else:
         left = x = _operand(function, x, 0, y)
     if type(y) is Tensor:
-        right, requires = y._data, requires or y._requires_grad
+        right, needs_grad = y.value, needs_grad or y.needs_grad
     elif type(y) is float:
         right = y
     else:
@@ -467,7 +441,7 @@ def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: A
         out = operate(left, right)
     except ValueError as error:
         raise explained(function, (left, right), error) from None
-    return _result(function, (x, y), _NO_KWARGS, (left, right), out, requires)
+    return result(function, (x, y), _NO_KWARGS, (left, right), out, needs_grad)
 
 
 def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) -> Any:
@@ -477,84 +451,119 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
     """
     if type(x) is float or type(x) is int:
         return x
+    if type(x) is not np.ndarray:
+        refuse_masked(name_of(function), x)
     array = x if isinstance(x, ARRAYS) else np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name_of(function)}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
-    if array.dtype.kind == "f" or DERIVATIVES[function].rules[place] is None:
+    if array.dtype.kind == "f" or KNOWN[function].rules[place] is None:
         return array
-    return array.astype(np.result_type(array.dtype, other._data.dtype))
+    return array.astype(np.result_type(array.dtype, other.value.dtype))
 
 
 def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a NumPy function on tensors: find what is known of it, compute its value, record it."""
-    if not kwargs and function in DERIVATIVES and len(args) <= ARGUMENTS[function].positional:
-        return _apply(function, args, _NO_KWARGS)
-    if function in NONDIFFERENTIABLE:
-        return function(*_value(args, _read_only), **_value(kwargs, _read_only))
-    known = ARGUMENTS.get(function)
-    if known is None or not (current_mode.get().recording and (_requires(args) or _requires(kwargs.values()))):
+    known = KNOWN.get(function)
+    if known is None:
         return _values_only(function, args, kwargs, name_of(function))
+    if known.rules and not kwargs and len(args) <= known.arguments.positional:
+        return _apply(function, known, args, _NO_KWARGS)
+    if known.is_question:
+        return _answered(function, function, args, kwargs)
+    if not (current_mode.get().recording and _needs_grad((*args, *kwargs.values()))):
+        return _values_only(function, args, kwargs, name_of(function))
+    args, kwargs = _fitting(function, known, args, kwargs)
+    return _apply(function, known, args, kwargs) if known.rules else known.body(*args, **kwargs)  # type: ignore[misc]
+
+
+def _answered(
+    function: Callable[..., Any], call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """What a question gives, from the values. call: how to ask it."""
+    return _told(function, args, kwargs, call(*_value(args, _read_only), **_value(kwargs, _read_only)))
+
+
+def _told(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+    """The answer to a question, of which the observers have been told, where a gradient would flow to its arguments."""
+    observers = current_mode.get().observers
+    if observers and _needs_grad((*args, *kwargs.values())):
+        for observer in observers:
+            observer.asked(function, args, kwargs, out)
+    return out
+
+
+def _fitting(
+    function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments as the rules or the body take them. NotDifferentiableError for those that they do not know."""
+    names, positional = known.arguments
     # What is left at NumPy's own default need not be known: dtype=None, out=None.
-    kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue and (v is not None or k in known.names)}
+    kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue and (v is not None or k in names)}
     if "out" in kwargs:
         raise NotDifferentiableError(
             f"{name_of(function)}: an array cannot be changed in place to hold a result that needs a gradient "
             "(out=, or `array += tensor`); make a new one, `array = array + tensor`"
         )
-    args, kwargs = _positional(function, args, kwargs)
-    if len(args) > known.positional or not kwargs.keys() <= set(known.names):
-        unknown = ", ".join(sorted(kwargs.keys() - set(known.names))) or f"{len(args)} positional arguments"
+    if _needs_grad(kwargs.values()):  # tensors given by keyword, np.sum(a=x), go to the position that their rule has
+        free = names[len(args) : len(names) if positional == math.inf else int(positional)]
+        leading = list(itertools.takewhile(kwargs.__contains__, free))
+        args = (*args, *[kwargs.pop(name) for name in leading])
+    if len(args) > positional or not kwargs.keys() <= set(names):
+        unknown = ", ".join(sorted(kwargs.keys() - set(names))) or f"{len(args)} positional arguments"
         raise NotDifferentiableError(
-            f"{name_of(function)}: a gradient can flow with the arguments {', '.join(known.names)}; not with {unknown}"
+            f"{name_of(function)}: a gradient can flow with the arguments {', '.join(names)}; not with {unknown}"
         )
-    if function in COMPOSED:
-        return COMPOSED[function](*args, **kwargs)
-    return _apply(function, args, kwargs)
+    return args, kwargs
 
 
-def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call of a function with rules of its own."""
-    args, values, requires = _arguments(function, args)
-    # On arrays a composite is its body; while a program is traced it finds its own way to it.
-    call = BODIES.get(function, function) if current_mode.get().tape is None else function
+    args, values, needs_grad = _arguments(function, known, args)
+    call = (
+        function if current_mode.get().observers else known.call
+    )  # a composite's body shows nobody what it is part of
     try:
         out = call(*values, **kwargs)
     except ValueError as error:
         raise explained(function, values, error) from None
     several = isinstance(out, tuple)
-    if (out[0] if several else out).dtype.kind != "f" or (several and not requires):
+    if (out[0] if several else out).dtype.kind != "f" or (several and not needs_grad):
         return _constants(out)
     if several:
-        node = _result(function, args, kwargs, values, Outputs(out), True)
+        node = result(function, args, kwargs, values, Outputs(out), True)
         return type(out)(*node) if hasattr(out, "_fields") else tuple(node)
-    return _result(function, args, kwargs, values, out, requires)
+    return result(function, args, kwargs, values, out, needs_grad)
 
 
-def _arguments(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
+def _arguments(
+    function: Callable[..., Any], known: Known, args: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
     """The arguments as they are recorded, their values, and whether a gradient is to flow into any of them."""
-    rules, broadcasts = DERIVATIVES[function]
     inputs, values = [], []
-    requires = False
-    for x, rule in zip(args, rules, strict=False):
+    needs_grad = False
+    for x, rule in zip(args, known.rules, strict=False):
         if type(x) is Tensor:
-            flows = x._requires_grad
+            flows = x.needs_grad
         elif type(x) is list or type(x) is tuple:
-            flows = _requires(x)
+            flows = _needs_grad(x)
             if rule is not None:  # several arrays to join; or, where arguments broadcast, one array spelled as a list
-                x = np.asarray(x) if broadcasts else [part if type(part) is Tensor else np.asarray(part) for part in x]
+                parts = [part if type(part) is Tensor else np.asarray(part) for part in x]
+                x = np.asarray(x) if known.broadcasts else parts
         else:
             flows = False
+            if type(x) is not np.ndarray:
+                refuse_masked(name_of(function), x)
         if flows and rule is None and current_mode.get().recording:
             raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
-        requires = requires or flows
+        needs_grad = needs_grad or flows
         inputs.append(x)
         values.append(_value(x))
-    return tuple(inputs), tuple(values), requires
+    return tuple(inputs), tuple(values), needs_grad
 
 
 def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
-    """No gradient is to flow: NumPy's answer, its floats as constant tensors. An error if one would have to flow."""
-    if current_mode.get().recording and (_requires(args) or _requires(kwargs.values())):
+    """Call a function without using rules. Raises if an argument needs a gradient; gives floats as constant tensors."""
+    if current_mode.get().recording and _needs_grad((*args, *kwargs.values())):
         raise NotDifferentiableError(
             f"{name}: no derivative rule, and a gradient would flow through it. mg.rules.supported() lists the "
             "functions that have one; .detach() or .data take the values without the gradient"
@@ -568,7 +577,7 @@ def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
 
 def _constants(out: Any) -> Any:
     if isinstance(out, ARRAYS) and out.dtype.kind == "f":
-        return _result(None, (), _NO_KWARGS, (), out, False)
+        return constant(out)
     if isinstance(out, list | tuple):
         parts = [_constants(part) for part in out]
         return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
@@ -580,11 +589,11 @@ def _unwrapped(array: Array) -> Any:
     return array if array.ndim else array[()]
 
 
-# Small things ---------------------------------------------------------------------------------------------------------
+# Tensors among arguments ----------------------------------------------------------------------------------------------
 
 
 # How to read a tensor. Functions that might write to their arguments (np.copyto, out=) get read-only views.
-_raw = operator.attrgetter("_data")
+_raw = operator.attrgetter("value")
 _read_only = operator.attrgetter("data")
 
 
@@ -600,38 +609,26 @@ def _value(x: Any, read: Callable[[Tensor], Any] = _raw) -> Any:
     return x
 
 
-def _requires(args: Any) -> bool:
+def _needs_grad(args: Iterable[Any]) -> bool:
     """Whether a gradient flows into any of these, inside lists and tuples too."""
     for x in args:
         if type(x) is Tensor:
-            if x._requires_grad:
+            if x.needs_grad:
                 return True
-        elif type(x) in (list, tuple) and _requires(x):
+        elif type(x) in (list, tuple) and _needs_grad(x):
             return True
     return False
 
 
-def _positional(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Tensors given by keyword, np.sum(a=x), moved to the position that their rule has."""
-    if not _requires(kwargs.values()):
-        return args, kwargs
-    moved = dict(kwargs)
-    known = ARGUMENTS[function]
-    names = known.names[len(args) : len(known.names) if known.positional == math.inf else int(known.positional)]
-    leading = itertools.takewhile(moved.__contains__, names)
-    return (*args, *[moved.pop(name) for name in leading]), moved
+def tensors_in(args: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among the inputs of a call, inside lists too."""
+    for x in args:
+        if type(x) is Tensor:
+            yield x
+        elif type(x) is list:
+            yield from (part for part in x if type(part) is Tensor)
 
 
-def _floating(name: str, data: ArrayLike, dtype: npt.DTypeLike | None) -> Array:
-    """A copy of data, as an array of floats."""
-    array: Any = data
-    if type(data) is Tensor or not isinstance(data, ArrayMethods):  # what is traced is not written to: no copy
-        array = np.array(data, order="C")  # of a tensor that requires a gradient: refused, see __array__
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
-    target = np.dtype(dtype) if dtype is not None else array.dtype if array.dtype.kind == "f" else np.dtype(float)
-    if target.kind != "f":
-        raise TypeError(f"{name}: a Tensor holds floats, not {target}; keep integers (labels) in a plain array")
-    return array if array.dtype == target else array.astype(target)
+def plain(x: Any) -> Any:
+    """The value of a tensor; all else as it is."""
+    return x.value if type(x) is Tensor else x

@@ -245,10 +245,16 @@ def test_an_array_of_a_constant():
 
 def test_numbers_of_python():
     x = needing(2.75)
-    assert (float(x), int(x), bool(x), math.floor(x)) == (2.75, 2, True, 2)
-    assert (float(x * 2), int(x * 2), bool(x * 0)) == (5.5, 5, False)
+    for read in (x.detach(), Tensor(2.75)):
+        assert (float(read), int(read), bool(read), math.floor(read), complex(read)) == (2.75, 2, True, 2, 2.75)
+    with mg.no_grad():
+        assert (float(x * 2), int(x * 2), bool(x * 0)) == (5.5, 5, False)
+        assert math.sin(x) == math.sin(2.75)
+    assert (x * 2).item() == 5.5
+    assert bool(x)
+    assert not bool(x * 0)
     assert bool(needing([1.0]))
-    assert math.isnan(float(needing(math.nan)))
+    assert f"{x:.1f} {x}" == "2.8 Tensor(2.75, requires_grad=True)"
 
 
 @pytest.mark.parametrize("x", [needing([1.0, 2.0]), needing([])])

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.escape import size_of
-from microgradopt.critical.kinks import kinks
+from microgradopt.critical.kinks import Kink, kinks
 from microgradopt.critical.point import (
     DEGENERATE,
     MAXIMUM,
     MINIMUM,
     NO_NEGATIVE,
     NOT_CRITICAL,
+    ON_KINK,
     SADDLE,
     CriticalPoint,
     Margin,
@@ -41,6 +42,7 @@ _DRIFT = 4.0  # on the way to the critical point, eigenvalues drift by up to so 
 _NEAR = 1e-3  # how far the critical point may be, for θ of size 1
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # singular points are named in the verdict
 def classify(
     objective: Objective,
     theta: npt.ArrayLike | None = None,
@@ -66,13 +68,21 @@ def classify(
     that is not strict; with flat directions that are not explained the point is degenerate. One negative and one
     positive eigenvalue make a saddle, whatever the others are.
 
-    Raises NonFiniteError where loss, gradient or Hessian are not finite.
+    A place where the loss is not smooth (`kinks`) is never certified; where the Hessian is not finite there, the kind
+    is "on a kink".
+
+    Raises NonFiniteError where loss, gradient or, away from such places, the Hessian are not finite.
     """
     rng = np.random.default_rng(rng)
     H = HessianOperator(objective, theta)
     theta = objective.theta if theta is None else np.array(theta, H.dtype)
     _check_finite(H)
-    spectrum = _dense(H) if objective.n <= dense_up_to else _ends(H, products, rng)
+    try:
+        spectrum = _dense(H) if objective.n <= dense_up_to else _ends(H, products, rng)
+    except NonFiniteError:
+        if found := kinks(objective, theta):
+            return _on_kink(objective, theta, H, found)
+        raise
     step, stray = _newton_step(H, spectrum, products)
     size = size_of(theta)
     distance = float(np.linalg.norm(step)) / size
@@ -108,6 +118,31 @@ def classify(
         symmetries=tuple(why[1]),
         kinks=tuple(on_kinks),
         complete=spectrum.complete,
+        products=H.products,
+    )
+
+
+def _on_kink(objective: Objective, theta: Array, H: HessianOperator, found: list[Kink]) -> CriticalPoint:
+    """The verdict where there are no second derivatives."""
+    return CriticalPoint(
+        objective=objective,
+        kind=ON_KINK,
+        certified=False,
+        theta=theta,
+        value=H.value,
+        gradient_norm=float(np.linalg.norm(H.gradient)),
+        distance=math.inf,
+        negative=0,
+        zero=0,
+        positive=0,
+        tolerance=0.0,
+        margin=Margin(math.inf, math.inf, math.inf),
+        eigenvalues=np.zeros(0, H.dtype),
+        eigenvectors=np.zeros((objective.n, 0), H.dtype),
+        explained=0,
+        symmetries=(),
+        kinks=tuple(found),
+        complete=False,
         products=H.products,
     )
 

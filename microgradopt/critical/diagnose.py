@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.anomaly import detect_anomaly
 from microgradopt.critical.evidence import FEWEST, TINY, WINDOW, WORTH, Evidence, Record
 from microgradopt.critical.layers import Layer
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
 from microgradopt.errors import NonFiniteError
-from microgradopt.mode import detect_anomaly
 from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from microgradopt import nn
 from microgradopt.objective import Objective
-from microgradopt.rules.registry import name_of
+from microgradopt.rules.registry import KNOWN, name_of
 from microgradopt.sweep import graph_of
-
-Array = npt.NDArray[Any]
+from microgradopt.tensor import Tensor
 
 _SATURATED = 1e-2  # of the slope at its steepest: an activation with less passes hardly any gradient back
-
-# The slope of each activation, given its output, relative to the steepest.
-_SLOPES: dict[Callable[..., Any], Callable[[Array, Array], Array]] = {
-    nn.functional.relu: lambda out, x: np.where(x > 0, 1.0, 0.0),
-    nn.functional.sigmoid: lambda out, x: 4 * out * (1 - out),
-    nn.functional.elu: lambda out, x: np.exp(np.minimum(x, 0)),
-    np.tanh: lambda out, x: 1 - out * out,
-}
 
 
 class Layer(NamedTuple):
@@ -49,17 +38,18 @@ def layers(objective: Objective) -> list[Layer]:
     with objective.at() as loss:
         nodes = graph_of([loss]).nodes if loss.requires_grad else []
     for node in nodes:
-        slope_of, function = _slope(node.function, node._values)
-        if slope_of is None or node.ndim == 0:
+        function = _activation(node)
+        steepest = KNOWN[function].steepest
+        if steepest is None or node.ndim == 0:
             continue
-        slopes = slope_of(node._data, next(v for v in node._values if np.shape(v) == node.shape))
+        x = next(v for v in node.values if np.shape(v) == node.shape)
+        slopes = KNOWN[function].rules[0](1.0, node.value, x) / steepest  # type: ignore[misc]
         best = slopes.reshape(-1, slopes.shape[-1]).max(axis=0)
-        found.append(Layer(len(found), function, len(best), int(np.sum(best < _SATURATED))))
+        found.append(Layer(len(found), name_of(function), len(best), int(np.sum(best < _SATURATED))))
     return found
 
 
-def _slope(function: Any, values: tuple[Any, ...]) -> tuple[Callable[[Array, Array], Array] | None, str]:
-    """The slope of an activation; ``np.maximum(x, 0)`` is a relu too."""
-    if function is np.maximum and any(np.ndim(v) == 0 and v == 0 for v in values):
-        return _SLOPES[nn.functional.relu], "relu"
-    return _SLOPES.get(function), name_of(function)
+def _activation(node: Tensor) -> Any:
+    """The function that a node calls; ``np.maximum(x, 0)`` is a relu too."""
+    is_relu = node.function is np.maximum and any(np.ndim(v) == 0 and v == 0 for v in node.values)
+    return nn.functional.relu if is_relu else node.function

@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 MINIMUM, MAXIMUM, SADDLE = "local minimum", "local maximum", "saddle point"
 DEGENERATE, NOT_CRITICAL = "degenerate", "not critical"
 NO_NEGATIVE = "no negative curvature found"
+ON_KINK = "on a kink"
 
 _SAME_VALUE = 1 - 1e-6  # of the lowest eigenvalue: those below are the same one, repeated
 _ROUNDING = 1e3  # a decrease below so many units of rounding is none
@@ -41,7 +42,8 @@ class CriticalPoint:
     """A point of a loss and what kind it is: the answer of `classify`.
 
     * kind: "local minimum", "local maximum", "saddle point", "degenerate" (the second-order test is silent),
-      "not critical"; or, when the spectrum is known in part only, "no negative curvature found".
+      "not critical"; when the spectrum is known in part only, "no negative curvature found"; and "on a kink" where
+      the second derivatives are not finite.
     * certified: whether the verdict follows from the numbers: the point is critical to within rounding and what its
       distance from the true one can change, all signs that matter are decided, and nothing is on a kink.
     * theta, value, gradient_norm: θ, L(θ), ‖∇L(θ)‖.
@@ -53,7 +55,7 @@ class CriticalPoint:
     * margin: how clear the counts are.
     * eigenvalues: ascending, (n,), or those found. eigenvectors: their columns.
     * explained: how many of the zero eigenvalues are due to symmetries of the loss; symmetries: which.
-    * kinks: operations that are on a kink here.
+    * kinks: operations that are not smooth here: on a kink, at a jump or a singular point.
     * complete: whether all eigenvalues are known. products: Hessian-vector products spent.
     """
 
@@ -134,22 +136,24 @@ class CriticalPoint:
 
     def _sentences(self) -> Iterator[str]:
         yield self._headline()
-        if self.kind != NOT_CRITICAL:
+        if self.kind not in (NOT_CRITICAL, ON_KINK):
             yield self._counts()
         if self.zero and not (self.negative and self.positive):
             yield self._flat_directions()
-        if not self.complete and not self.negative:
+        if not self.complete and not self.negative and self.kind != ON_KINK:
             yield (
                 "Products with H prove negative curvature when they find it, never that there is none: "
                 f"{self.products} were spent."
             )
         if self.kinks:
             listed = "; ".join(map(str, self.kinks[:3])) + ("; ..." if len(self.kinks) > 3 else "")
-            yield f"Not certified: on a kink, where the Hessian says nothing about the other side: {listed}."
+            yield f"Not certified: not smooth here, so that the Hessian says nothing about the other side: {listed}."
         if self.negative and self.kind != NOT_CRITICAL:
             yield "The way out is along the eigenvector of the most negative eigenvalue: .escape()."
 
     def _headline(self) -> str:
+        if self.kind == ON_KINK:
+            return f"On a kink: the second derivatives are not finite. The gradient norm is {self.gradient_norm:.3g}."
         near = f"gradient norm {self.gradient_norm:.3g}; it vanishes within {self.distance:.1g} of the size of θ"
         if self.kind == NOT_CRITICAL:
             far = f"by Newton's step {self.distance:.2g} times the size of θ away" if self.distance < math.inf else ""

@@ -66,7 +66,7 @@ class HessianOperator:
         self._recorded: RecordedGradient | None = None  # of a constant there is none
         if loss.requires_grad:
             self._recorded = RecordedGradient(loss, vector.parameters)
-            self.gradient = vector.join([None if g is None else g._data for g in self._recorded.gradients])
+            self.gradient = vector.join([None if g is None else g.value for g in self._recorded.gradients])
 
     def __matmul__(self, v: npt.ArrayLike) -> Array:
         v = np.asarray(v, self.dtype)

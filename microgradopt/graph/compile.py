@@ -66,7 +66,7 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function gives."""
         mode = current_mode.get()
-        if mode.tape is not None or mode.checking:
+        if mode.observers:
             return self._function(*args, **kwargs)
         key: list[Any] = [mode.recording]
         leaves: list[Any] = []
@@ -156,7 +156,7 @@ def _describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> 
         key.append((x.shape, x.strides, x.dtype))
         leaves.append(x)
     elif kind is Tensor:
-        key.append((x._data.shape, x._data.dtype, x._requires_grad, x._function is None, x.grad is None))
+        key.append((x.value.shape, x.value.dtype, x.needs_grad, x.function is None, x.grad is None))
         leaves.append(x)
     elif is_leaf(x):
         key.append(x.dtype)

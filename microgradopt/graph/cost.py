@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt.graph.graph import Node
-from microgradopt.graph.tracer import TracingError, record
-from microgradopt.rules.registry import BODIES
+from microgradopt.graph.tracer import TracingError, is_composite, record
+from microgradopt.rules.registry import KNOWN
 
 # Sums over axes, and what else visits each element of its argument once.
 _VISITS = ("sum", "mean", "max", "amax", "min", "amin", "prod", "cumsum", "reduce", "accumulate")
@@ -40,7 +40,7 @@ def flops(node: Node) -> int:
     function: Any = node.function
     if function is None or node.value is None:
         return 0
-    if function in BODIES:
+    if is_composite(function):
         return _flops_inside(node)
     if function is np.matmul:
         return 2 * int(np.size(node.value)) * node.inputs[0].shape[-1]
@@ -57,7 +57,7 @@ def _flops_inside(node: Node) -> int:
     ones = [np.ones_like(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in values]
     try:
         with np.errstate(all="ignore"):
-            inside = record(BODIES[node.function], *ones, **node.kwargs)  # type: ignore[index]
+            inside = record(KNOWN[node.function].call, *ones, **node.kwargs)  # type: ignore[index]
         return sum(map(flops, inside))
     except TracingError:
         return int(np.size(node.value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -11,26 +12,15 @@ import graphviz
 import numpy as np
 
 from microgradopt.graph.formulas import call, identifier, literal
-from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, Edge, Node, finite
+from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, UFUNCS, Edge, Node, finite
+from microgradopt.rules.registry import KNOWN, name_of
 
-_SIGNS = {
-    "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "matmul": "@", "negative": "−x", "square": "x²",
-    "sqrt": "√", "cbrt": "∛", "reciprocal": "1/x", "absolute": "|x|", "fabs": "|x|", "power": "xʸ", "pow": "xʸ",
-    "float_power": "xʸ", "exp": "eˣ", "exp2": "2ˣ", "log": "ln", "log2": "log₂", "log10": "log₁₀", "sum": "Σ",
-    "prod": "Π", "mean": "mean", "maximum": "max", "minimum": "min", "transpose": "xᵀ", "matrix_transpose": "xᵀ",
-    "linear": "xWᵀ + b", "logsumexp": "ln Σ eˣ", "greater": ">", "greater_equal": "≥", "less": "<",
-    "less_equal": "≤", "equal": "=", "not_equal": "≠", "floor": "⌊x⌋", "ceil": "⌈x⌉", "_summed_pairs": "gᵀx",
-    "norm": "‖x‖", "euclidean_norm": "‖x‖", "inv": "x⁻¹", "floor_divide": "⌊x/y⌋", "remainder": "mod",
-    "amax": "max", "amin": "min", "var": "σ²", "variance": "σ²", "std": "σ", "log1p": "ln(1 + x)", "expm1": "eˣ − 1",
-    "outer": "⊗", "dot": "·", "logical_not": "¬", "logical_and": "∧", "logical_or": "∨",
-    "mul": "×", "sub": "−", "truediv": "÷", "neg": "−x", "floordiv": "⌊x/y⌋", "gt": ">", "ge": "≥", "lt": "<",
-    "le": "≤", "eq": "=", "ne": "≠",  # Python's own, on its numbers
-}  # fmt: skip
 _COMMUTING = {
     "add", "multiply", "maximum", "minimum", "hypot", "logaddexp", "equal", "not_equal", "logical_and", "logical_or",
     "mul", "eq", "ne",
 }  # fmt: skip
 
+_OF_NUMBERS = {**UFUNCS, operator.pow: np.power}  # Python's own operators look like NumPy's
 _FEW = 6  # elements of an array that is shown whole
 _LONG = 36  # characters of a word that is shown whole
 _RECORD = re.compile(r"[{}|<>]|^ | $|(?<= ) ")
@@ -48,11 +38,15 @@ def sign(node: Node) -> str:
 
 def symbol(node: Node) -> str:
     """The function of a node in mathematical form: "Σ"; its own name where mathematics has no shorter one."""
-    name = node.operation.removeprefix("linalg.")
     owner = getattr(node.function, "__self__", None)
-    if isinstance(owner, np.ufunc):
-        return f"{_SIGNS.get(owner.__name__, owner.__name__)} {name}"
-    return _SIGNS.get(name, name.strip("_"))
+    if isinstance(owner, np.ufunc):  # a method of it, add.reduce
+        return f"{_symbol(owner)} {node.operation}"
+    return _symbol(_OF_NUMBERS.get(node.function, node.function))  # type: ignore[arg-type]
+
+
+def _symbol(function: Any) -> str:
+    known = KNOWN.get(function)
+    return (known and known.sign) or name_of(function).removeprefix("linalg.").strip("_")
 
 
 def _settings(node: Node) -> list[str]:

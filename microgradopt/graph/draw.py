@@ -119,7 +119,7 @@ def _after_backward(graph: Graph, output: Tensor, names: Names | None, inputs: A
 
 def _wanting(inputs: Any) -> set[int]:
     """By identity, the values of the inputs that want a gradient; a node does not know this of an input."""
-    return {id(x._data) for x in listed_tensors("draw", inputs) if x.requires_grad}
+    return {id(x.value) for x in listed_tensors("draw", inputs) if x.requires_grad}
 
 
 class _Picture:

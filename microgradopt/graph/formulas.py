@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt.graph.graph import CONSTANT, Node
-from microgradopt.graph.tracer import Tape, Tracer, plain, recording, view
+from microgradopt.graph.tracer import Tape, Tracer, recording, view
 from microgradopt.mode import Switched
 from microgradopt.rules.outputs import astype, pick
-from microgradopt.rules.registry import BODIES, DERIVATIVES, name_of
+from microgradopt.rules.registry import KNOWN, name_of
+from microgradopt.tensor import plain
 
 # How tightly Python's operators bind.
 COMPARISON, OR, XOR, AND, SUM, PRODUCT, SIGN, POWER, ATOM = range(9)
@@ -230,7 +231,7 @@ def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
     out = tape.input(node.value, name=identifier(node.name), of_tensor=True)
     one = np.ones_like(node.value)[()]
     g = tape.input(one, name=upstream, of_tensor=True) if upstream else 1.0
-    rule = DERIVATIVES[node.function].rules[slot]  # type: ignore[index]
+    rule = KNOWN[node.function].rules[slot]  # type: ignore[index]
     assert rule is not None
     with recording(tape), Switched(sweeps=1):
         result = rule(g, out, *arguments, **node.kwargs)
@@ -240,7 +241,7 @@ def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
 
 def _is_private(function: Callable[..., Any]) -> bool:
     """Whether a composite is better shown as its body: one that only rules know, and that is one expression."""
-    return name_of(function).startswith("_") and "[" not in inspect.getsource(BODIES[function]).partition('"""')[2]
+    return name_of(function).startswith("_") and "[" not in inspect.getsource(KNOWN[function].call).partition('"""')[2]
 
 
 def _nested(node: Node) -> Text:

@@ -6,16 +6,30 @@ the values that were computed; so the edges are in the arguments already, in ord
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.rules.registry import ARGUMENTS, name_of
+from microgradopt.rules.registry import KNOWN, name_of
 
 INPUT, PARAMETER, CONSTANT = "input", "parameter", "constant"
 FORWARD, BACKWARD, DOUBLE_BACKWARD = "forward", "backward", "double backward"
+
+
+# What operators on NumPy's values are; on Python's own numbers they stay operators. ``**`` is not np.power: NumPy
+# computes x**2 as a square.
+UFUNCS: dict[Callable[..., Any], np.ufunc] = {
+    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.divide,
+    operator.floordiv: np.floor_divide, operator.mod: np.remainder, operator.matmul: np.matmul,
+    operator.neg: np.negative, operator.pos: np.positive, operator.abs: np.absolute,
+    operator.lt: np.less, operator.le: np.less_equal, operator.gt: np.greater, operator.ge: np.greater_equal,
+    operator.eq: np.equal, operator.ne: np.not_equal,
+    operator.and_: np.bitwise_and, operator.or_: np.bitwise_or, operator.xor: np.bitwise_xor,
+    operator.invert: np.invert,
+}  # fmt: skip
 
 
 def role_at(sweeps: int) -> str:
@@ -96,8 +110,9 @@ class Node:
 
     def argument_name(self, slot: int) -> str:
         """What the function calls its argument in this position."""
-        known = ARGUMENTS.get(self.function)  # type: ignore[arg-type]
-        return known.names[slot] if known is not None and slot < len(known.names) else str(slot)
+        known = KNOWN.get(self.function)  # type: ignore[arg-type]
+        names = () if known is None else known.arguments.names
+        return names[slot] if slot < len(names) else str(slot)
 
     def __repr__(self) -> str:
         made = f" = {self.operation}({', '.join(node.name for node in self.inputs)})" if self.function else ""

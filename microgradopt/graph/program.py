@@ -14,7 +14,7 @@ from microgradopt.graph.tracer import Tape
 from microgradopt.graph.tracing import Effect, Trace
 from microgradopt.graph.writer import Returned, Writer, function_text, structure_nodes
 from microgradopt.rules.registry import NotDifferentiableError, derivative
-from microgradopt.tensor import Tensor, _result
+from microgradopt.tensor import Tensor, constant, result
 
 MISFIT: Any = object()  # what a program gives where it is not the one for this call
 _LARGE = 2**15  # bytes; below, letting go costs more than it brings
@@ -218,16 +218,16 @@ def _refuse(g: Any, out: Any, inside: Any) -> Any:
     )
 
 
-derivative(_compiled_function, _refuse)
+derivative(_compiled_function, _refuse, smooth=True)
 _INSIDE = Tensor(0.0, requires_grad=True)
 
 
 def _tensor(out: Any) -> Tensor:
-    return _result(_compiled_function, (_INSIDE,), {}, (_INSIDE._data,), out, True)
+    return result(_compiled_function, (_INSIDE,), {}, (_INSIDE.value,), out, True)
 
 
 def _constant(out: Any) -> Tensor:
-    return _result(None, (), {}, (), out if out.ndim else out[()], False)
+    return constant(out if out.ndim else out[()])
 
 
 _RUNTIME: dict[str, Any] = {

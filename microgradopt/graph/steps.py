@@ -16,7 +16,7 @@ from microgradopt.autodiff import grad
 from microgradopt.graph.graph import Edge, Graph, Node
 from microgradopt.graph.trace import _reached
 from microgradopt.optim.optimizer import Optimizer
-from microgradopt.rules.registry import DERIVATIVES
+from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import Cotangents, _hand_over
 from microgradopt.tensor import Tensor
 
@@ -51,11 +51,11 @@ class Update(NamedTuple):
 def tensors_of(graph: Graph, loss: Tensor, inputs: Sequence[Tensor]) -> dict[Node, Tensor]:
     """The tensors that the nodes of ``trace(loss, inputs)`` stand for, in the order of the nodes."""
     begin = set(inputs)
-    calls = [tensor for tensor in _reached([loss], begin) if tensor._function is not None and tensor not in begin]
+    calls = [tensor for tensor in _reached([loss], begin) if tensor.function is not None and tensor not in begin]
     found: dict[Node, Tensor] = {graph.outputs[0]: loss}
     for node, tensor in zip((node for node in graph if node.function is not None), calls, strict=True):
         found[node] = tensor
-        for argument, x in zip(node.arguments, tensor._inputs, strict=False):
+        for argument, x in zip(node.arguments, tensor.inputs, strict=False):
             pairs = zip(argument, x, strict=True) if type(x) is list else [(argument, x)]
             found.update((source, each) for source, each in pairs if type(each) is Tensor)
     return {node: found[node] for node in graph if node in found}
@@ -100,16 +100,16 @@ def _handed_out(node: Node, tensors: dict[Node, Tensor], cotangents: Cotangents)
 
 def _rule(tensor: Tensor, slot: int, g: Any) -> Any:
     """The rule for one argument of the call that made `tensor`."""
-    rule = DERIVATIVES[tensor._function].rules[slot]  # type: ignore[index]
-    return rule(g, tensor._data, *tensor._values, **tensor._kwargs)  # type: ignore[misc]
+    rule = KNOWN[tensor.function].rules[slot]  # type: ignore[index]
+    return rule(g, tensor.value, *tensor.values, **tensor.kwargs)  # type: ignore[misc]
 
 
 def _local(tensor: Tensor, slot: int) -> Any:
     """The derivative of an elementwise function: what it hands on of a cotangent of 1. None for other functions."""
-    function = tensor._function
+    function = tensor.function
     if not (isinstance(function, np.ufunc) and function.signature is None):
         return None
-    ones = np.ones_like(tensor._data)[()]
+    ones = np.ones_like(tensor.value)[()]
     return np.broadcast_to(_rule(tensor, slot, ones), tensor.shape)
 
 

@@ -192,7 +192,7 @@ def _called(node: Node) -> str:
 
 def _value(node: Node, tensors: dict[Node, Tensor]) -> Any:
     """The value of a node, and of a function with several results all of them."""
-    return tensors[node]._data if node.value is None else node.value
+    return tensors[node].value if node.value is None else node.value
 
 
 def _term(sign: str, label: str, code: str, quantity: Json | None) -> Json:

@@ -11,13 +11,13 @@ import numpy as np
 from microgradopt.autodiff import listed_tensors
 from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, Graph, Node, named, role_at
 from microgradopt.nn.module import Module
-from microgradopt.rules.registry import DERIVATIVES
+from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import graph_of, sweep
-from microgradopt.tensor import Tensor
+from microgradopt.tensor import Tensor, tensors_in
 
 Names = Mapping[str, Any] | Module
 
-_date = operator.attrgetter("_order")
+_date = operator.attrgetter("order")
 
 
 def trace(
@@ -32,7 +32,7 @@ def trace(
     names: a module, whose parameters' names are used; or tensors, arrays and modules by name: ``locals()`` does, and
     what is none of these is passed over. All others get short names: the function and a number.
     gradients: compute the derivative of the output by every value on the way, for `Node.gradient`; `outputs` is then
-    one scalar. Otherwise that is what a backward pass has left in a leaf's ``.grad``, or None: not computed.
+    one scalar. Otherwise that is what a backward pass of `outputs` has left in a leaf's ``.grad``, or None.
 
     What a sweep with ``create_graph=True`` recorded has the role "backward", what a sweep of that did, "double
     backward". The modules that calls were made in are known for the latest 16 calls of each module in `names`.
@@ -61,20 +61,27 @@ def trace(
             return made[id(x)]
         if type(x) is not Tensor:
             return add(x, Node(None, (), {}, value, CONSTANT, labels.get(id(x), "")))
-        role = INPUT if x in begin else PARAMETER if x._requires_grad else CONSTANT
-        return add(x, Node(None, (), {}, value, role, labels.get(x, ""), results.get(x, x.grad), modules.at(x._order)))
+        role = INPUT if x in begin else PARAMETER if x.needs_grad else CONSTANT
+        gradient = results.get(x, _gradient_of(outputs, x))
+        return add(x, Node(None, (), {}, value, role, labels.get(x, ""), gradient, modules.at(x.order)))
 
     for tensor in tensors:
-        if tensor._function is None or tensor in begin:
-            given(tensor, tensor._data)
+        if tensor.function is None or tensor in begin:
+            given(tensor, tensor.value)
             continue
         arguments = _arguments(tensor, given)
-        role = role_at(getattr(tensor, "_sweeps", 0))
-        value = tensor._data if hasattr(tensor._data, "dtype") and not isinstance(tensor._data, tuple) else None
-        name, module = labels.get(tensor, ""), modules.at(tensor._order)
-        add(tensor, Node(tensor._function, arguments, tensor._kwargs, value, role, name, results.get(tensor), module))
+        role = role_at(tensor.sweeps)
+        value = tensor.value if hasattr(tensor.value, "dtype") and not isinstance(tensor.value, tuple) else None
+        name, module = labels.get(tensor, ""), modules.at(tensor.order)
+        add(tensor, Node(tensor.function, arguments, tensor.kwargs, value, role, name, results.get(tensor), module))
     named(nodes)
     return Graph(nodes, [made[id(output)] for output in outputs])
+
+
+def _gradient_of(outputs: Sequence[Tensor], x: Tensor) -> Any:
+    """What a backward pass of these outputs has left in a leaf; None where it was another's, or several together."""
+    date, g = getattr(x, "graded", None) or (0, None)
+    return g if g is x.grad and date in [output.order for output in outputs] else None
 
 
 def _reached(outputs: Sequence[Tensor], begin: set[Tensor]) -> list[Tensor]:
@@ -82,34 +89,23 @@ def _reached(outputs: Sequence[Tensor], begin: set[Tensor]) -> list[Tensor]:
     seen, stack = set(outputs), list(dict.fromkeys(outputs))
     while stack:
         tensor = stack.pop()
-        if tensor._function is not None and tensor not in begin:
-            fresh = [x for x in _tensors(tensor._inputs) if x._function is not None and x not in seen]
+        if tensor.function is not None and tensor not in begin:
+            fresh = [x for x in tensors_in(tensor.inputs) if x.function is not None and x not in seen]
             seen.update(fresh)
             stack += fresh
     return sorted(seen, key=_date)
 
 
-def _tensors(arguments: Any) -> list[Tensor]:
-    """The tensors among arguments, inside lists too."""
-    found = []
-    for x in arguments:
-        if type(x) is Tensor:
-            found.append(x)
-        elif type(x) is list:
-            found += [part for part in x if type(part) is Tensor]
-    return found
-
-
 def _arguments(tensor: Tensor, given: Callable[[Any, Any], Node]) -> tuple[Any, ...]:
     """The arguments of a recorded call: nodes where there is something to differentiate, all else as it was."""
-    rules = DERIVATIVES[tensor._function].rules  # type: ignore[index]
+    rules = KNOWN[tensor.function].rules  # type: ignore[index]
     return tuple(
         x
         if x is None or (rule is None and type(x) is not Tensor)
         else [given(part, seen) for part, seen in zip(x, value, strict=True)]
         if type(x) is list
         else given(x, value)
-        for x, value, rule in zip(tensor._inputs, tensor._values, rules, strict=False)
+        for x, value, rule in zip(tensor.inputs, tensor.values, rules, strict=False)
     )
 
 
@@ -135,7 +131,7 @@ def _cotangents(outputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> dict[Te
     if len(outputs) != 1 or outputs[0].size != 1:
         raise ValueError("trace: gradients are those of one scalar output; .sum() or .mean() makes one")
     output = outputs[0]
-    if not output._requires_grad:
+    if not output.needs_grad:
         return {}
     start = {output: np.ones(output.shape, output.dtype)[()]}
     return {x: np.asarray(g) for x, g in sweep(graph_of(outputs), start, tensors).items() if hasattr(g, "ndim")}

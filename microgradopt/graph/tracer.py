@@ -17,20 +17,18 @@ from typing import Any
 import numpy as np
 
 from microgradopt.array_methods import ArrayMethods
-from microgradopt.graph.graph import CONSTANT, INPUT, Graph, Node, overlap, role_at
-from microgradopt.mode import Switched, current_mode
+from microgradopt.graph.graph import CONSTANT, INPUT, UFUNCS, Graph, Node, overlap, role_at
+from microgradopt.mode import Observer, Switched, current_mode, observed
 from microgradopt.rules.outputs import astype
-from microgradopt.rules.registry import BODIES, name_of
+from microgradopt.rules.registry import KNOWN, Known, name_of
 from microgradopt.rules.stack import Stack
-from microgradopt.tensor import Tensor
+from microgradopt.rules.values import expect, floats, read_only
+from microgradopt.tensor import Tensor, plain
 
 
 class TracingError(TypeError):
     """While a program was being traced, something was asked of a value that a program cannot give."""
 
-
-# Functions whose answer depends on shapes and dtypes alone: the program need not ask again.
-_STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj, np.common_type}
 
 # Functions whose results have a shape that depends on values.
 _SHAPED_BY_VALUES = {
@@ -39,22 +37,10 @@ _SHAPED_BY_VALUES = {
     np.setxor1d,
 }  # fmt: skip
 
-# What operators on NumPy's values are; on Python's own numbers they stay operators. ``**`` is not np.power: NumPy
-# computes x**2 as a square.
-_UFUNCS: dict[Callable[..., Any], np.ufunc] = {
-    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.divide,
-    operator.floordiv: np.floor_divide, operator.mod: np.remainder, operator.matmul: np.matmul,
-    operator.neg: np.negative, operator.pos: np.positive, operator.abs: np.absolute,
-    operator.lt: np.less, operator.le: np.less_equal, operator.gt: np.greater, operator.ge: np.greater_equal,
-    operator.eq: np.equal, operator.ne: np.not_equal,
-    operator.and_: np.bitwise_and, operator.or_: np.bitwise_or, operator.xor: np.bitwise_xor,
-    operator.invert: np.invert,
-}  # fmt: skip
-
 NUMPY = (np.ndarray, np.generic)
 
 
-class Tape:
+class Tape(Observer):
     """What has been recorded: the nodes in order, and what the program's use depends on.
 
     checks: nodes that did decide which way Python went, with the value they had; only where they do not depend on a
@@ -139,9 +125,15 @@ class Tape:
         """An array that was there without the program, as a Tracer; all else as it is."""
         return Tracer(self.constant(x), self, x) if isinstance(x, np.ndarray) else x
 
+    def recorded(self, tensor: Tensor, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+        """Note which composite a result comes from, and check that its inputs are known."""
+        if function is not None:
+            self.made_by(function, tensor.value)
+        self.check_inputs(inputs)
+
     def made_by(self, function: Callable[..., Any], out: Any) -> None:
         """`out` is the result of this function; where it is a composite, the parts of its body know only themselves."""
-        if type(out) is Tracer and function in BODIES and out.node.function is not None:
+        if type(out) is Tracer and is_composite(function) and out.node.function is not None:
             out.node.whole = function
 
     def check_inputs(self, arguments: Sequence[Any]) -> None:
@@ -149,22 +141,23 @@ class Tape:
         for x in arguments:
             if type(x) is list:
                 self.check_inputs(x)
-            elif type(x) is Tensor and x._function is None and x._order < self.begun and type(x._data) is not Tracer:
+            elif type(x) is Tensor and x.function is None and x.order < self.begun and type(x.value) is not Tracer:
                 raise TracingError(
                     f"the program uses a tensor of shape {x.shape} that was not found among the arguments of the "
                     "function, nor in what it refers to: give it as an argument"
                 )
 
-    def derivative_of(self, x: Any, g: Any) -> None:
-        """`g` is the whole cotangent of `x`."""
-        g, x = (v.data if type(v) is Stack else v for v in (plain(g), plain(x)))
+    def swept(self, tensor: Any, g: Any, cotangents: dict[Any, Any]) -> None:
+        """Note which node is the derivative by which."""
+        g, x = (v.data if type(v) is Stack else v for v in (plain(g), plain(tensor)))
         if type(g) is Tracer and type(x) is Tracer and g.node.function is not None and g.node.derivative_of is None:
             g.node.derivative_of = x.node
 
 
-def plain(x: Any) -> Any:
-    """The value of a tensor; all else as it is."""
-    return x._data if type(x) is Tensor else x
+def is_composite(function: Any) -> bool:
+    """Whether a function has a body and yet is one node."""
+    known = KNOWN.get(function)
+    return known is not None and known.body is not None and bool(known.rules)
 
 
 def _concrete(x: Any) -> Any:
@@ -228,7 +221,7 @@ def _operator(operate: Callable[..., Any], swapped: bool = False) -> Callable[..
             return NotImplemented
         args = (*others, self) if swapped else (self, *others)
         of_numpy = any(isinstance(x, NUMPY) for x in _concrete(args))
-        return self.tape.call(_UFUNCS.get(operate, operate) if of_numpy else operate, args, {})
+        return self.tape.call(UFUNCS.get(operate, operate) if of_numpy else operate, args, {})
 
     return method
 
@@ -284,11 +277,13 @@ class Tracer(ArrayMethods):
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if Tensor in types or Stack in types:
             return NotImplemented
-        if function in _STATIC:
+        if function in _OF_TRACERS:
+            return _OF_TRACERS[function](*args, **kwargs)
+        if KNOWN.get(function, Known(function)).static:
             return function(*_concrete(args), **_concrete(kwargs))
         if kwargs.pop("out", None) is not None:
             raise TracingError(f"{name_of(function)}: a traced program does not write into arrays (out=)")
-        if function in BODIES and self.tape.through_bodies(function):
+        if is_composite(function) and self.tape.through_bodies(function):
             return self._through_body(function, args, kwargs)
         result = self.tape.call(function, args, kwargs)
         result = result._parts() if isinstance(result.value, tuple | list) else result
@@ -305,7 +300,7 @@ class Tracer(ArrayMethods):
         nodes, checks = len(self.tape.nodes), len(self.tape.checks)
         self.tape.bodies += 1
         try:
-            out = BODIES[function](*map(self.tape.traced, args), **kwargs)
+            out = KNOWN[function].call(*map(self.tape.traced, args), **kwargs)
         except TracingError:
             del self.tape.nodes[nodes:], self.tape.checks[checks:]
             return self.tape.call(function, args, kwargs)
@@ -465,6 +460,20 @@ class Tracer(ArrayMethods):
     __imul__, __itruediv__ = _in_place(operator.mul), _in_place(operator.truediv)
 
 
+def _floats(data: Tracer, dtype: Any = None, name: str = "") -> Tracer:
+    """A traced value is not written to: no copy."""
+    target = np.dtype(dtype) if dtype is not None else data.dtype if data.dtype.kind == "f" else np.dtype(float)
+    return data if data.dtype == target else data.astype(target)
+
+
+# What the engine asks of a value (rules/values.py), answered by a Tracer.
+_OF_TRACERS: dict[Callable[..., Any], Callable[..., Any]] = {
+    read_only: lambda value: value,
+    floats: _floats,
+    expect: lambda condition: bool(condition.tape.expect(condition)),
+}
+
+
 def view(x: Any, dtype: Any) -> Any:
     """The same memory read as another dtype."""
     return x.view(dtype)
@@ -472,7 +481,7 @@ def view(x: Any, dtype: Any) -> Any:
 
 def recording(tape: Tape) -> Switched:
     """Inside, the engine tells the tape what it is doing, so that nodes get their names and roles."""
-    return Switched(tape=tape)
+    return observed(tape)
 
 
 def record(function: Callable[..., Any], *values: Any, **kwargs: Any) -> Graph:

@@ -24,7 +24,8 @@ from microgradopt.graph.writer import Returned
 from microgradopt.mode import clock
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.optimizer import Optimizer
-from microgradopt.tensor import Array, Tensor, _result
+from microgradopt.tensor import Array, Tensor, plain
+from microgradopt.tensor import result as made
 
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
 
@@ -89,7 +90,7 @@ class Trace:
         self._thetas = {id(vector): vector.theta() for vector in vectors}
         for tensor, name in found.tensors.items():
             text = self._call(tensor)
-            self.conditions.append(f"{text}._requires_grad is {tensor._requires_grad}")
+            self.conditions.append(f"{text}.needs_grad is {tensor.needs_grad}")
             self.conditions.append(f"{text}.grad is {'' if tensor.grad is None else 'not '}None")
             self._tensor(tensor, text, name)
         for place in found.places:
@@ -124,10 +125,10 @@ class Trace:
     def _tensor(self, tensor: Tensor, text: str, name: str) -> None:
         """A leaf: its values, and its gradient."""
         self._texts[tensor] = text
-        role = PARAMETER if tensor._requires_grad else INPUT
-        order = tensor._order
-        self._undo.append(lambda: setattr(tensor, "_order", order))
-        self._slot(Place(tensor, "_data", name), f"{text}._data", f"{text}._write({{}})", role, of_tensor=True)
+        role = PARAMETER if tensor.needs_grad else INPUT
+        order = tensor.order
+        self._undo.append(lambda: setattr(tensor, "order", order))
+        self._slot(Place(tensor, "value", name), f"{text}.value", f"{text}.write({{}})", role, of_tensor=True)
         self._slot(Place(tensor, "grad", f"{name}.grad"), f"{text}.grad", f"{text}.grad = {{}}", of_tensor=True)
 
     def _arguments(self, leaves: list[Any], names: dict[int, str]) -> list[Any]:
@@ -138,8 +139,8 @@ class Trace:
             if type(x) is not Tensor:
                 traced.append(self._argument(x, f"args[{i}]", name))
             elif not x.is_leaf:
-                tracer = self._argument(x._data, f"args[{i}]._data", name, of_tensor=True)
-                traced.append(_result(None, (), {}, (), tracer, x._requires_grad))
+                tracer = self._argument(x.value, f"args[{i}].value", name, of_tensor=True)
+                traced.append(made(None, (), {}, (), tracer, x.needs_grad))
             else:
                 text = f"args[{i}]"
                 self.conditions += [
@@ -268,11 +269,11 @@ class Trace:
         held, theta = (vector._theta, vector._views), self._thetas[id(vector)]
         flat = self.tape.input(theta, name="theta", of_tensor=True)
         self.reads[flat.node] = f"{text}.theta()"
-        vector._theta, vector._views = flat, [p._data for p in vector.parameters]  # type: ignore[assignment]
+        vector._theta, vector._views = flat, [p.value for p in vector.parameters]  # type: ignore[assignment]
 
         def look() -> None:
             if vector._theta is not flat:  # type: ignore[comparison-overlap]
-                lines = {f"{self._texts[p]}._write({{}})" for p in vector.parameters}
+                lines = {f"{self._texts[p]}.write({{}})" for p in vector.parameters}
                 self.effects = [effect for effect in self.effects if effect.line not in lines]
                 self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta))
 
@@ -288,7 +289,7 @@ class Trace:
         """The node of a value that is kept by somebody: of an array of its own."""
         if not isinstance(value, ArrayMethods | np.ndarray):
             return value
-        x = value._data if type(value) is Tensor else value
+        x = plain(value)
         if isinstance(x, np.ndarray):
             return self.tape.call(np.copy, (x,), {}).node
         if type(x) is not Tracer:
@@ -307,8 +308,8 @@ class Trace:
     def _returned(self, x: Any) -> Any:
         """What the function returned: nodes in place of Tracers, `Returned` in place of Tensors."""
         if type(x) is Tensor:
-            node = x._data.node if type(x._data) is Tracer else self.tape.constant(np.asarray(x._data))
-            return Returned(node, x._requires_grad)
+            node = x.value.node if type(x.value) is Tracer else self.tape.constant(np.asarray(x.value))
+            return Returned(node, x.needs_grad)
         if isinstance(x, tuple | list) and not isinstance(x, Returned):
             parts = [self._returned(part) for part in x]
             return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)

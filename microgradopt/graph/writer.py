@@ -18,7 +18,8 @@ import numpy as np
 from microgradopt.graph.formulas import Text, expression, identifier, literal, spelled
 from microgradopt.graph.graph import BACKWARD, CONSTANT, FORWARD, Node, fresh, nodes_in
 from microgradopt.graph.tidy import Checks, is_write
-from microgradopt.rules.registry import BODIES, name_of
+from microgradopt.graph.tracer import is_composite
+from microgradopt.rules.registry import KNOWN, name_of
 
 _LONGEST = 88  # of an expression with others inside
 
@@ -234,8 +235,8 @@ class Writer:
 
     def helpers(self) -> list[str]:
         """Functions that are not NumPy's, as their source: composites whose bodies could not be traced."""
-        found = {node.function for node in self.nodes if node.function in BODIES}
-        return sorted(_definition(BODIES[function]) for function in found)
+        found = {node.function for node in self.nodes if node.function is not None and is_composite(node.function)}
+        return sorted(_definition(KNOWN[function].call) for function in found)
 
 
 def structure_nodes(x: Any) -> list[Node]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.rules import log_softmax, softmax
-from microgradopt.rules.registry import composite, kinked
+from microgradopt.rules.registry import composite
 
 Array = Any  # an ndarray or a Tensor
 
@@ -36,6 +36,8 @@ def _rows(a: Array) -> Array:
 @composite(
     lambda h, out, g, x: x @ h.T,
     lambda h, out, g, x: g @ h,
+    smooth=True,
+    sign="gᵀx",
 )
 def _summed_pairs(g: Array, x: Array) -> Array:
     """Σ over rows of the outer products of g's row and x's: gᵀ x, as one node. g: (rows, out); x: (rows, in)."""
@@ -46,6 +48,8 @@ def _summed_pairs(g: Array, x: Array) -> Array:
     lambda g, out, x, weight, bias=None: g @ weight,
     lambda g, out, x, weight, bias=None: _summed_pairs(_rows(g), _rows(x)),
     lambda g, out, x, weight, bias=None: _rows(g).sum(axis=0),
+    smooth=True,
+    sign="xWᵀ + b",
 )
 def linear(x: Array, weight: Array, bias: Array = None) -> Array:
     """x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,) or None. Gives (..., out)."""
@@ -55,27 +59,29 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Array:
 # Activations: elementwise, any shape ----------------------------------------------------------------------------------
 
 
-@composite(lambda g, out, x: g * (out > 0))
+@composite(lambda g, out, x: g * (out > 0), steepest=1.0)
 def relu(x: Array) -> Array:
     """max(x, 0). Its derivative at the kink is 0, as in PyTorch."""
     return np.maximum(x, 0)
 
 
-@composite(lambda g, out, x, negative_slope=0.01: np.where(x > 0, g, negative_slope * g))
+@composite(
+    lambda g, out, x, negative_slope=0.01: np.where(x > 0, g, negative_slope * g),
+    kink=lambda out, x, negative_slope=0.01: np.abs(x),
+)
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     """x where x > 0, else negative_slope · x. Maas et al. 2013."""
     return np.where(x > 0, x, negative_slope * x)
 
 
-@composite(lambda g, out, x, alpha=1.0: g * np.where(x > 0, 1, out + alpha))
+@composite(
+    lambda g, out, x, alpha=1.0: g * np.where(x > 0, 1, out + alpha),
+    kink=lambda out, x, alpha=1.0: np.abs(x),
+    steepest=1.0,
+)
 def elu(x: Array, alpha: float = 1.0) -> Array:
     """x where x > 0, else alpha · (exp(x) − 1). Clevert et al. 2016, eq. 15."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
-
-
-@kinked(relu, leaky_relu, elu)
-def _from_zero(out: Array, x: Array, *args: Any, **kwargs: Any) -> Array:
-    return np.abs(x)
 
 
 def selu(x: Array) -> Array:
@@ -83,7 +89,7 @@ def selu(x: Array) -> Array:
     return 1.0507009873554804934193349852946 * elu(x, 1.6732632423543772848170429916717)
 
 
-@composite(lambda g, out, x: g * out * (1 - out))
+@composite(lambda g, out, x: g * out * (1 - out), smooth=True, steepest=0.25)
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(−x)), computed from exp(−|x|), so that nothing overflows and small values keep their digits."""
     small = np.exp(-np.abs(x))
@@ -95,13 +101,13 @@ def silu(x: Array) -> Array:
     return x * sigmoid(x)
 
 
-@composite(lambda g, out, x, beta=1.0: g * sigmoid(beta * x))
+@composite(lambda g, out, x, beta=1.0: g * sigmoid(beta * x), smooth=True)
 def softplus(x: Array, beta: float = 1.0) -> Array:
     """log(1 + exp(βx)) / β, a smooth relu. PyTorch returns x itself beyond βx = 20, which differs by at most 2e-9."""
     return np.logaddexp(0, beta * x) / beta
 
 
-@composite(lambda g, out, x: g * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+@composite(lambda g, out, x: g * np.exp(-x * x / 2) / math.sqrt(2 * math.pi), smooth=True)
 def normal_cdf(x: Array) -> Array:
     """Φ(x) = (1 + erf(x/√2)) / 2, the normal distribution function; from ``math.erfc``, exact in the far tail too."""
     flat = np.ravel(x) / -math.sqrt(2)

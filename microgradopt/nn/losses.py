@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.nn.functional import log_softmax, sigmoid
-from microgradopt.rules.registry import arrays, composite, kinked
+from microgradopt.rules.registry import arrays, composite
 
 Array = Any  # an ndarray or a Tensor
 
@@ -75,11 +75,6 @@ def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     return _reduced(np.abs(input - target), reduction)
 
 
-@kinked(l1_loss)
-def _error(out: Array, input: Array, target: Array, reduction: str = "mean") -> Array:
-    return np.abs(input - target)
-
-
 @composite(
     lambda g, out, input, target, reduction="mean", delta=1.0: (
         _share(g, input.size, reduction) * np.clip(input - target, -delta, delta)
@@ -87,6 +82,7 @@ def _error(out: Array, input: Array, target: Array, reduction: str = "mean") -> 
     lambda g, out, input, target, reduction="mean", delta=1.0: (
         _share(g, input.size, reduction) * np.clip(target - input, -delta, delta)
     ),
+    kink=lambda out, input, target, reduction="mean", delta=1.0: np.abs(np.abs(input - target) - delta),
 )
 def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
     """½e² where abs(e) ≤ delta, else delta · (abs(e) − ½ delta), e = input − target. Huber 1964.
@@ -98,17 +94,13 @@ def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: floa
     return _reduced(np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta)), reduction)
 
 
-@kinked(huber_loss)
-def _from_delta(out: Array, input: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
-    return np.abs(np.abs(input - target) - delta)
-
-
 # Classification: two classes ------------------------------------------------------------------------------------------
 
 
 @composite(
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * (sigmoid(input) - target),
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * -input,
+    smooth=True,
 )
 def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str = "mean") -> Array:
     """−t log σ(x) − (1 − t) log(1 − σ(x)) for logits x, as max(x, 0) − x t + log(1 + exp(−|x|)): nothing overflows.
@@ -129,11 +121,6 @@ def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """max(0, 1 − target · input), the support vector machine's. target: −1 or 1. Both of any, equal, shape."""
     target = _checked_target("hinge_loss", input, target)
     return _reduced(np.maximum(0, 1 - target * input), reduction)
-
-
-@kinked(hinge_loss)
-def _from_margin(out: Array, input: Array, target: Array, reduction: str = "mean") -> Array:
-    return np.abs(1 - target * input)
 
 
 # Classification: many classes -----------------------------------------------------------------------------------------
@@ -168,7 +155,7 @@ def _own_class(labels: Array) -> tuple[Array, ...]:
     return (*grid[:1], labels, *grid[1:])
 
 
-@composite(lambda h, out, g, labels, shape: h[_own_class(labels)], None, None, broadcasts=True)
+@composite(lambda h, out, g, labels, shape: h[_own_class(labels)], None, None, broadcasts=True, smooth=True)
 def _place(g: Array, labels: Array, shape: tuple[int, ...]) -> Array:
     """Zeros of the given shape with g at each sample's own class."""
     result = np.zeros_like(g if hasattr(g, "__array_function__") else labels, g.dtype, "C", shape=shape)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from microgradopt.mode import expect
+from microgradopt.rules.values import expect
 from microgradopt.tensor import Array, Tensor
 
 

@@ -165,7 +165,7 @@ class ClosureOptimizer(Optimizer):
     def _moving_block(self) -> _Block:
         """The tensors that have gradients, as one block."""
         params = self.param_groups[0]["params"]
-        moving = {p for p in params if p.grad is not None and p._requires_grad}
+        moving = {p for p in params if p.grad is not None and p.needs_grad}
         if not moving:
             raise RuntimeError(f"{self._name}.step: no parameter has a gradient; the closure is to call backward()")
         for block in self._blocks[0]:

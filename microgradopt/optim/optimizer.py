@@ -152,7 +152,7 @@ class Optimizer(ABC):
         """The blocks of group i whose tensors all have gradients. One of which only some have is divided first."""
         blocks, ready_blocks = [], []
         for block in self._blocks[i]:
-            ready = [p.grad is not None and p._requires_grad for p in block.vector.parameters]
+            ready = [p.grad is not None and p.needs_grad for p in block.vector.parameters]
             parts = block.divided(ready) if any(ready) and not all(ready) else [block]
             blocks += parts
             if any(ready):

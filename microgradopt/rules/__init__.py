@@ -3,27 +3,29 @@
 from microgradopt.rules import elementwise, indexing, linalg, questions, reductions, shapes
 from microgradopt.rules.reductions import log_softmax, logsumexp, softmax
 from microgradopt.rules.registry import (
+    KNOWN,
+    Known,
     NotDifferentiableError,
     composed,
     composite,
     derivative,
-    kinked,
-    nondifferentiable,
+    question,
     supported,
 )
 
 __all__ = [
+    "KNOWN",
+    "Known",
     "NotDifferentiableError",
     "composed",
     "composite",
     "derivative",
     "elementwise",
     "indexing",
-    "kinked",
     "linalg",
     "log_softmax",
     "logsumexp",
-    "nondifferentiable",
+    "question",
     "questions",
     "reductions",
     "shapes",

@@ -3,9 +3,10 @@
 Broadcasting never appears here: the sweep undoes it. Conventions, stated once:
 
 * At a kink the rule takes one subgradient: 0 for ``abs``; one half each where ``maximum`` or ``minimum`` ties.
-* How far a call is from a kink is said beside its rule (``kinked``).
-* Where a derivative is infinite but nothing flows (a cotangent of exactly 0), the product 0 · ∞ is taken as 0. So
-  ``np.where(x > 0, np.log(x), 0.0)`` has gradient 0, not NaN, at x = 0.
+* Where a derivative is infinite and the cotangent is exactly 0, the product 0 · ∞ is taken as 0 (`over`, `times`). So
+  ``np.where(x > 0, np.log(x), 0.0)`` has gradient 0, not NaN, at x = 0. For exp(log x) at 0 it gives 0 as well, where
+  the truth is 1: so NumPy's own "invalid value" is raised or warned of, as ``np.errstate`` says.
+* Everything else is right or NaN, at second order too.
 """
 
 from __future__ import annotations
@@ -15,63 +16,103 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.rules.registry import composed, composite, derivative, kinked
+from microgradopt.rules.registry import composed, composite, derivative, existing
 
 Array = Any  # an ndarray, or whatever else speaks NumPy
 
 
-def nonzero(g: Array, x: Array) -> Array:
-    """The denominator x, with 1 in place of 0 where the cotangent g is 0: nothing flows, so 0/0 shall be 0."""
-    if type(x) in (int, float) and x:  # as it is: a Python number takes part in g's own dtype, an array of it would not
-        return x
-    return x + ((x == 0) & (g == 0))
+# Cotangents through infinite slopes -----------------------------------------------------------------------------------
+
+
+@composite(
+    lambda h, out, g, x: over(h, x),
+    lambda h, out, g, x: -over(h * out, x),
+    broadcasts=True,
+    singular=lambda out, g, x: np.abs(x),
+)
+def _quotient(g: Array, x: Array) -> Array:
+    return np.where((g == 0) & (x == 0), 0, g / x)
+
+
+def over(g: Array, x: Array) -> Array:
+    """g / x for a cotangent g; 0 where both are 0: nothing flows. NumPy's "invalid value" tells of it."""
+    return g / x if type(x) in (int, float) and x else _quotient(g, x)
+
+
+@composite(
+    lambda h, out, g, x, y: denominator_share(h, x, y),
+    lambda h, out, g, x, y: denominator_share(g, h, y),
+    lambda h, out, g, x, y: -2 * over(h * out, y),
+    broadcasts=True,
+    singular=lambda out, g, x, y: np.abs(y),
+)
+def denominator_share(g: Array, x: Array, y: Array) -> Array:
+    """−g x / y² for a cotangent g; 0 where g and y are 0. Without y², which leaves the range long before x / y does."""
+    return np.where((g == 0) & (y == 0), 0, -(g / y) * (x / y))
+
+
+@composite(
+    lambda h, out, g, slope: times(h, slope),
+    lambda h, out, g, slope: times(h, g),
+    broadcasts=True,
+    smooth=True,
+)
+def times(g: Array, slope: Array) -> Array:
+    """g · slope for a cotangent g; 0 where g is 0 and the slope infinite. NumPy's "invalid value" tells of it."""
+    return np.where((g == 0) & np.isinf(slope), 0, g * slope)
+
+
+@composite(
+    lambda h, out, x, length: h / length,
+    lambda h, out, x, length: -h * out / length,
+    broadcasts=True,
+    singular=lambda out, x, length: length,
+)
+def direction(x: Array, length: Array) -> Array:
+    """x / length, and the subgradient 0 of the length where that is 0. There a second derivative is not finite."""
+    return x / (length + (length == 0))
 
 
 # Arithmetic -----------------------------------------------------------------------------------------------------------
 
-derivative(np.add, lambda g, out, x, y: g, lambda g, out, x, y: g)
-derivative(np.subtract, lambda g, out, x, y: g, lambda g, out, x, y: -g)
-derivative(np.multiply, lambda g, out, x, y: g * y, lambda g, out, x, y: g * x)
+derivative(np.add, lambda g, out, x, y: g, lambda g, out, x, y: g, smooth=True, sign="+")
+derivative(np.subtract, lambda g, out, x, y: g, lambda g, out, x, y: -g, smooth=True, sign="−")
+derivative(np.multiply, lambda g, out, x, y: g * y, lambda g, out, x, y: g * x, smooth=True, sign="×")
 derivative(
     np.divide,
-    lambda g, out, x, y: g / nonzero(g, y),
-    lambda g, out, x, y: -g * x / nonzero(g, y) ** 2,
+    lambda g, out, x, y: over(g, y),
+    lambda g, out, x, y: denominator_share(g, x, y),
+    singular=lambda out, x, y: np.abs(y),
+    sign="÷",
 )
-derivative(np.negative, lambda g, out, x: -g)
-derivative(np.positive, lambda g, out, x: g)
-derivative(np.conjugate, lambda g, out, x: g)
-derivative(np.reciprocal, lambda g, out, x: -g / nonzero(g, x) ** 2)
-derivative(np.square, lambda g, out, x: g * 2 * x)
+derivative(np.negative, lambda g, out, x: -g, smooth=True, sign="−x")
+for unchanged in (np.positive, np.conjugate):
+    derivative(unchanged, lambda g, out, x: g, smooth=True)
+derivative(np.reciprocal, lambda g, out, x: denominator_share(g, 1.0, x), singular=lambda out, x: np.abs(x), sign="1/x")
+derivative(np.square, lambda g, out, x: g * 2 * x, smooth=True, sign="x²")
+
+
+def from_multiple(out: Array, x: Array, y: Array) -> Array:
+    """How far x is from a multiple of y."""
+    return np.abs(x - y * np.rint(np.divide(x, y)))
+
+
+def from_other_multiple(out: Array, x: Array, y: Array = 1) -> Array:
+    """How far x is from a multiple of y other than 0: truncating does not jump at 0."""
+    quotient = np.divide(x, y)
+    return np.abs(x - y * np.copysign(np.maximum(np.abs(np.rint(quotient)), 1), quotient))
+
 
 # x mod y = x − y·floor(x / y), and fmod truncates instead of flooring.
 derivative(
     np.remainder,
     lambda g, out, x, y: g,
     lambda g, out, x, y: -g * np.floor_divide(x, y),
+    jump=from_multiple,
+    sign="mod",
 )
 # The quotient is read off the result, as x / y may round up to the next integer (1 / 0.1 is 10, fmod(1, 0.1) is not 0).
-derivative(np.fmod, lambda g, out, x, y: g, lambda g, out, x, y: -g * np.rint((x - out) / y))
-
-
-# x⁰ = 1 everywhere, so its derivative is 0 everywhere, at x = 0 too; and 0ʸ = 0 for y > 0, whatever log 0 is. The
-# exponent stays y − 1 for y = 0, where the derivative by y of y·xʸ⁻¹ is 1/x.
-def _base_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
-    singular = (x == 0) & ((y == 0) | (g == 0) & (y < 1))
-    return g * y * (x + singular) ** (y - 1)
-
-
-def _exponent_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
-    return g * out * np.log(x + (x == 0)).astype(out.dtype)  # x may be a Python number, whose logarithm is a float64
-
-
-derivative(np.power, _base_rule, _exponent_rule)
-derivative(np.float_power, _base_rule, _exponent_rule)
-
-
-@kinked(np.power, np.float_power)
-def _from_branch_point(out: Array, x: Array, y: Array) -> Array:
-    """x = 0 is a kink of x^1.5 or 1/x, none of x² or x⁰."""
-    return np.where((np.asarray(y) >= 0) & (np.rint(y) == y), math.inf, np.abs(x))
+derivative(np.fmod, lambda g, out, x, y: g, lambda g, out, x, y: -g * np.rint((x - out) / y), jump=from_other_multiple)
 
 
 @composed(np.divmod)
@@ -84,75 +125,119 @@ def _modf(x: Array) -> tuple[Array, Array]:
     return x - np.trunc(x), np.trunc(x)
 
 
+# Powers ---------------------------------------------------------------------------------------------------------------
+
+
+@composite(
+    lambda h, out, x, y: times(h * y, power_slope(x, y - 1)),
+    lambda h, out, x, y: times(h, np.power(x, y - 1)) + times(h * out, np.log(x)),
+    broadcasts=True,
+    singular=lambda out, x, y: from_branch_point(out, x, y),
+)
+def power_slope(x: Array, y: Array) -> Array:
+    """The derivative of xʸ by x, y·xʸ⁻¹; 0 for y = 0, at x = 0 too, as x⁰ = 1 everywhere."""
+    constant = y == 0
+    return np.where(constant, 0, y * np.power(np.where(constant, 1, x), y - 1))
+
+
+@composite(
+    lambda h, out, x, y: times(h * power_slope(x, y), np.log(x)) + times(h, np.power(x, y - 1)),
+    lambda h, out, x, y: times(h * out, np.log(x)),
+    broadcasts=True,
+    singular=lambda out, x, y: np.abs(x),
+)
+def power_log(x: Array, y: Array) -> Array:
+    """The derivative of xʸ by y, xʸ log x; 0 for x = 0 and y > 0, as 0ʸ = 0 there."""
+    constant = np.equal(x, 0) & np.greater(y, 0)
+    return np.where(constant, 0, np.power(x, y) * np.log(np.where(constant, 1, x)))
+
+
+def _base_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
+    if type(y) in (int, float) and (y >= 1 or y == 0):  # polynomials: nowhere singular
+        return g * y * x ** max(y - 1, 0)
+    return times(g, power_slope(x, y))
+
+
+def _exponent_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
+    return g * power_log(out.dtype.type(x) if type(x) in (int, float) else x, y)  # in out's dtype, not in float64
+
+
+def from_branch_point(out: Array, x: Array, y: Array) -> Array:
+    """How far from x = 0, which is singular for x^1.5 and 1/x, but not for x² and x⁰."""
+    return np.where((np.asarray(y) >= 0) & (np.rint(y) == y), math.inf, np.abs(x))
+
+
+for power in (np.power, np.float_power):
+    derivative(power, _base_rule, _exponent_rule, singular=from_branch_point, sign="xʸ")
+
 # Exponentials and logarithms ------------------------------------------------------------------------------------------
 
-derivative(np.exp, lambda g, out, x: g * out)
-derivative(np.expm1, lambda g, out, x: g * (out + 1))
-derivative(np.exp2, lambda g, out, x: g * out * math.log(2))
-derivative(np.log, lambda g, out, x: g / nonzero(g, x))
-derivative(np.log1p, lambda g, out, x: g / nonzero(g, 1 + x))
-derivative(np.log2, lambda g, out, x: g / nonzero(g, x * math.log(2)))
-derivative(np.log10, lambda g, out, x: g / nonzero(g, x * math.log(10)))
+derivative(np.exp, lambda g, out, x: g * out, smooth=True, sign="eˣ")
+derivative(np.expm1, lambda g, out, x: g * np.exp(x), smooth=True, sign="eˣ − 1")  # out + 1 loses small ones
+derivative(np.exp2, lambda g, out, x: g * out * math.log(2), smooth=True, sign="2ˣ")
+derivative(np.log, lambda g, out, x: over(g, x), singular=lambda out, x: np.abs(x), sign="ln")
+derivative(np.log1p, lambda g, out, x: over(g, 1 + x), singular=lambda out, x: np.abs(1 + x), sign="ln(1 + x)")
+derivative(np.log2, lambda g, out, x: over(g, x * math.log(2)), singular=lambda out, x: np.abs(x), sign="log₂")
+derivative(np.log10, lambda g, out, x: over(g, x * math.log(10)), singular=lambda out, x: np.abs(x), sign="log₁₀")
 # The sum over −∞ alone is −∞, with derivative 0.
 derivative(
     np.logaddexp,
     lambda g, out, x, y: g * np.exp(x - np.where(out == -math.inf, 0, out)),
     lambda g, out, x, y: g * np.exp(y - np.where(out == -math.inf, 0, out)),
+    smooth=True,
 )
 derivative(
     np.logaddexp2,
     lambda g, out, x, y: g * np.exp2(x - np.where(out == -math.inf, 0, out)),
     lambda g, out, x, y: g * np.exp2(y - np.where(out == -math.inf, 0, out)),
+    smooth=True,
 )
-derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), None)
+derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), None, smooth=True)
 
 # Roots: infinite slope at 0.
-derivative(np.sqrt, lambda g, out, x: g / (2 * nonzero(g, out)))
-derivative(np.cbrt, lambda g, out, x: g / (3 * nonzero(g, out) ** 2))
-# The length of (0, 0) has subgradient 0, so that a squared distance stays smooth where it vanishes.
+derivative(np.sqrt, lambda g, out, x: over(g, 2 * out), singular=lambda out, x: np.abs(x), sign="√")
+derivative(np.cbrt, lambda g, out, x: over(g, 3 * out * out), singular=lambda out, x: np.abs(x), sign="∛")
+# The length of (0, 0) has subgradient 0.
 derivative(
     np.hypot,
-    lambda g, out, x, y: g * x / (out + (out == 0)),
-    lambda g, out, x, y: g * y / (out + (out == 0)),
+    lambda g, out, x, y: g * direction(x, out),
+    lambda g, out, x, y: g * direction(y, out),
+    kink=lambda out, x, y: out,
 )
-
-
-@kinked(np.sqrt, np.cbrt)
-def _from_zero(out: Array, x: Array) -> Array:
-    return np.abs(x)
-
-
-@kinked(np.hypot)
-def _length(out: Array, x: Array, y: Array) -> Array:
-    return out
-
 
 # Angles ---------------------------------------------------------------------------------------------------------------
 
-derivative(np.sin, lambda g, out, x: g * np.cos(x))
-derivative(np.cos, lambda g, out, x: -g * np.sin(x))
-derivative(np.tan, lambda g, out, x: g * (1 + out * out))
-derivative(np.arcsin, lambda g, out, x: g / nonzero(g, np.sqrt((1 - x) * (1 + x))))
-derivative(np.arccos, lambda g, out, x: -g / nonzero(g, np.sqrt((1 - x) * (1 + x))))
-derivative(np.arctan, lambda g, out, x: g / (1 + x * x))
-derivative(np.sinh, lambda g, out, x: g * np.cosh(x))
-derivative(np.cosh, lambda g, out, x: g * np.sinh(x))
-derivative(np.tanh, lambda g, out, x: g * (1 - out * out))
-derivative(np.arcsinh, lambda g, out, x: g / np.sqrt(1 + x * x))
-derivative(np.arccosh, lambda g, out, x: g / nonzero(g, np.sqrt((x - 1) * (x + 1))))
-derivative(np.arctanh, lambda g, out, x: g / nonzero(g, (1 - x) * (1 + x)))
+derivative(np.sin, lambda g, out, x: g * np.cos(x), smooth=True)
+derivative(np.cos, lambda g, out, x: -g * np.sin(x), smooth=True)
+derivative(np.tan, lambda g, out, x: g * (1 + out * out), singular=lambda out, x: np.abs(np.cos(x)))
+derivative(
+    np.arcsin, lambda g, out, x: over(g, np.sqrt((1 - x) * (1 + x))), singular=lambda out, x: np.abs(1 - np.abs(x))
+)
+derivative(
+    np.arccos, lambda g, out, x: -over(g, np.sqrt((1 - x) * (1 + x))), singular=lambda out, x: np.abs(1 - np.abs(x))
+)
+derivative(np.arctan, lambda g, out, x: g / (1 + x * x), smooth=True)
+derivative(np.sinh, lambda g, out, x: g * np.cosh(x), smooth=True)
+derivative(np.cosh, lambda g, out, x: g * np.sinh(x), smooth=True)
+derivative(np.tanh, lambda g, out, x: g * (1 - out * out), smooth=True, steepest=1.0)
+derivative(np.arcsinh, lambda g, out, x: g / np.sqrt(1 + x * x), smooth=True)
+derivative(np.arccosh, lambda g, out, x: over(g, np.sqrt((x - 1) * (x + 1))), singular=lambda out, x: np.abs(x - 1))
+derivative(np.arctanh, lambda g, out, x: over(g, (1 - x) * (1 + x)), singular=lambda out, x: np.abs(1 - np.abs(x)))
+# The gradient of the angle is (x, −y) / r²; without r², which leaves the range long before the quotient does.
 derivative(
     np.arctan2,
-    lambda g, out, y, x: g * x / nonzero(g, x * x + y * y),
-    lambda g, out, y, x: -g * y / nonzero(g, x * x + y * y),
+    lambda g, out, y, x: over(over(g, np.hypot(x, y)) * x, np.hypot(x, y)),
+    lambda g, out, y, x: -over(over(g, np.hypot(x, y)) * y, np.hypot(x, y)),
+    jump=lambda out, y, x: np.where(np.asarray(x) < 0, np.abs(y), math.inf),
+    singular=lambda out, y, x: np.hypot(x, y),
 )
 for to_radians in (np.deg2rad, np.radians):
-    derivative(to_radians, lambda g, out, x: g * (math.pi / 180))
+    derivative(to_radians, lambda g, out, x: g * (math.pi / 180), smooth=True)
 for to_degrees in (np.rad2deg, np.degrees):
-    derivative(to_degrees, lambda g, out, x: g * (180 / math.pi))
+    derivative(to_degrees, lambda g, out, x: g * (180 / math.pi), smooth=True)
 
 
-@composite(lambda g, out, x, order: g * sinc_derivative(x, order + 1), None)
+@composite(lambda g, out, x, order: g * sinc_derivative(x, order + 1), None, smooth=True)
 def sinc_derivative(x: Array, order: int) -> Array:
     """The derivative of sinc(x) = sin(πx)/(πx) of the given order, accurate at and near 0.
 
@@ -172,46 +257,52 @@ def sinc_derivative(x: Array, order: int) -> Array:
     return math.pi**order * np.where(near, series, closed)
 
 
-derivative(np.sinc, lambda g, out, x: g * sinc_derivative(x, 1))
+derivative(np.sinc, lambda g, out, x: g * sinc_derivative(x, 1), smooth=True)
 
 # Kinks ----------------------------------------------------------------------------------------------------------------
 
-derivative(np.absolute, lambda g, out, x: g * np.sign(x))
-derivative(np.fabs, lambda g, out, x: g * np.sign(x))
+for absolute in (np.absolute, np.fabs):
+    derivative(absolute, lambda g, out, x: g * np.sign(x), kink=lambda out, x: np.abs(x), sign="|x|")
 derivative(
     np.copysign,
     lambda g, out, x, y: g * np.copysign(np.sign(x), np.sign(x) * y),
     lambda g, out, x, y: np.zeros_like(g),
+    kink=lambda out, x, y: np.abs(x),
+    jump=lambda out, x, y: np.abs(y),
 )
+
+
+def _difference(out: Array, x: Array, y: Array) -> Array:
+    return np.abs(np.subtract(x, y))
+
+
 derivative(
     np.maximum,
     lambda g, out, x, y: np.where(x == y, g / 2, np.where(x > y, g, 0)),
     lambda g, out, x, y: np.where(x == y, g / 2, np.where(y > x, g, 0)),
+    kink=_difference,
+    sign="max",
 )
 derivative(
     np.minimum,
     lambda g, out, x, y: np.where(x == y, g / 2, np.where(x < y, g, 0)),
     lambda g, out, x, y: np.where(x == y, g / 2, np.where(y < x, g, 0)),
+    kink=_difference,
+    sign="min",
 )
 # fmax and fmin prefer a number to a NaN.
 derivative(
     np.fmax,
     lambda g, out, x, y: np.where(x == y, g / 2, np.where((x > y) | np.isnan(y), g, 0)),
     lambda g, out, x, y: np.where(x == y, g / 2, np.where((y > x) | np.isnan(x), g, 0)),
+    kink=_difference,
 )
 derivative(
     np.fmin,
     lambda g, out, x, y: np.where(x == y, g / 2, np.where((x < y) | np.isnan(y), g, 0)),
     lambda g, out, x, y: np.where(x == y, g / 2, np.where((y < x) | np.isnan(x), g, 0)),
+    kink=_difference,
 )
-
-
-kinked(np.absolute, np.fabs)(_from_zero)
-
-
-@kinked(np.maximum, np.minimum, np.fmax, np.fmin)
-def _difference(out: Array, x: Array, y: Array) -> Array:
-    return np.abs(np.subtract(x, y))
 
 
 # Inside the bounds, and on them, x gets the gradient (as in PyTorch); outside, the bound that was taken.
@@ -220,15 +311,11 @@ def _difference(out: Array, x: Array, y: Array) -> Array:
     lambda g, out, x, low, high: np.where((x < low) & (low <= high), g, 0),
     lambda g, out, x, low, high: np.where((x > high) | (low > high), g, 0),
     broadcasts=True,
+    kink=lambda out, x, low, high: np.minimum(np.abs(x - low), np.abs(x - high)),
 )
 def clip(x: Array, low: Array, high: Array) -> Array:
     """x limited to [low, high], elementwise: min(max(x, low), high)."""
     return np.clip(x, low, high)
-
-
-@kinked(clip)
-def _from_bounds(out: Array, x: Array, low: Array, high: Array) -> Array:
-    return np.minimum(np.abs(x - low), np.abs(x - high))
 
 
 @composed(np.clip)
@@ -240,21 +327,17 @@ def _clip(a: Array, a_min: Array = None, a_max: Array = None, *, min: Array = No
     return clip(a, -math.inf if low is None else low, math.inf if high is None else high)
 
 
-# A condition is a question: it moves in steps, and has derivative 0.
+# A continuous function changes pieces where they are equal: a kink. Where it jumps instead, the comparison that gave
+# the condition tells, and that is watched by itself. A condition that is a tensor is one: x != 0.
 derivative(
     np.where,
     lambda g, out, condition, x, y: np.zeros_like(condition),
     lambda g, out, condition, x, y: np.where(condition, g, 0),
     lambda g, out, condition, x, y: np.where(condition, 0, g),
     broadcasts=True,
+    kink=lambda out, condition, x, y: np.abs(np.subtract(x, y)),
+    jump=lambda out, condition, x, y: math.inf if np.asarray(condition).dtype == bool else np.abs(condition),
 )
-
-
-# The values alone do not show how near the condition is to changing. But a continuous function that is pieced together
-# changes pieces where they are equal.
-@kinked(np.where)
-def _from_other_piece(out: Array, condition: Array, x: Array, y: Array) -> Array:
-    return np.abs(np.subtract(x, y))
 
 
 @composed(np.select)
@@ -269,23 +352,34 @@ def _select(condlist: Array, choicelist: Array, default: Array = 0) -> Array:
 derivative(
     np.nan_to_num,
     lambda g, out, x, *, nan=0.0, posinf=None, neginf=None: np.where(np.isfinite(x), g, 0),
+    smooth=True,
 )
 
 # Steps: flat wherever they have a derivative --------------------------------------------------------------------------
 
-for step in (np.sign, np.floor, np.ceil, np.trunc, np.rint):
-    derivative(step, lambda g, out, x: np.zeros_like(g))
-derivative(np.fix, lambda g, out, x: np.zeros_like(g))
-for rounding in (np.round, np.around):
-    derivative(rounding, lambda g, out, a, decimals=0: np.zeros_like(g))
-derivative(np.floor_divide, lambda g, out, x, y: np.zeros_like(g), lambda g, out, x, y: np.zeros_like(g))
-kinked(np.sign)(_from_zero)
-
-
-@kinked(np.floor, np.ceil, np.trunc, np.fix)
-def _from_integer(out: Array, x: Array) -> Array:
-    return np.abs(x - np.rint(x))
-
-
+derivative(np.sign, lambda g, out, x: np.zeros_like(g), jump=lambda out, x: np.abs(x))
+for step, sign in ((np.floor, "⌊x⌋"), (np.ceil, "⌈x⌉")):
+    derivative(step, lambda g, out, x: np.zeros_like(g), jump=lambda out, x: np.abs(x - np.rint(x)), sign=sign)
+derivative(np.rint, lambda g, out, x: np.zeros_like(g), jump=lambda out, x: np.abs(x - np.floor(x) - 0.5))
+for truncation in existing("trunc", "fix"):
+    derivative(truncation, lambda g, out, x: np.zeros_like(g), jump=from_other_multiple)
+for rounding in existing("round", "around"):
+    derivative(
+        rounding,
+        lambda g, out, a, decimals=0: np.zeros_like(g),
+        jump=lambda out, a, decimals=0: np.abs(a - np.floor(a * 10.0**decimals) / 10.0**decimals - 0.5 / 10**decimals),
+    )
+derivative(
+    np.floor_divide,
+    lambda g, out, x, y: np.zeros_like(g),
+    lambda g, out, x, y: np.zeros_like(g),
+    jump=from_multiple,
+    sign="⌊x/y⌋",
+)
 # The value at 0 is the second argument.
-derivative(np.heaviside, lambda g, out, x, y: np.zeros_like(g), lambda g, out, x, y: np.where(x == 0, g, 0))
+derivative(
+    np.heaviside,
+    lambda g, out, x, y: np.zeros_like(g),
+    lambda g, out, x, y: np.where(x == 0, g, 0),
+    jump=lambda out, x, y: np.abs(x),
+)

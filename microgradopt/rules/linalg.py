@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from microgradopt.rules.elementwise import nonzero
+from microgradopt.rules.elementwise import direction, times
 from microgradopt.rules.reductions import Axis, checked_axes, kept
-from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative, kinked
+from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative
 
 Array = Any
 
@@ -43,10 +43,10 @@ def _right(g: Array, out: Array, x: Array, y: Array) -> Array:
     return x.mT @ g
 
 
-derivative(np.matmul, _left, _right, broadcasts=True)
+derivative(np.matmul, _left, _right, broadcasts=True, smooth=True, sign="@")
 
 
-@composed(np.dot)
+@composed(np.dot, sign="·")
 def _dot(a: Array, b: Array) -> Array:
     a, b = arrays(a, b)
     if a.ndim == 0 or b.ndim == 0:
@@ -67,7 +67,7 @@ def _vdot(a: Array, b: Array) -> Array:
     return np.ravel(a) @ np.ravel(b)
 
 
-@composed(np.outer)
+@composed(np.outer, sign="⊗")
 def _outer(a: Array, b: Array) -> Array:
     return np.ravel(a)[:, None] * np.ravel(b)
 
@@ -158,6 +158,7 @@ def _matrix_power(a: Array, n: int) -> Array:
     None,
     None,
     None,
+    smooth=True,
 )
 def contract(x: Array, y: Array, a: str, b: str, c: str) -> Array:
     """einsum("a,b->c", x, y), where no label repeats within a, and each stands in at least two of a, b, c."""
@@ -238,25 +239,22 @@ def _summed(x: Array, a: str, needed: set[str]) -> tuple[Array, str]:
 
 
 @composite(
-    lambda g, out, x, axis, keepdims: kept(g / (out + (out == 0)), x.shape, axis) * x,
+    lambda g, out, x, axis, keepdims: kept(g, x.shape, axis) * direction(x, kept(out, x.shape, axis)),
     None,
     None,
+    kink=lambda out, x, axis, keepdims: out,
+    sign="‖x‖",
 )
 def euclidean_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
     """sqrt(Σ x²) over `axis`. At 0 its subgradient is 0, so that norm(x)**2 has the gradient it should."""
     return np.linalg.norm(x, axis=axis, keepdims=keepdims) if isinstance(axis, int) else _flat_norm(x, axis, keepdims)
 
 
-@kinked(euclidean_norm)
-def _norm_itself(out: Array, x: Array, axis: Axis, keepdims: bool) -> Array:
-    return out
-
-
 def _flat_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
     return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
 
 
-@composed(np.linalg.norm)
+@composed(np.linalg.norm, sign="‖x‖")
 def _norm(x: Array, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Array:
     axes = checked_axes(x.ndim, axis)
     if (ord, axis) == (None, None) or (len(axes), ord) in ((1, None), (1, 2), (2, None), (2, "fro")):
@@ -293,15 +291,27 @@ def _vector_norm(x: Array, ord: Any, axis: int, keepdims: bool) -> Array:
     if math.isinf(ord):
         extremum = np.max if ord > 0 else np.min
         return extremum(np.abs(x), axis=axis, keepdims=keepdims)
-    total = np.sum(np.abs(x) ** ord, axis=axis, keepdims=keepdims)
-    # Of 0 the root has no derivative, and the norm subgradient 0.
-    return np.where(total == 0, 0.0, (total + (total == 0)) ** (1 / ord))
+    return _power_norm(x, ord, axis, keepdims)
+
+
+@composite(
+    lambda g, out, x, ord, axis, keepdims: (
+        kept(g, x.shape, axis) * times(np.sign(x), direction(np.abs(x), kept(out, x.shape, axis)) ** (ord - 1))
+    ),
+    None,
+    None,
+    None,
+    kink=lambda out, x, ord, axis, keepdims: np.min(np.abs(x), axis=axis, initial=math.inf),
+)
+def _power_norm(x: Array, ord: float, axis: int, keepdims: bool) -> Array:
+    """(Σ |x|ᵖ)^(1/p), p = `ord`. At 0 its subgradient is 0."""
+    return np.linalg.norm(x, ord, axis, keepdims)
 
 
 def _matrix_norm(x: Array, ord: Any) -> Array:
     if ord in ("nuc", 2, -2):
         reduce: Any = {"nuc": np.sum, 2: np.max, -2: np.min}[ord]
-        return reduce(thin_svd(x)[1], axis=-1)
+        return reduce(np.linalg.svdvals(x), axis=-1)
     if ord in (1, -1, math.inf, -math.inf):
         extremum = np.max if ord > 0 else np.min
         return extremum(np.sum(np.abs(x), axis=-2 if abs(ord) == 1 else -1), axis=-1)
@@ -310,7 +320,13 @@ def _matrix_norm(x: Array, ord: Any) -> Array:
 
 # Inverses and determinants --------------------------------------------------------------------------------------------
 
-derivative(np.linalg.inv, lambda g, out, a: -(out.mT @ g @ out.mT))
+
+def _from_singular(out: Array, a: Array, *args: Any, **kwargs: Any) -> Array:
+    """How far the matrix is from a singular one, in the 2-norm: its smallest singular value."""
+    return np.linalg.svd(a, compute_uv=False).min(axis=-1, initial=math.inf)
+
+
+derivative(np.linalg.inv, lambda g, out, a: -(out.mT @ g @ out.mT), singular=_from_singular, sign="x⁻¹")
 
 
 def _solve_b(g: Array, out: Array, a: Array, b: Array) -> Array:
@@ -323,42 +339,57 @@ def _solve_a(g: Array, out: Array, a: Array, b: Array) -> Array:
     return -(gb[..., :, None] * out[..., None, :]) if b.ndim == 1 else -(gb @ out.mT)
 
 
-derivative(np.linalg.solve, _solve_a, _solve_b, broadcasts=True)
+derivative(np.linalg.solve, _solve_a, _solve_b, broadcasts=True, singular=_from_singular)
 
 
 def _cofactor_rule(g: Array, out: Array, a: Array) -> Array:
-    """C = det(A) A⁻ᵀ, so that ⟨G, dC⟩ = ⟨G, A⁻ᵀ⟩ ⟨C, dA⟩ − det(A) ⟨A⁻ᵀ Gᵀ A⁻ᵀ, dA⟩."""
-    inverse = np.linalg.inv(a).mT
-    return np.sum(g * inverse, axis=(-2, -1), keepdims=True) * out - out @ g.mT @ inverse
+    """In the bases of the SVD, with W_ij = Π_{k≠i,j} s_k and Ĝ = det(U) det(V) Uᵀ G V.
+
+    Each cofactor is a minor, linear in every element. The gradient is det(U) det(V) U (diag(W diag Ĝ) − W ∘ Ĝᵀ) Vᵀ,
+    where W has a zero diagonal.
+    """
+    u, s, vt = np.linalg.svd(a)
+    identity = np.eye(s.shape[-1], dtype=bool)
+    others = np.where(identity[:, None, :] | identity, 1, s[..., None, None, :]).prod(axis=-1)
+    weights = np.where(identity, 0, others)
+    turned = u.mT @ g @ vt.mT
+    diagonal = np.sum(weights * np.sum(np.where(identity, turned, 0), axis=-1)[..., None, :], axis=-1)
+    inner = np.where(identity, diagonal[..., None, :], -weights * turned.mT)
+    return np.linalg.det(u @ vt)[..., None, None] * (u @ inner @ vt)
 
 
-@composite(_cofactor_rule)
+@composite(_cofactor_rule, smooth=True)
 def cofactors(a: Array) -> Array:
     """The matrix of cofactors, the gradient of the determinant: from the SVD, so that singular matrices have it too.
 
-    A = U S Vᵀ: C = det(U) det(V) U diag(Π_{j≠i} s_j) Vᵀ. (Its own derivative, by the inverse, needs A regular.)
+    A = U S Vᵀ: C = det(U) det(V) U diag(Π_{j≠i} s_j) Vᵀ.
     """
     u, s, vt = np.linalg.svd(a)
     others = np.where(np.eye(s.shape[-1], dtype=bool), 1, s[..., None, :]).prod(axis=-1)
     return np.linalg.det(u @ vt)[..., None, None] * ((u * others[..., None, :]) @ vt)
 
 
-derivative(np.linalg.det, lambda g, out, a: g[..., None, None] * cofactors(a))
+derivative(np.linalg.det, lambda g, out, a: g[..., None, None] * cofactors(a), smooth=True)
 
 
-# Decompositions: g and out are tuples, as the results are -------------------------------------------------------------
+# Decompositions -------------------------------------------------------------------------------------------------------
+# g and out are tuples, as the results are; a part of g is None if no gradient flows into it. Where values are equal,
+# their vectors are not determined and have no derivative: what flows through them is divided by 0, and is not finite.
 
 
 def _slogdet_rule(g: Array, out: Array, a: Array) -> Array:
-    _, g_log = g
-    return g_log[..., None, None] * np.linalg.inv(a).mT
+    return np.zeros_like(a) if g[1] is None else g[1][..., None, None] * np.linalg.inv(a).mT
 
 
-derivative(np.linalg.slogdet, _slogdet_rule)
+derivative(np.linalg.slogdet, _slogdet_rule, singular=_from_singular)
 
 
 def _symmetric(a: Array) -> Array:
     return (a + a.mT) / 2
+
+
+def _antisymmetric(a: Array) -> Array:
+    return (a - a.mT) / 2
 
 
 def _cholesky_rule(g: Array, out: Array, a: Array, upper: bool = False) -> Array:
@@ -370,53 +401,88 @@ def _cholesky_rule(g: Array, out: Array, a: Array, upper: bool = False) -> Array
     return _symmetric(inverse.mT @ phi @ inverse)
 
 
-derivative(np.linalg.cholesky, _cholesky_rule)
+derivative(np.linalg.cholesky, _cholesky_rule, singular=_from_singular)
+
+_ROUNDING = 16  # units of rounding, of the largest, by which computed eigenvalues and singular values may be off
 
 
-def _gaps(values: Array) -> tuple[Array, Array]:
-    """gaps[i, j] = values[j] − values[i], with 1 on the diagonal; and the identity as a mask."""
-    identity = np.eye(values.shape[-1], dtype=bool)
-    return values[..., None, :] - values[..., :, None] + identity, identity
+@composite(lambda h, out, values: np.sum(_antisymmetric(h), axis=-2) * 2, smooth=True)
+def gaps(values: Array) -> Array:
+    """values[j] − values[i], (..., n, n). Those of rounding are 0: which way the vectors turn there is not known."""
+    difference = values[..., None, :] - values[..., :, None]
+    top = np.max(np.abs(values), axis=-1, keepdims=True, initial=0)[..., None]
+    return np.where(np.abs(difference) <= _ROUNDING * np.finfo(values.dtype).eps * top, 0, difference)
+
+
+def _from_tie(out: Array, a: Array, *args: Any, **kwargs: Any) -> Array:
+    """How near two eigenvalues or singular values are to each other."""
+    values = out if isinstance(out, np.ndarray) else next(part for part in out if part.ndim == a.ndim - 1)
+    return np.abs(np.diff(values, axis=-1)).min(axis=-1, initial=math.inf)
+
+
+def _off_diagonal(x: Array) -> Array:
+    return np.where(np.eye(x.shape[-1], dtype=bool), 0, x)
+
+
+def _diagonal(values: Array) -> Array:
+    return values[..., None] * np.eye(values.shape[-1], dtype=values.dtype)
+
+
+def _turned(turn: Array, gap: Array) -> Array:
+    """turn / gap off the diagonal."""
+    identity = np.eye(turn.shape[-1], dtype=bool)
+    return np.where(identity, 0, turn / np.where(identity, 1, gap))
 
 
 def _eigh_rule(g: Array, out: Array, a: Array, UPLO: str = "L") -> Array:
-    """A = V diag(w) Vᵀ: the gradient is V (diag(ḡw) + (Vᵀ ḡv) / gaps) Vᵀ, made symmetric.
-
-    Eigenvectors of equal eigenvalues have no derivative: unless nothing flows into them, it comes out infinite.
-    """
+    """A = V diag(w) Vᵀ: the gradient is V (diag(ḡw) + (Vᵀ ḡv) / gaps) Vᵀ, made symmetric."""
     g_values, g_vectors = g
     values, vectors = out
-    gaps, identity = _gaps(values)
-    turning = np.where(identity, 0, vectors.mT @ g_vectors)
-    inner = np.where(identity, g_values[..., None, :], turning / nonzero(turning, gaps))
+    inner = 0 if g_values is None else _diagonal(g_values)
+    if g_vectors is not None:
+        inner = inner + _turned(vectors.mT @ g_vectors, gaps(values))
     return _symmetric(vectors @ inner @ vectors.mT)
 
 
-derivative(np.linalg.eigh, _eigh_rule)
+derivative(np.linalg.eigh, _eigh_rule, kink=_from_tie)
+
+
+def _of_values(vectors: Array, g: Array) -> Array:
+    return _symmetric((vectors * g[..., None, :]) @ vectors.mT)
+
+
+@composite(lambda g, out, a, UPLO: _of_values(np.linalg.eigh(a, UPLO)[1], g), None, kink=_from_tie)
+def eigenvalues(a: Array, UPLO: Any) -> Array:
+    """Of a symmetric matrix, ascending. Their gradient needs no gaps: at equal ones it is that of their sum."""
+    return np.linalg.eigvalsh(a, UPLO)
 
 
 @composed(np.linalg.eigvalsh)
 def _eigvalsh(a: Array, UPLO: Any = "L") -> Array:
-    return np.linalg.eigh(a, UPLO)[0]
+    return eigenvalues(a, UPLO)
 
 
 def _svd_rule(g: Array, out: Array, a: Array) -> Array:
-    g_u, g_s, g_vt = g
+    """A = U diag(s) Vᵀ, with P and Q the antisymmetric parts of Uᵀ ḡu and Vᵀ ḡv: the gradient is
+
+    U (diag(ḡs) + (P + Q) / (s_j − s_i) + (P − Q) / (s_j + s_i)) Vᵀ, and what leaves the spaces of U and V.
+    """
     u, s, vt = out
-    gaps, identity = _gaps(s * s)
-    turn_u, turn_v = u.mT @ g_u, vt @ g_vt.mT
-    # Divided before they are made symmetric: where singular values are equal the difference could be 0, the ratio not.
-    turn_u, turn_v = turn_u / nonzero(turn_u, gaps), turn_v / nonzero(turn_v, gaps)
-    inner = (turn_u + turn_u.mT) * s[..., None, :] + s[..., :, None] * (turn_v + turn_v.mT)
-    inner = np.where(identity, g_s[..., None, :], inner)
-    # What leaves the spaces that the thin U and V span, when A is not square.
-    out_u = g_u - u @ (u.mT @ g_u)
-    out_v = g_vt - (g_vt @ vt.mT) @ vt
-    columns, rows = nonzero(out_u, s[..., None, :]), nonzero(out_v, s[..., :, None])
-    return u @ inner @ vt + (out_u / columns) @ vt + u @ (out_v / rows)
+    g_u, g_s, g_vt = (np.zeros_like(x) if part is None else part for x, part in zip(out, g, strict=True))
+    inner = _diagonal(g_s)
+    if g[0] is not None or g[2] is not None:
+        turn_u, turn_v = _antisymmetric(u.mT @ g_u), _antisymmetric(vt @ g_vt.mT)
+        sums = s[..., None, :] + s[..., :, None]
+        inner = inner + _turned(turn_u + turn_v, gaps(s)) + _turned(turn_u - turn_v, sums)
+    result = u @ inner @ vt
+    if g[0] is not None and a.shape[-2] > a.shape[-1]:
+        result = result + ((g_u - u @ (u.mT @ g_u)) / s[..., None, :]) @ vt
+    if g[2] is not None and a.shape[-1] > a.shape[-2]:
+        result = result + u @ ((g_vt - (g_vt @ vt.mT) @ vt) / s[..., :, None])
+    return result
 
 
-@composite(_svd_rule)
+@composite(_svd_rule, kink=_from_tie, singular=lambda out, a: out[1].min(axis=-1, initial=math.inf))
 def thin_svd(a: Array) -> Array:
     """U, s, Vᵀ with A = U diag(s) Vᵀ and min(m, n) singular values."""
     return np.linalg.svd(a, full_matrices=False)
@@ -425,7 +491,7 @@ def thin_svd(a: Array) -> Array:
 @composed(np.linalg.svd)
 def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Array:
     if not compute_uv:
-        return thin_svd(a)[1]
+        return singular_values(a)
     if full_matrices and a.shape[-1] != a.shape[-2]:
         raise NotDifferentiableError(
             f"linalg.svd: the full U and V of a {a.shape} matrix are not determined by it; use full_matrices=False"
@@ -433,9 +499,23 @@ def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Array
     return thin_svd(a)
 
 
+def _of_singular_values(parts: Any, g: Array) -> Array:
+    u, _, vt = parts
+    return (u * g[..., None, :]) @ vt
+
+
+@composite(
+    lambda g, out, a: _of_singular_values(thin_svd(a), g),
+    kink=lambda out, a: np.minimum(_from_tie(out, a), out.min(axis=-1, initial=math.inf)),
+)
+def singular_values(a: Array) -> Array:
+    """Of a matrix, descending. Their gradient needs no gaps."""
+    return np.linalg.svd(a, compute_uv=False)
+
+
 @composed(np.linalg.svdvals)
 def _svdvals(x: Array, /) -> Array:
-    return thin_svd(x)[1]
+    return singular_values(x)
 
 
 @composed(np.linalg.trace)

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from microgradopt.rules.registry import derivative
 
 
 class Outputs(tuple[Any, ...]):
-    """The value of a function with several results (``np.linalg.eigh``), and its cotangent: adds part by part."""
+    """The value of a function with several results (``np.linalg.eigh``), and its cotangent: adds part by part.
+
+    A part of a cotangent that nothing flows into is None.
+    """
 
     __slots__ = ()
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """The shapes of the parts."""
-        return tuple(part.shape for part in self)
+        return tuple(part if part is None else part.shape for part in self)
 
     @property
     def dtype(self) -> Any:
         """The dtype of the parts."""
-        return self[0].dtype
+        return next(part.dtype for part in self if part is not None)
 
     def __add__(self, other: Any) -> Outputs:
-        return Outputs(a + b for a, b in zip(self, other, strict=True))
+        return Outputs(b if a is None else a if b is None else a + b for a, b in zip(self, other, strict=True))
 
 
 def pick(outputs: Any, i: int) -> Any:
@@ -35,8 +36,9 @@ def pick(outputs: Any, i: int) -> Any:
 
 derivative(
     pick,
-    lambda g, out, outputs, i: Outputs(g if j == i else np.zeros_like(part) for j, part in enumerate(outputs)),
+    lambda g, out, outputs, i: Outputs(g if j == i else None for j in range(len(outputs))),
     None,
+    smooth=True,
 )
 
 
@@ -45,4 +47,4 @@ def astype(x: Any, dtype: Any) -> Any:
     return x.astype(dtype)
 
 
-derivative(astype, lambda g, out, x, dtype: g.astype(x.dtype), None)
+derivative(astype, lambda g, out, x, dtype: g.astype(x.dtype), None, smooth=True)

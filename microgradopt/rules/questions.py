@@ -1,22 +1,95 @@
-"""Functions that answer from the values alone, exactly as NumPy does: questions, comparisons, positions, counts."""
+"""Functions that answer from the values alone, exactly as NumPy does: comparisons, positions, counts.
+
+An answer jumps where it changes. How near that is, is said beside each: an `if`, a mask or an index that follows from
+such an answer makes the loss jump, or kink, with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
 
 import numpy as np
 
-from microgradopt.rules.registry import nondifferentiable
+from microgradopt.rules.registry import question
 
-nondifferentiable(
-    # comparisons and logic
-    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
-    np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
-    np.all, np.any, np.allclose, np.isclose, np.array_equal, np.array_equiv,
-    # what kind of number
-    np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.signbit, np.iscomplexobj, np.isrealobj, np.isreal,
-    # positions, orders and counts
-    np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.argwhere, np.lexsort,
-    np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted, np.digitize,
-    # shapes and types
-    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.min_scalar_type, np.common_type, np.shares_memory,
-    np.may_share_memory, np.zeros_like, np.ones_like, np.empty_like, np.full_like,
-    # words, files and resolutions
-    np.array2string, np.array_repr, np.array_str, np.savetxt, np.spacing, np.linalg.matrix_rank,
-)  # fmt: skip
+Array = Any
+
+
+def _difference(out: Array, x: Array, y: Array, *args: Any, **kwargs: Any) -> Array:
+    """How far apart two numbers are that are compared."""
+    x, y = np.asarray(x), np.asarray(y)
+    return np.abs(np.subtract(x, y, dtype=float)) if x.dtype.kind in "fiub" and y.dtype.kind in "fiub" else math.inf
+
+
+def _from_zero(out: Array, x: Array, *args: Any, **kwargs: Any) -> Array:
+    """How far a number is from 0, which counts as False."""
+    return np.abs(x) if np.asarray(x).dtype.kind in "fiu" else np.full(np.shape(x), math.inf)
+
+
+def _nearest_to_zero(out: Array, *args: Array) -> Array:
+    return functools.reduce(np.minimum, [_from_zero(out, x) for x in args])
+
+
+def _gaps(out: Array, a: Array, axis: int | None = -1, *args: Any, **kwargs: Any) -> Array:
+    """How far apart neighbours are in sorted order."""
+    a = np.asarray(a)
+    return np.diff(np.sort(a, axis=axis), axis=-1 if axis is None else axis)
+
+
+def _lead(sign: int) -> Any:
+    """How far the second largest (or, with sign −1, smallest) is behind."""
+
+    def distance(out: Array, a: Array, axis: int | None = None, **kwargs: Any) -> Array:
+        first, along = (np.ravel(sign * np.asarray(a)), 0) if axis is None else (sign * np.asarray(a), axis)
+        best = np.sort(first, axis=along)
+        if best.shape[along] < 2:
+            return math.inf
+        return np.take(best, -1, along) - np.take(best, -2, along)
+
+    return distance
+
+
+def _nearest(out: Array, a: Array, v: Array, *args: Any, **kwargs: Any) -> Array:
+    """How far each of some values is from the nearest element of an array."""
+    a, v = np.ravel(a), np.asarray(v)
+    return np.min(np.abs(v[..., None] - a), axis=-1, initial=math.inf)
+
+
+def _from_tolerance(out: Array, a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, *args: Any) -> Array:
+    return np.abs(np.abs(np.subtract(a, b)) - (atol + rtol * np.abs(b)))
+
+
+# Comparisons and logic
+for comparison, symbol in zip(
+    (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal), "=≠<≤>≥", strict=True
+):
+    question(comparison, jump=_difference, sign=symbol)
+question(np.array_equal, np.array_equiv, np.isin, jump=_difference)
+for logical, symbol in ((np.logical_and, "∧"), (np.logical_or, "∨"), (np.logical_xor, "⊻"), (np.logical_not, "¬")):
+    question(logical, jump=_nearest_to_zero, sign=symbol)
+question(bool, np.all, np.any, np.nonzero, np.flatnonzero, np.argwhere, np.count_nonzero, np.signbit, jump=_from_zero)
+question(np.isclose, np.allclose, jump=_from_tolerance)
+
+# Positions and orders
+question(np.argmax, np.nanargmax, jump=_lead(1))
+question(np.argmin, np.nanargmin, jump=_lead(-1))
+question(np.argsort, np.lexsort, jump=_gaps)
+question(np.argpartition, jump=lambda out, a, kth, axis=-1, **kwargs: _gaps(out, a, axis=axis))
+question(np.searchsorted, jump=_nearest)
+question(np.digitize, jump=lambda out, x, bins, right=False: _nearest(out, bins, x))
+question(np.linalg.matrix_rank, smooth=True)
+
+# What kind of number: in the finite the answer stays
+question(np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.isreal, np.iscomplex, np.spacing, smooth=True)
+
+# Shapes and types
+question(
+    np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type, np.iscomplexobj, np.isrealobj, static=True
+)
+question(np.min_scalar_type, np.shares_memory, np.may_share_memory, smooth=True)
+question(np.zeros_like, np.ones_like, np.empty_like, smooth=True)
+
+# Words and files
+question(np.array2string, np.array_repr, np.array_str, np.savetxt, smooth=True)

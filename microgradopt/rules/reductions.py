@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from microgradopt.rules.registry import arrays, composed, composite, derivative, kinked
+from microgradopt.rules.elementwise import direction
+from microgradopt.rules.registry import arrays, composed, composite, derivative, existing
 
 Array = Any
 Axis = int | tuple[int, ...] | None
@@ -39,27 +40,40 @@ def count(shape: tuple[int, ...], axis: Axis) -> int:
     return math.prod(shape[i] for i in reduced_axes(shape, axis))
 
 
+def wide(x: Array) -> Array:
+    """float16 as float32, as sums and counts leave its range beyond 65,504; all else as it is."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
+def narrow(x: Array, a: Array) -> Array:
+    """What was computed in a wider type than the float16 of a, in float16 again."""
+    return x.astype(np.float16) if a.dtype == np.float16 else x
+
+
 # Sums and means -------------------------------------------------------------------------------------------------------
 
 derivative(
     np.sum,
     lambda g, out, a, axis=None, *, keepdims=False: np.broadcast_to(kept(g, a.shape, axis), a.shape),
+    smooth=True,
+    sign="Σ",
 )
 derivative(
     np.mean,
     lambda g, out, a, axis=None, *, keepdims=False: np.broadcast_to(
-        kept(g, a.shape, axis) / count(a.shape, axis), a.shape
+        kept(wide(g), a.shape, axis) / count(a.shape, axis), a.shape
     ),
+    smooth=True,
 )
 
 
 # Moments: var = Σ(a − mean)² / (n − ddof), and d std = d var / (2 std). A constant has std 0 and subgradient 0.
-@composed(np.var)
+@composed(np.var, sign="σ²")
 def _var(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
     return variance(a, axis, ddof or correction, keepdims)
 
 
-@composed(np.std)
+@composed(np.std, sign="σ")
 def _std(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
     return deviation(a, axis, ddof or correction, keepdims)
 
@@ -71,6 +85,8 @@ def _std(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0,
     None,
     None,
     None,
+    smooth=True,
+    sign="σ²",
 )
 def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     """Σ(a − mean)² / (n − ddof) along `axis`, as ``np.var``."""
@@ -79,22 +95,18 @@ def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
 
 @composite(
     lambda g, out, a, axis, ddof, keepdims: (
-        kept(g / (out + (out == 0)), a.shape, axis)
+        kept(g, a.shape, axis)
         * (1 / _degrees(a, axis, ddof))
-        * (a - a.mean(axis=axis, keepdims=True))
+        * direction(a - a.mean(axis=axis, keepdims=True), kept(out, a.shape, axis))
     ),
     None,
     None,
     None,
+    kink=lambda out, *args, **kwargs: out,
 )
 def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     """The square root of `variance`, as ``np.std``."""
     return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
-
-
-@kinked(deviation)
-def _deviation_itself(out: Array, a: Array, *args: Any) -> Array:
-    return out
 
 
 def _degrees(a: Array, axis: Axis, ddof: float) -> float:
@@ -122,7 +134,7 @@ def _average(a: Array, axis: Axis = None, weights: Array = None, *, keepdims: bo
 # Products: trees and scans of multiplications, whose derivatives, to any order, need no division and so no care at 0. -
 
 
-@composed(np.prod)
+@composed(np.prod, sign="Π")
 def _prod(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     axes = checked_axes(a.ndim, axis)
     others = tuple(i for i in range(a.ndim) if i not in axes)
@@ -151,6 +163,7 @@ def _cumprod(a: Array, axis: int | None = None) -> Array:
 derivative(
     np.cumsum,
     lambda g, out, a, axis=None: np.flip(np.cumsum(np.flip(g, axis or 0), axis or 0), axis or 0).reshape(a.shape),
+    smooth=True,
 )
 
 
@@ -158,20 +171,20 @@ derivative(
 
 
 def _shared(g: Array, out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    winners = (a == kept(out, a.shape, axis)).astype(a.dtype)
+    winners = wide((a == kept(out, a.shape, axis)).astype(a.dtype))
     return kept(g, a.shape, axis) * (winners / winners.sum(axis=axis, keepdims=True))
 
 
-for extremum in (np.max, np.amax, np.min, np.amin):
-    derivative(extremum, _shared)
-
-
-@kinked(np.max, np.amax, np.min, np.amin)
 def _lead(out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    """How far the runner-up is behind; where an element is alone, infinitely far."""
+    """Distance from the extremum to the second-best element; infinite if there is none."""
     behind = np.abs(a - kept(out, a.shape, axis))
     tied = (behind == 0).sum(axis=axis) > 1
     return np.where(tied, 0, np.min(np.where(behind == 0, math.inf, behind), axis=axis, initial=math.inf))
+
+
+for name in ("max", "amax", "min", "amin"):
+    for extremum in existing(name):
+        derivative(extremum, _shared, kink=_lead, sign=name.removeprefix("a"))
 
 
 @composed(np.ptp)
@@ -191,6 +204,8 @@ def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     lambda g, out, a, axis=None, keepdims=False: (
         kept(g, a.shape, axis) * np.exp(a - kept(np.where(out == -math.inf, 0, out), a.shape, axis))
     ),
+    smooth=True,
+    sign="ln Σ eˣ",
 )
 def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """log Σ exp(a) along `axis`, without overflow: max a + log Σ exp(a − max a).
@@ -201,19 +216,19 @@ def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     top = np.max(a, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
     with np.errstate(divide="ignore"):  # log 0 is what the sum over −∞ alone is
-        total = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
+        total = narrow(np.log(wide(np.exp(a - top)).sum(axis=axis, keepdims=True)), a) + top
     return total if keepdims else total.reshape(np.sum(top, axis=axis).shape)
 
 
-@composite(lambda g, out, a, axis=-1: out * (g - (g * out).sum(axis=axis, keepdims=True)))
+@composite(lambda g, out, a, axis=-1: out * (g - (g * out).sum(axis=axis, keepdims=True)), smooth=True)
 def softmax(a: Array, axis: int = -1) -> Array:
     """exp(a) / Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`."""
-    powers = np.exp(a - a.max(axis=axis, keepdims=True))
-    return powers / powers.sum(axis=axis, keepdims=True)
+    powers = wide(np.exp(a - a.max(axis=axis, keepdims=True)))
+    return narrow(powers / powers.sum(axis=axis, keepdims=True), a)
 
 
-@composite(lambda g, out, a, axis=-1: g - np.exp(out) * g.sum(axis=axis, keepdims=True))
+@composite(lambda g, out, a, axis=-1: g - np.exp(out) * g.sum(axis=axis, keepdims=True), smooth=True)
 def log_softmax(a: Array, axis: int = -1) -> Array:
     """a − log Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`."""
     shifted = a - a.max(axis=axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    return shifted - narrow(np.log(wide(np.exp(shifted)).sum(axis=axis, keepdims=True)), a)

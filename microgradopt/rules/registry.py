@@ -1,17 +1,22 @@
-"""How the engine learns a derivative: three ways to say what a NumPy function means to it.
+"""What the engine knows of each NumPy function: one record per function, in one table, `KNOWN`.
+
+There are four ways to make a record:
 
 * ``derivative(function, rule, rule, ...)``: one rule per positional argument. The function becomes one node.
-* ``composed(function)``: a body made of other NumPy functions. Its parts become the nodes; no rule is needed.
-* ``nondifferentiable(function, ...)``: answers as NumPy does, from the values (``argmax``, ``isnan``, ``x > 0``).
-
-``kinked(function)`` adds, where derivatives jump, how far a call is from the place where they do.
-
-And ``composite(rule, rule, ...)`` makes a *new* function from a body in plain NumPy, with rules of its own: one node,
-fused for speed or for numerical stability (``logsumexp``, a loss).
+* ``composed(function)``: a body made of other functions. Its parts become the nodes; no rule is needed.
+* ``composite(rule, rule, ...)``: a *new* function, from a body in plain NumPy, with rules of its own: one node, fused
+  for speed or for numerical stability (``logsumexp``, a loss).
+* ``question(function, ...)``: answers as NumPy does, from the values, and passes no gradient (``argmax``, ``x > 0``).
 
 A rule is a function ``rule(g, out, *args, **kwargs)``: ``g`` is the cotangent of ``out``, the rest is the call as it
 was made. It returns the cotangent of its argument, in plain NumPy code: run on arrays it gives the gradient, run on
 tensors it gives a gradient that can be differentiated again. It captures nothing and changes nothing.
+
+With its rules a function says where it is not smooth. ``smooth=True``: it is smooth wherever it is finite. Otherwise
+it gives distances, functions ``distance(out, *args, **kwargs)`` that say of each element how far the call is from the
+place: ``kink=`` (a derivative jumps: abs at 0), ``jump=`` (the value jumps: floor at 1), ``singular=`` (a derivative is
+infinite or undefined: log at 0). One that says nothing is refused. What has a body takes this from its body, unless it
+says otherwise: logsumexp is smooth though its body takes a maximum.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,20 +33,18 @@ import numpy as np
 Function = Callable[..., Any]
 Rule = Callable[..., Any]
 
+KINK, JUMP, SINGULAR = "kink", "jump", "singular point"
+
 
 class NotDifferentiableError(TypeError):
     """A gradient would have to flow through a function, or an argument, that has no derivative rule."""
 
 
-class Derivative(NamedTuple):
-    """What is known of one function.
+class Break(NamedTuple):
+    """Where a function is not smooth. kind: kink, jump or singular point. distance: how far a call is from there."""
 
-    rules: one per argument, in order, None where there is nothing to differentiate (an axis, a shape).
-    broadcasts: whether arguments may be smaller than the result; only then does the sweep undo broadcasting.
-    """
-
-    rules: tuple[Rule | None, ...]
-    broadcasts: bool
+    kind: str
+    distance: Rule
 
 
 class Arguments(NamedTuple):
@@ -50,84 +54,162 @@ class Arguments(NamedTuple):
     positional: float
 
 
-DERIVATIVES: dict[Function, Derivative] = {}
-COMPOSED: dict[Function, Function] = {}
-ARGUMENTS: dict[Function, Arguments] = {}
-KINKS: dict[Function, Rule] = {}
-BODIES: dict[Function, Function] = {}  # of composites: what to call on arrays
-NONDIFFERENTIABLE: set[Function] = set()
+@dataclass(slots=True)
+class Known:
+    """All that is known of one function.
+
+    rules: one per argument, in order, None where there is nothing to differentiate (an axis, a shape); empty for what
+    is not a node of its own. body: what it is in terms of other functions, if that is known. arguments: those it takes.
+    breaks: where it is not smooth, () for nowhere, None: where its body is not.
+    broadcasts: whether arguments may be smaller than the result; only then does the sweep undo broadcasting.
+    call: what to call on arrays, a composite's body or the function. static: the answer depends on shapes and dtypes
+    alone. stacked: what it does to a `Stack`; None: found out. sign: what stands for it in a picture.
+    steepest: of an activation, the steepest slope it has.
+    """
+
+    call: Function
+    rules: tuple[Rule | None, ...] = ()
+    body: Function | None = None
+    arguments: Arguments = Arguments((), 0)  # noqa: RUF009 (a tuple)
+    breaks: tuple[Break, ...] | None = ()
+    broadcasts: bool = False
+    static: bool = False
+    stacked: Function | None = None
+    sign: str = ""
+    steepest: float | None = None
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it answers from the values alone."""
+        return not self.rules and self.body is None
 
 
-def derivative(function: Function, *rules: Rule | None, broadcasts: bool | None = None) -> None:
-    """Register the rules of `function`, one per positional argument.
+KNOWN: dict[Function, Known] = {}
+
+
+def derivative(
+    function: Function,
+    *rules: Rule | None,
+    broadcasts: bool | None = None,
+    smooth: bool = False,
+    kink: Rule | None = None,
+    jump: Rule | None = None,
+    singular: Rule | None = None,
+    sign: str = "",
+    steepest: float | None = None,
+) -> None:
+    """Say what is known of `function`: its rules, one per positional argument, and where it is not smooth.
 
     broadcasts: does the function broadcast its arguments? By default: elementwise ufuncs do, nothing else does.
+    smooth, kink, jump, singular: see above. sign: what stands for it in a picture, by default its name.
+    steepest: of an activation, its steepest slope.
 
-    Raises TypeError when the rules do not agree on the function's arguments.
+    Raises TypeError when the rules do not agree on the function's arguments, and when it says nothing of smoothness.
     """
-    if broadcasts is None:
-        broadcasts = isinstance(function, np.ufunc) and function.signature is None
-    signatures = {_arguments(rule, skip=2) for rule in rules if rule is not None}
-    if len(signatures) != 1:
-        raise TypeError(f"derivative of {name_of(function)}: its rules take different arguments: {sorted(signatures)}")
-    known = ARGUMENTS[function] = signatures.pop()
-    DERIVATIVES[function] = Derivative(rules + (None,) * (len(known.names) - len(rules)), broadcasts)
+    breaks = _breaks(name_of(function), smooth, kink, jump, singular)
+    if breaks is None:
+        raise TypeError(
+            f"derivative of {name_of(function)}: say whether it is smooth: smooth=True, or kink=, jump= or singular= "
+            "with the distance from there"
+        )
+    _learn(function, function, rules, broadcasts, breaks, sign=sign, steepest=steepest)
 
 
-def composed(*functions: Function) -> Callable[[Function], Function]:
-    """Decorator: the body below says what each of `functions` is in terms of others that have rules."""
+def composite(
+    *rules: Rule | None,
+    broadcasts: bool = False,
+    smooth: bool = False,
+    kink: Rule | None = None,
+    jump: Rule | None = None,
+    singular: Rule | None = None,
+    sign: str = "",
+    steepest: float | None = None,
+) -> Callable[[Function], Function]:
+    """Decorator: the body, in plain NumPy, becomes a differentiable function with these rules.
+
+    Called on arrays it is its body. Called on values that speak NumPy's dispatch protocol (NEP 18) it is handed to
+    them, as NumPy's own functions are. Where it is not smooth is found in its body, unless it is said here.
+    """
+
+    def register(body: Function) -> Function:
+        function = dispatched(body)
+        breaks = _breaks(name_of(function), smooth, kink, jump, singular)
+        _learn(function, body, rules, broadcasts, breaks, body=body, sign=sign, steepest=steepest)
+        return function
+
+    return register
+
+
+def composed(*functions: Function, sign: str = "") -> Callable[[Function], Function]:
+    """Decorator: the body below says what each of `functions` is in terms of others that are known."""
 
     def register(body: Function) -> Function:
         for function in functions:
-            COMPOSED[function] = body
-            ARGUMENTS[function] = _arguments(body)
+            KNOWN[function] = Known(function, body=body, arguments=_arguments(body), breaks=None, sign=sign)
         return body
 
     return register
 
 
-def kinked(*functions: Function) -> Callable[[Rule], Rule]:
-    """Decorator: `functions` have kinks (their first or second derivative jumps), and the function below says how near.
+def question(
+    *functions: Function, smooth: bool = False, jump: Rule | None = None, static: bool = False, sign: str = ""
+) -> None:
+    """Say that `functions` answer from the values alone, as NumPy does.
 
-    ``distance(out, *args, **kwargs)`` gives, for every element, how far what decides on the side is from the kink:
-    abs(x) for relu. A Hessian taken on a kink says nothing about the other side.
+    jump: how far the arguments are from another answer. smooth: the answer does not change with them, but for the
+    worse (a NaN). static: it depends on shapes and dtypes alone.
     """
-
-    def register(distance: Rule) -> Rule:
-        KINKS.update(dict.fromkeys(functions, distance))
-        return distance
-
-    return register
-
-
-def nondifferentiable(*functions: Function) -> None:
-    """Register functions that answer from the values alone, as NumPy does."""
-    NONDIFFERENTIABLE.update(functions)
+    for function in functions:
+        breaks = _breaks(name_of(function), smooth or static, None, jump, None)
+        if breaks is None:
+            raise TypeError(f"question {name_of(function)}: say jump=, how near another answer is, or smooth=True")
+        KNOWN[function] = Known(function, breaks=breaks, static=static, sign=sign)
 
 
-def composite(*rules: Rule | None, broadcasts: bool = False) -> Callable[[Function], Function]:
-    """Decorator: the body, in plain NumPy, becomes a differentiable function with these rules.
+def dispatched(body: Function) -> Function:
+    """Decorator: the function hands itself to arguments that speak NumPy's dispatch protocol, as NumPy's own do."""
 
-    Called on arrays it is its body. Called on values that speak NumPy's dispatch protocol (NEP 18) it is handed to
-    them, as NumPy's own functions are.
-    """
+    @functools.wraps(body)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        for argument in args:
+            for value in argument if type(argument) is tuple else (argument,):  # an index may be a tuple of arrays
+                if type(value) is not np.ndarray and hasattr(value, "__array_function__"):
+                    result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
+                    if result is not NotImplemented:
+                        return result
+        return body(*args, **kwargs)
 
-    def register(body: Function) -> Function:
-        @functools.wraps(body)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            for argument in args:
-                for value in argument if type(argument) is tuple else (argument,):  # an index may be a tuple of arrays
-                    if type(value) is not np.ndarray and hasattr(value, "__array_function__"):
-                        result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
-                        if result is not NotImplemented:
-                            return result
-            return body(*args, **kwargs)
+    return function
 
-        derivative(function, *rules, broadcasts=broadcasts)
-        BODIES[function] = body
-        return function
 
-    return register
+def _learn(
+    function: Function,
+    call: Function,
+    rules: tuple[Rule | None, ...],
+    broadcasts: bool | None,
+    breaks: Any,
+    **more: Any,
+) -> None:
+    """Make the record of a function with rules."""
+    if broadcasts is None:
+        broadcasts = isinstance(function, np.ufunc) and function.signature is None
+    signatures = {_arguments(rule, skip=2) for rule in rules if rule is not None}
+    if len(signatures) != 1:
+        raise TypeError(f"derivative of {name_of(function)}: its rules take different arguments: {sorted(signatures)}")
+    arguments = signatures.pop()
+    rules += (None,) * (len(arguments.names) - len(rules))
+    KNOWN[function] = Known(call, rules, arguments=arguments, breaks=breaks, broadcasts=broadcasts, **more)
+
+
+def _breaks(
+    name: str, smooth: bool, kink: Rule | None, jump: Rule | None, singular: Rule | None
+) -> tuple[Break, ...] | None:
+    """What has been said of smoothness; None if nothing has."""
+    kinds = {KINK: kink, JUMP: jump, SINGULAR: singular}
+    breaks = tuple(Break(kind, distance) for kind, distance in kinds.items() if distance is not None)
+    if smooth and breaks:
+        raise TypeError(f"{name}: smooth=True, and yet not smooth somewhere")
+    return breaks if breaks or smooth else None
 
 
 def name_of(function: Function) -> str:
@@ -136,9 +218,14 @@ def name_of(function: Function) -> str:
     return f"linalg.{name}" if getattr(function, "__module__", "") == "numpy.linalg" else name
 
 
+def existing(*names: str) -> list[Function]:
+    """NumPy's functions of these names, those that this version of NumPy has."""
+    return [getattr(np, name) for name in names if hasattr(np, name)]
+
+
 def supported() -> list[str]:
     """The names of all functions that can be differentiated, sorted."""
-    names = {name_of(function) for function in (*DERIVATIVES, *COMPOSED)}
+    names = {name_of(function) for function, known in KNOWN.items() if known.rules or known.body}
     return sorted(name for name in names if not name.startswith("_"))
 
 

@@ -19,23 +19,25 @@ from microgradopt.rules.registry import NotDifferentiableError, composed, deriva
 Array = Any
 Axes = int | tuple[int, ...] | None
 
-derivative(np.reshape, lambda g, out, a, shape: g.reshape(a.shape))
+derivative(np.reshape, lambda g, out, a, shape: g.reshape(a.shape), smooth=True)
 derivative(
     np.transpose,
     lambda g, out, a, axes=None: np.transpose(g, None if axes is None else tuple(_inverse(axes))),
+    smooth=True,
+    sign="xᵀ",
 )
-derivative(np.broadcast_to, lambda g, out, array, shape: g, broadcasts=True)
-derivative(np.copy, lambda g, out, a: g)
-derivative(np.squeeze, lambda g, out, a, axis=None: g.reshape(a.shape))
-derivative(np.expand_dims, lambda g, out, a, axis: g.reshape(a.shape))
-derivative(np.ravel, lambda g, out, a: g.reshape(a.shape))
-derivative(np.swapaxes, lambda g, out, a, axis1, axis2: np.swapaxes(g, axis1, axis2))
-derivative(np.moveaxis, lambda g, out, a, source, destination: np.moveaxis(g, destination, source))
-derivative(np.flip, lambda g, out, m, axis=None: np.flip(g, axis))
-derivative(np.roll, lambda g, out, a, shift, axis=None: np.roll(g, _negated(shift), axis))
+derivative(np.broadcast_to, lambda g, out, array, shape: g, broadcasts=True, smooth=True)
+derivative(np.copy, lambda g, out, a: g, smooth=True)
+derivative(np.squeeze, lambda g, out, a, axis=None: g.reshape(a.shape), smooth=True)
+derivative(np.expand_dims, lambda g, out, a, axis: g.reshape(a.shape), smooth=True)
+derivative(np.ravel, lambda g, out, a: g.reshape(a.shape), smooth=True)
+derivative(np.swapaxes, lambda g, out, a, axis1, axis2: np.swapaxes(g, axis1, axis2), smooth=True)
+derivative(np.moveaxis, lambda g, out, a, source, destination: np.moveaxis(g, destination, source), smooth=True)
+derivative(np.flip, lambda g, out, m, axis=None: np.flip(g, axis), smooth=True)
+derivative(np.roll, lambda g, out, a, shift, axis=None: np.roll(g, _negated(shift), axis), smooth=True)
 # The triangle of a vector is that of a matrix with the vector in every row.
-derivative(np.tril, lambda g, out, m, k=0: np.tril(g, k), broadcasts=True)
-derivative(np.triu, lambda g, out, m, k=0: np.triu(g, k), broadcasts=True)
+derivative(np.tril, lambda g, out, m, k=0: np.tril(g, k), broadcasts=True, smooth=True)
+derivative(np.triu, lambda g, out, m, k=0: np.triu(g, k), broadcasts=True, smooth=True)
 
 
 def _inverse(axes: int | Sequence[int]) -> list[int]:
@@ -49,7 +51,7 @@ def _negated(shift: Any) -> Any:
     return tuple(-s for s in shift) if isinstance(shift, tuple | list) else -shift
 
 
-@composed(np.matrix_transpose, np.linalg.matrix_transpose)
+@composed(np.matrix_transpose, np.linalg.matrix_transpose, sign="xᵀ")
 def _matrix_transpose(x: Array) -> Array:
     return np.swapaxes(x, -1, -2)
 
@@ -102,7 +104,7 @@ def _pieces(g: Array, out: Array, arrays: Sequence[Array], axis: int | None = 0)
     return pieces if isinstance(arrays, list) else np.stack(pieces)
 
 
-derivative(np.concatenate, _pieces)
+derivative(np.concatenate, _pieces, smooth=True)
 
 
 @composed(np.stack)

@@ -4,8 +4,8 @@ A rule is plain NumPy code, so it runs on whatever speaks NumPy. A Stack does: i
 hidden first axis, and answers every question as each of the k would. A sweep whose cotangents are stacks gives k
 gradients (rows of a Jacobian, columns of a Hessian) for the dispatch of one; JAX calls this vmap.
 
-Most functions need only be told where the hidden axis is; the table below does. One that is not in it is called on each
-of the k arrays, which is slow and right.
+Most functions need only be told where the hidden axis is; `stacked` below does, in their records. One that is not told
+is called on each of the k arrays, which is slow and right.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from microgradopt.rules.indexing import scatter
 from microgradopt.rules.reductions import reduced_axes
-from microgradopt.rules.registry import BODIES
+from microgradopt.rules.registry import KNOWN, Known
 
 Array = Any
-
-STACKED: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 class Stack(NDArrayOperatorsMixin):
@@ -93,14 +91,13 @@ class Stack(NDArrayOperatorsMixin):
         return _each(getattr(ufunc, method), *inputs, **kwargs)
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-        if function in STACKED:
-            return STACKED[function](*args, **kwargs)
-        if function in BODIES:
-            try:
-                return BODIES[function](*args, **kwargs)
-            except TypeError:  # the body writes into an array
-                return _each(BODIES[function], *args, **kwargs)
-        return _each(function, *args, **kwargs)
+        known = KNOWN.get(function, Known(function))
+        if known.stacked is not None:
+            return known.stacked(*args, **kwargs)
+        try:
+            return known.call(*args, **kwargs) if known.call is not function else _each(function, *args, **kwargs)
+        except TypeError:  # the body of a composite writes into an array
+            return _each(known.call, *args, **kwargs)
 
 
 def _each(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -164,44 +161,46 @@ def _keeps_places(index: tuple[Any, ...]) -> bool:
     return basic or advanced == list(range(advanced[0], advanced[-1] + 1))
 
 
-# The table ------------------------------------------------------------------------------------------------------------
+# What functions do to stacks ------------------------------------------------------------------------------------------
 
 
-def _stacked(*functions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def stacked(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: the body is what `function` does to a Stack."""
+
     def register(body: Callable[..., Any]) -> Callable[..., Any]:
-        STACKED.update(dict.fromkeys(functions, body))
+        KNOWN[function].stacked = body
         return body
 
     return register
 
 
-STACKED[np.shape] = lambda a: a.shape
-STACKED[np.ndim] = lambda a: a.ndim
-STACKED[np.size] = lambda a: a.size
-STACKED[np.sum] = lambda a, axis=None, keepdims=False: a.sum(axis, keepdims)
-STACKED[np.mean] = lambda a, axis=None, keepdims=False: a.mean(axis, keepdims)
-STACKED[np.reshape] = lambda a, shape: a.reshape(shape)
-STACKED[np.ravel] = lambda a: a.reshape(-1)
-STACKED[np.copy] = lambda a: Stack(a.data.copy())
-STACKED[np.zeros_like] = lambda a: Stack(np.zeros_like(a.data))
-STACKED[np.swapaxes] = lambda a, i, j: Stack(np.swapaxes(a.data, *_hidden_first(a, (i, j))))
-STACKED[np.flip] = lambda a, axis=None: Stack(np.flip(a.data, _hidden_first(a, axis)))
-STACKED[np.where] = lambda *args: Stack(np.where(*_aligned(args)))
+stacked(np.shape)(lambda a: a.shape)
+stacked(np.ndim)(lambda a: a.ndim)
+stacked(np.size)(lambda a: a.size)
+stacked(np.sum)(lambda a, axis=None, keepdims=False: a.sum(axis, keepdims))
+stacked(np.mean)(lambda a, axis=None, keepdims=False: a.mean(axis, keepdims))
+stacked(np.reshape)(lambda a, shape: a.reshape(shape))
+stacked(np.ravel)(lambda a: a.reshape(-1))
+stacked(np.copy)(lambda a: Stack(a.data.copy()))
+stacked(np.zeros_like)(lambda a: Stack(np.zeros_like(a.data)))
+stacked(np.swapaxes)(lambda a, i, j: Stack(np.swapaxes(a.data, *_hidden_first(a, (i, j)))))
+stacked(np.flip)(lambda a, axis=None: Stack(np.flip(a.data, _hidden_first(a, axis))))
+stacked(np.where)(lambda *args: Stack(np.where(*_aligned(args))))
 
 
-@_stacked(np.transpose)
+@stacked(np.transpose)
 def _transpose(a: Stack, axes: Any = None) -> Stack:
     order = range(a.ndim - 1, -1, -1) if axes is None else axes
     return Stack(np.transpose(a.data, (0, *_hidden_first(a, tuple(order)))))
 
 
-@_stacked(np.broadcast_to)
+@stacked(np.broadcast_to)
 def _broadcast_to(a: Stack, shape: Any) -> Stack:
     shape = tuple(np.atleast_1d(shape).tolist())
     return Stack(np.broadcast_to(_grown(a, len(shape)), (len(a.data), *shape)))
 
 
-@_stacked(scatter)
+@stacked(scatter)
 def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Stack:
     index = index if isinstance(index, tuple) else (index,)
     if not _keeps_places(index):

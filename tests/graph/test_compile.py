@@ -588,7 +588,7 @@ def unchanged(f, *args, match, error=TracingError):
         compiled(*args, *tensors[:1])
     assert equal(before, [t.data for t in tensors])
     assert all(t.grad is None for t in tensors)
-    assert type(tensors[0]._data) is np.ndarray
+    assert type(tensors[0].value) is np.ndarray
 
 
 @pytest.mark.parametrize(

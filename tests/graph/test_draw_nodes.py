@@ -150,8 +150,12 @@ def test_gradients_are_shown_where_there_are_some_and_never_a_zero_that_lies():
     assert [line for line in read(loss, gradients=True).said() if "gradient" in line] == [
         "gradient 0", "gradient 6", "gradient 3", "gradient 1",
     ]  # fmt: skip
-    x.grad = np.array(np.nan)
-    assert "⚠ gradient: 1 NaN" in read(loss).said()
+    (x * np.array(np.nan)).backward()
+    assert "gradient 6" in read(loss).said(), "of w, from this loss"
+    assert [line for line in read(loss).said() if line == "gradient 0"] == [], "x has gathered another one's too"
+    broken = needing(1.0) * np.array(np.nan)
+    broken.backward()
+    assert "⚠ gradient: 1 NaN" in read(broken).said()
 
 
 def test_an_input_that_wants_a_gradient_says_so_and_data_do_not():

@@ -14,8 +14,8 @@ from microgradopt import nn
 from microgradopt.graph import Graph, Node, trace
 from microgradopt.graph.cost import cost, flops
 from microgradopt.graph.formulas import call, identifier, local, share
-from microgradopt.graph.tracer import record
-from microgradopt.rules.registry import BODIES
+from microgradopt.graph.tracer import is_composite, record
+from microgradopt.rules.registry import KNOWN
 
 
 def leaf(value, requires_grad=True):
@@ -170,7 +170,7 @@ def test_rules_in_words_compute_what_the_sweep_hands_over(choices):
     x, w = (leaf(a) for a in data())
     graph = trace(program(choices)(x, w), gradients=True)
     names = {identifier(n.name): n.value for n in graph} | {f"d_{identifier(n.name)}": n.gradient for n in graph}
-    names |= {"np": np, "setitem": operator.setitem} | {f.__name__: f for f in BODIES}
+    names |= {"np": np, "setitem": operator.setitem} | {f.__name__: f for f in KNOWN if is_composite(f)}
     total: dict[Node, np.ndarray] = {}
     for edge in graph.edges:
         if edge.source.role == "constant" or edge.target.gradient is None:

@@ -6,6 +6,7 @@ A case is a call of tensors (or arrays) and the arrays to call it on. The points
 import numpy as np
 
 import microgradopt as mg
+from microgradopt.rules import elementwise, linalg
 
 rng = np.random.default_rng(20)
 
@@ -201,6 +202,12 @@ CASES |= {
     "compress": [(lambda x, a=a: np.compress([True, False, True], x, axis=a), (CUBE,)) for a in (None, 1)],
     "extract": [(lambda x: np.extract(MASK, x), (CUBE,))],
     "scatter": [(lambda x: x[[0, 0, 1]] ** 2, (CUBE,))],
+    # What rules are made of: differentiated where their function is twice.
+    "denominator_share": [(elementwise.denominator_share, (normal(3, 1), normal(2), positive(2)))],
+    "times": [(elementwise.times, (normal(3, 1), normal(2)))],
+    "direction": [(elementwise.direction, (normal(3, 2), positive(2)))],
+    "power_slope": [(elementwise.power_slope, (positive(3, 1), normal(2))), (lambda x: elementwise.power_slope(x, 3), (normal(3),))],
+    "power_log": [(elementwise.power_log, (positive(3, 1), normal(2)))],
 }  # fmt: skip
 
 MATMUL_SHAPES = [
@@ -233,6 +240,9 @@ CASES |= {
         (lambda a, b: np.tensordot(a, b, axes=(1, 0)), (normal(2, 3), normal(3, 2))),
     ],
     "linalg.tensordot": [(lambda a, b: np.linalg.tensordot(a, b, axes=1), (normal(2, 3), normal(3, 2)))],
+    "gaps": [(linalg.gaps, (np.array([0.3, 1.1, 2.5]),))],
+    "eigenvalues": [(symmetric(lambda a: linalg.eigenvalues(a, "L")), (normal(2, 3, 3),))],
+    "singular_values": [(linalg.singular_values, (normal(2, 3, 2),))],
     "contract": [(lambda a, b: np.einsum("ij,jk->ik", a, b) ** 2, (normal(2, 3), normal(3, 2)))],
     "einsum": [(lambda *a, s=s: np.einsum(s, *a), tuple(normal(*shape) for shape in shapes)) for s, *shapes in EINSUMS],
     "kron": [(np.kron, (normal(2, 3), normal(3, 2))), (np.kron, (normal(3), normal(2, 2)))],

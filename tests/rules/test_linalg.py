@@ -180,7 +180,7 @@ def test_norms_of_everything():
     agrees(lambda x: np.linalg.norm(x, 2), normal(3, 4))
 
 
-@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 @pytest.mark.parametrize("order", VECTOR_ORDERS)
 def test_norms_of_zero_have_subgradient_zero(order):
     x = leaf(np.array([[0.0, 0.0], [3.0, 4.0]]))

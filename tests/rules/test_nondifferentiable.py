@@ -7,7 +7,7 @@ import pytest
 from cases import CUBE
 
 from microgradopt import NotDifferentiableError, Tensor
-from microgradopt.rules.registry import ARGUMENTS, COMPOSED, DERIVATIVES, NONDIFFERENTIABLE, name_of
+from microgradopt.rules.registry import KNOWN, name_of
 
 SQUARE = CUBE[0, :, :3]
 LINE = CUBE[0, 0]
@@ -26,14 +26,17 @@ def parameters(function):
         return {}
 
 
-NUMPYS = [f for f in ARGUMENTS if isinstance(f, np.ufunc) or f.__module__.startswith("numpy")]
+NUMPYS = [
+    f for f, known in KNOWN.items()
+    if not known.is_question and (isinstance(f, np.ufunc) or f.__module__.startswith("numpy"))
+]  # fmt: skip
 WRITTEN_IN_PYTHON = [f for f in NUMPYS if not isinstance(f, np.ufunc) and parameters(f)]
 
 
 def unknown_arguments():
     """For every function, every argument that NumPy knows and its rule does not."""
     for f in NUMPYS:
-        known = ARGUMENTS[f].names
+        known = KNOWN[f].arguments.names
         if isinstance(f, np.ufunc):
             names = UFUNC_ARGUMENTS[f.signature is not None :]
         else:
@@ -68,8 +71,8 @@ def test_an_argument_that_the_rule_does_not_know_is_named(f, unknown):
 @pytest.mark.parametrize("f", WRITTEN_IN_PYTHON, ids=name_of)
 def test_arguments_are_numpys(f):
     """The same names in the same places with the same defaults: a call means to the rule what it means to NumPy."""
-    theirs, known = parameters(f), ARGUMENTS[f]
-    body = COMPOSED.get(f) or next(rule for rule in DERIVATIVES[f].rules if rule is not None)
+    theirs, known = parameters(f), KNOWN[f].arguments
+    body = KNOWN[f].body or next(rule for rule in KNOWN[f].rules if rule is not None)
     ours = inspect.signature(body).parameters
     by_name = [name for name in known.names if name in theirs and theirs[name].kind in (1, 3)]
     for name in by_name:
@@ -211,21 +214,22 @@ def test_the_way_out_is_named(call, says):
 TWO = {
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.logical_and, np.logical_or,
     np.logical_xor, np.allclose, np.isclose, np.array_equal, np.array_equiv, np.shares_memory, np.may_share_memory,
+    np.isin,
 }  # fmt: skip
-ELSEWHERE = {np.savetxt, np.can_cast, np.empty_like}  # a file; dtypes, not arrays; no values to compare
+ELSEWHERE = {np.savetxt, np.can_cast, np.empty_like, bool}  # a file; dtypes, not arrays; no values; one number only
 
 
 def question(f):
     """A call of f, whatever else it wants to know."""
     more = {
-        np.full_like: (2.5,), np.searchsorted: (0.3,), np.digitize: ([-0.5, 0.5],), np.argpartition: (1,),
+        np.searchsorted: (0.3,), np.digitize: ([-0.5, 0.5],), np.argpartition: (1,),
     }  # fmt: skip
     if f is np.lexsort:
         return lambda x: f((x[0], x[1]))
     return (lambda x: f(x, x)) if f in TWO else lambda x: f(x, *more.get(f, ()))
 
 
-QUESTIONS = sorted(NONDIFFERENTIABLE - ELSEWHERE, key=name_of)
+QUESTIONS = sorted({f for f, known in KNOWN.items() if known.is_question} - ELSEWHERE, key=name_of)
 
 
 @pytest.mark.parametrize("f", QUESTIONS, ids=name_of)

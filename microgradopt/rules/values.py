@@ -1,0 +1,45 @@
+"""What the engine asks of a value, whatever kind it is: each function hands itself to values that stand for arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from microgradopt.rules.registry import dispatched
+
+
+@dispatched
+def read_only(value: Any) -> Any:
+    """The array, as a view that cannot be written to."""
+    view = np.asarray(value).view()
+    view.flags.writeable = False
+    return view
+
+
+@dispatched
+def floats(data: Any, dtype: Any = None, name: str = "Tensor") -> Any:
+    """A copy of data as an array of floats; of float64 where it has others. name: of the caller, for errors.
+
+    Raises TypeError for complex numbers, strings, objects and masked arrays, and for a dtype that is not floating.
+    """
+    refuse_masked(name, data)
+    array = np.array(data, order="C")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
+    target = np.dtype(dtype) if dtype is not None else array.dtype if array.dtype.kind == "f" else np.dtype(float)
+    if target.kind != "f":
+        raise TypeError(f"{name}: a Tensor holds floats, not {target}; keep integers (labels) in a plain array")
+    return array if array.dtype == target else array.astype(target)
+
+
+def refuse_masked(name: str, data: Any) -> None:
+    """Raise TypeError for a masked array: the mask would be lost."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError(f"{name}: a masked array would lose its mask; np.where(mask, 0, x) says what to do with it")
+
+
+@dispatched
+def expect(condition: Any) -> bool:
+    """bool(condition), for a condition that is false only for an error. A traced program checks it at every call."""
+    return bool(condition)
