@@ -56,14 +56,14 @@ class ArrayMethods:
 
     # Arithmetic
 
-    def prod(self: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return np.prod(self, axis=axis, keepdims=keepdims)
+    def prod(self: Any, axis: Any = None, dtype: Any = None, out: None = None, **more: Any) -> Tensor:
+        return np.prod(self, axis=axis, dtype=dtype, out=out, **more)
 
-    def var(self: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        return np.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
+    def var(self: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, **more: Any) -> Tensor:
+        return np.var(self, axis=axis, dtype=dtype, out=out, ddof=ddof, **more)
 
-    def std(self: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        return np.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
+    def std(self: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, **more: Any) -> Tensor:
+        return np.std(self, axis=axis, dtype=dtype, out=out, ddof=ddof, **more)
 
     def cumsum(self: Any, axis: int | None = None) -> Tensor:
         return np.cumsum(self, axis)
@@ -82,6 +82,21 @@ class ArrayMethods:
 
     def round(self: Any, decimals: int = 0) -> Tensor:
         return np.round(self, decimals)
+
+    # Real numbers are their own real part and conjugate
+
+    @property
+    def real(self: Any) -> Tensor:
+        return np.real(self)
+
+    @property
+    def imag(self: Any) -> Tensor:
+        return np.imag(self)
+
+    def conj(self: Any) -> Tensor:
+        return np.conjugate(self)
+
+    conjugate = conj
 
     # Questions
 

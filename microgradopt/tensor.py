@@ -24,7 +24,8 @@ from microgradopt.array_methods import ArrayMethods
 from microgradopt.errors import ARRAYS, cut, explained
 from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
-from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of
+from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of, near
+from microgradopt.rules.special import known_of_scipy
 from microgradopt.rules.values import floats, read_only, refuse_masked
 
 Array = npt.NDArray[Any]
@@ -343,21 +344,27 @@ class Tensor(ArrayMethods):
         target = shape[0] if len(shape) == 1 else shape
         return self._method(np.reshape, self.value.reshape(target), target)
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self.value.sum(axis=axis, keepdims=keepdims)
-        return self._method(np.sum, out, axis=axis, keepdims=keepdims)
+    def sum(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
+        if dtype is not None or out is not None or more:
+            return dispatch(np.sum, (self, axis, dtype), {"out": out, "keepdims": keepdims, **more})
+        return self._method(np.sum, self.value.sum(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self.value.mean(axis=axis, keepdims=keepdims)
-        return self._method(np.mean, out, axis=axis, keepdims=keepdims)
+    def mean(
+        self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, **more: Any
+    ) -> Tensor:
+        if dtype is not None or out is not None or more:
+            return dispatch(np.mean, (self, axis, dtype), {"out": out, "keepdims": keepdims, **more})
+        return self._method(np.mean, self.value.mean(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self.value.max(axis=axis, keepdims=keepdims)
-        return self._method(np.max, out, axis=axis, keepdims=keepdims)
+    def max(self, axis: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
+        if out is not None or more:
+            return dispatch(np.max, (self, axis), {"out": out, "keepdims": keepdims, **more})
+        return self._method(np.max, self.value.max(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        out = self.value.min(axis=axis, keepdims=keepdims)
-        return self._method(np.min, out, axis=axis, keepdims=keepdims)
+    def min(self, axis: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
+        if out is not None or more:
+            return dispatch(np.min, (self, axis), {"out": out, "keepdims": keepdims, **more})
+        return self._method(np.min, self.value.min(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
 
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
         """The same values in another floating dtype; gradients come back in this tensor's own."""
@@ -463,7 +470,7 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
 
 def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a NumPy function on tensors: find what is known of it, compute its value, record it."""
-    known = KNOWN.get(function)
+    known = KNOWN.get(function) or known_of_scipy(function)
     if known is None:
         return _values_only(function, args, kwargs, name_of(function))
     if known.rules and not kwargs and len(args) <= known.arguments.positional:
@@ -528,6 +535,8 @@ def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kw
         raise explained(function, values, error) from None
     several = isinstance(out, tuple)
     if (out[0] if several else out).dtype.kind != "f" or (several and not needs_grad):
+        if needs_grad and not several and current_mode.get().recording:  # several: of np.where(x), places
+            raise NotDifferentiableError(f"{name_of(function)}: no gradient flows through a result of {out.dtype}")
         return _constants(out)
     if several:
         node = result(function, args, kwargs, values, Outputs(out), True)
@@ -565,8 +574,9 @@ def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     """Call a function without using rules. Raises if an argument needs a gradient; gives floats as constant tensors."""
     if current_mode.get().recording and _needs_grad((*args, *kwargs.values())):
         raise NotDifferentiableError(
-            f"{name}: no derivative rule, and a gradient would flow through it. mg.rules.supported() lists the "
-            "functions that have one; .detach() or .data take the values without the gradient"
+            f"{name}: no derivative rule, and a gradient would flow through it. {near(name)}mg.rules.supported() lists "
+            f"the functions that have one; mg.rules.derivative adds one in a line; .detach() or .data take the values "
+            "without the gradient"
         )
     out = kwargs.get("out")
     if any(type(x) is Tensor for x in (out if type(out) is tuple else (out,))):

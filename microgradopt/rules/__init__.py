@@ -1,6 +1,16 @@
 """Derivative rules, by family. Plain NumPy throughout: nothing here knows what a Tensor is."""
 
-from microgradopt.rules import elementwise, indexing, linalg, questions, reductions, shapes
+from microgradopt.rules import (
+    elementwise,
+    indexing,
+    linalg,
+    numerical,
+    questions,
+    reductions,
+    shapes,
+    special,
+    statistics,
+)
 from microgradopt.rules.reductions import log_softmax, logsumexp, softmax
 from microgradopt.rules.registry import (
     KNOWN,
@@ -25,10 +35,13 @@ __all__ = [
     "linalg",
     "log_softmax",
     "logsumexp",
+    "numerical",
     "question",
     "questions",
     "reductions",
     "shapes",
     "softmax",
+    "special",
+    "statistics",
     "supported",
 ]

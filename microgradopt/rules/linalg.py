@@ -20,7 +20,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from microgradopt.rules.elementwise import direction, times
 from microgradopt.rules.reductions import Axis, checked_axes, kept
-from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative
+from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative, existing
 
 Array = Any
 
@@ -85,6 +85,23 @@ def _vecdot(x1: Array, x2: Array, *, axis: int = -1) -> Array:
     # `axis` is that of each operand by itself; only the others broadcast.
     rows, columns = (np.moveaxis(x, axis, -1) for x in arrays(x1, x2))
     return (rows[..., None, :] @ columns[..., None])[..., 0, 0]
+
+
+@composed(np.linalg.matmul)
+def _linalg_matmul(x1: Array, x2: Array, /) -> Array:
+    return np.matmul(x1, x2)
+
+
+@composed(*existing("matvec"))
+def _matvec(x1: Array, x2: Array) -> Array:
+    x1, x2 = arrays(x1, x2)
+    return (x1 @ x2[..., None])[..., 0]
+
+
+@composed(*existing("vecmat"))
+def _vecmat(x1: Array, x2: Array) -> Array:
+    x1, x2 = arrays(x1, x2)
+    return (x1[..., None, :] @ x2)[..., 0, :]
 
 
 @composed(np.kron)
@@ -168,7 +185,7 @@ def contract(x: Array, y: Array, a: str, b: str, c: str) -> Array:
 @composed(np.einsum)
 def _einsum(subscripts: Any, *operands: Array, optimize: Any = False) -> Array:
     if not isinstance(subscripts, str):
-        raise TypeError('einsum: write the subscripts as a string, "ij,jk->ik"')
+        subscripts, operands = _as_string([subscripts, *operands])
     labels, result = _explicit(subscripts.replace(" ", ""), [np.ndim(x) for x in operands])
     terms = [_without_repeats(x, a, subscripts) for x, a in zip(operands, labels, strict=True)]
     sizes: dict[str, int] = {}
@@ -188,6 +205,16 @@ def _einsum(subscripts: Any, *operands: Array, optimize: Any = False) -> Array:
         terms = [(contract(x, y, a, b, c), c), *rest]
     x, a = _summed(*terms[0], {*result})
     return np.transpose(x, [a.index(label) for label in result])
+
+
+def _as_string(args: list[Any]) -> tuple[str, tuple[Array, ...]]:
+    """The other form of einsum, x, [0, 1], y, [1, 2], [0, 2], as "ab,bc->ac" and the operands."""
+    operands, lists = args[: len(args) // 2 * 2 : 2], args[1::2]
+    result = [args[-1]] if len(args) % 2 else []
+    labels = sorted({label for part in [*lists, *result] for label in part if label is not ...})
+    letters = {**dict(zip(labels, string.ascii_letters, strict=False)), ...: "..."}
+    terms = ["".join(letters[label] for label in part) for part in [*lists, *result]]
+    return "->".join([",".join(terms[: len(lists)]), *terms[len(lists) :]]), tuple(operands)
 
 
 def _explicit(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
@@ -340,6 +367,23 @@ def _solve_a(g: Array, out: Array, a: Array, b: Array) -> Array:
 
 
 derivative(np.linalg.solve, _solve_a, _solve_b, broadcasts=True, singular=_from_singular)
+
+
+def _pinv_rule(g: Array, out: Array, a: Array, rcond: Any = None, *, rtol: Any = None) -> Array:
+    """With P = A⁺: −Pᵀ G Pᵀ + (I − A P) Gᵀ P Pᵀ + Pᵀ P Gᵀ (I − P A). Golub & Pereyra 1973, equation 4.12."""
+    rows, columns = (np.eye(n, dtype=a.dtype) for n in a.shape[-2:])
+    inside = -(out.mT @ g @ out.mT)
+    return inside + (rows - a @ out) @ g.mT @ out @ out.mT + out.mT @ out @ g.mT @ (columns - out @ a)
+
+
+def _from_lower_rank(out: Array, a: Array, *args: Any, **kwargs: Any) -> Array:
+    """How near a singular value is to the cut below which it counts as zero: there the rank jumps."""
+    s = np.linalg.svd(a, compute_uv=False)
+    cut = 1e-15 * s.max(axis=-1, keepdims=True, initial=0)
+    return np.abs(s - cut).min(axis=-1, initial=math.inf)
+
+
+derivative(np.linalg.pinv, _pinv_rule, jump=_from_lower_rank)
 
 
 def _cofactor_rule(g: Array, out: Array, a: Array) -> Array:

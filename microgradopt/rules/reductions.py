@@ -54,28 +54,71 @@ def narrow(x: Array, a: Array) -> Array:
 
 derivative(
     np.sum,
-    lambda g, out, a, axis=None, *, keepdims=False: np.broadcast_to(kept(g, a.shape, axis), a.shape),
+    lambda g, out, a, axis=None, dtype=None, *, keepdims=False, initial=0, where=True: _spread(g, a, axis, where),
     smooth=True,
     sign="Σ",
 )
 derivative(
     np.mean,
-    lambda g, out, a, axis=None, *, keepdims=False: np.broadcast_to(
-        kept(wide(g), a.shape, axis) / count(a.shape, axis), a.shape
+    lambda g, out, a, axis=None, dtype=None, *, keepdims=False, where=True: _spread(
+        wide(g) / _counted(a, axis, keepdims, where), a, axis, where
     ),
     smooth=True,
 )
 
 
+def _spread(g: Array, a: Array, axis: Axis, where: Any = True) -> Array:
+    """What was summed over `axis`, given to each summand; 0 to those that `where` left out."""
+    everywhere = np.broadcast_to(kept(g, a.shape, axis), a.shape)
+    return everywhere if where is True else np.where(where, everywhere, 0)
+
+
+def _counted(a: Array, axis: Axis, keepdims: bool, where: Any) -> Any:
+    """How many elements were summed, for each element of the result; NaN for none."""
+    if where is True:
+        return count(a.shape, axis)
+    counts = np.sum(np.broadcast_to(where, a.shape), axis=axis, keepdims=keepdims)
+    return np.where(counts > 0, counts, math.nan).astype(wide(a).dtype)
+
+
 # Moments: var = Σ(a − mean)² / (n − ddof), and d std = d var / (2 std). A constant has std 0 and subgradient 0.
 @composed(np.var, sign="σ²")
-def _var(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
-    return variance(a, axis, ddof or correction, keepdims)
+def _var(
+    a: Array,
+    axis: Axis = None,
+    dtype: Any = None,
+    *,
+    ddof: float = 0,
+    correction: float = 0,
+    keepdims: bool = False,
+    where: Any = True,
+) -> Array:
+    a = a if dtype is None else a.astype(dtype)
+    if where is True:
+        return variance(a, axis, ddof or correction, keepdims)
+    deviations = np.where(where, a - np.mean(a, axis=axis, keepdims=True, where=where), 0)
+    return np.sum(deviations * deviations, axis=axis, keepdims=keepdims) / (
+        _counted(a, axis, keepdims, where) - (ddof or correction)
+    )
 
 
 @composed(np.std, sign="σ")
-def _std(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
-    return deviation(a, axis, ddof or correction, keepdims)
+def _std(
+    a: Array,
+    axis: Axis = None,
+    dtype: Any = None,
+    *,
+    ddof: float = 0,
+    correction: float = 0,
+    keepdims: bool = False,
+    where: Any = True,
+) -> Array:
+    a = a if dtype is None else a.astype(dtype)
+    if where is True and count(a.shape, axis) > 1:  # one number alone does not deviate: no kink
+        return deviation(a, axis, ddof or correction, keepdims)
+    if where is True:
+        return variance(a, axis, ddof or correction, keepdims)
+    return np.sqrt(np.var(a, axis, ddof=ddof or correction, keepdims=keepdims, where=where))
 
 
 @composite(
@@ -135,7 +178,11 @@ def _average(a: Array, axis: Axis = None, weights: Array = None, *, keepdims: bo
 
 
 @composed(np.prod, sign="Π")
-def _prod(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+def _prod(
+    a: Array, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = 1, where: Any = True
+) -> Array:
+    a = a if dtype is None else a.astype(dtype)
+    a = a if where is True else np.where(where, a, 1)
     axes = checked_axes(a.ndim, axis)
     others = tuple(i for i in range(a.ndim) if i not in axes)
     kept_shape = tuple(a.shape[i] for i in others)
@@ -146,6 +193,7 @@ def _prod(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
         factors = np.concatenate([pairs, factors[2 * half :]])
     # The product of nothing is 1; a sum over nothing, 0, keeps the graph.
     result = factors[0] if len(factors) else factors.sum(axis=0) + 1
+    result = result if type(initial) is int and initial == 1 else result * initial
     return kept(result, a.shape, axis) if keepdims else result
 
 
@@ -162,7 +210,9 @@ def _cumprod(a: Array, axis: int | None = None) -> Array:
 # A running sum, read backwards, is a running sum of the cotangents.
 derivative(
     np.cumsum,
-    lambda g, out, a, axis=None: np.flip(np.cumsum(np.flip(g, axis or 0), axis or 0), axis or 0).reshape(a.shape),
+    lambda g, out, a, axis=None, dtype=None: np.flip(np.cumsum(np.flip(g, axis or 0), axis or 0), axis or 0).reshape(
+        a.shape
+    ),
     smooth=True,
 )
 
@@ -170,12 +220,25 @@ derivative(
 # Extrema: ties share the gradient evenly ------------------------------------------------------------------------------
 
 
-def _shared(g: Array, out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    winners = wide((a == kept(out, a.shape, axis)).astype(a.dtype))
-    return kept(g, a.shape, axis) * (winners / winners.sum(axis=axis, keepdims=True))
+def _shared(
+    g: Array,
+    out: Array,
+    a: Array,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Array:
+    winners = (a == kept(out, a.shape, axis)) if where is True else (a == kept(out, a.shape, axis)) & where
+    winners = wide(winners.astype(a.dtype))
+    counts = winners.sum(axis=axis, keepdims=True)
+    if initial is not np._NoValue:  # which may have won alone
+        counts = counts + (counts == 0)
+    return kept(g, a.shape, axis) * (winners / counts)
 
 
-def _lead(out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+def _lead(out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False, **others: Any) -> Array:
     """Distance from the extremum to the second-best element; infinite if there is none."""
     behind = np.abs(a - kept(out, a.shape, axis))
     tied = (behind == 0).sum(axis=axis) > 1

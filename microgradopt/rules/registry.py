@@ -21,6 +21,7 @@ says otherwise: logsumexp is smooth though its body takes a maximum.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import math
@@ -227,6 +228,12 @@ def supported() -> list[str]:
     """The names of all functions that can be differentiated, sorted."""
     names = {name_of(function) for function, known in KNOWN.items() if known.rules or known.body}
     return sorted(name for name in names if not name.startswith("_"))
+
+
+def near(name: str) -> str:
+    """A sentence on functions with rules whose names are like this one, or nothing."""
+    found = difflib.get_close_matches(name, supported(), n=3, cutoff=0.6)
+    return f"Near by name: {', '.join(found)}. " if found else ""
 
 
 def arrays(*operands: Any) -> list[Any]:

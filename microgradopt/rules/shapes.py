@@ -91,7 +91,15 @@ def _rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
 # Joining --------------------------------------------------------------------------------------------------------------
 
 
-def _pieces(g: Array, out: Array, arrays: Sequence[Array], axis: int | None = 0) -> list[Array] | Array:
+def _pieces(
+    g: Array,
+    out: Array,
+    arrays: Sequence[Array],
+    axis: int | None = 0,
+    *,
+    dtype: Any = None,
+    casting: Any = "same_kind",
+) -> list[Array] | Array:
     """One cotangent per joined array: the slices of g they went to. axis=None joins the arrays flattened.
 
     One array stands for the list of its rows.
@@ -108,19 +116,19 @@ derivative(np.concatenate, _pieces, smooth=True)
 
 
 @composed(np.stack)
-def _stack(arrays: Sequence[Array], axis: int = 0) -> Array:
-    return np.concatenate([np.expand_dims(a, axis) for a in arrays], axis=axis)
+def _stack(arrays: Sequence[Array], axis: int = 0, *, dtype: Any = None, casting: Any = "same_kind") -> Array:
+    return np.concatenate([np.expand_dims(a, axis) for a in arrays], axis=axis, dtype=dtype, casting=casting)
 
 
 @composed(np.vstack)
-def _vstack(tup: Sequence[Array]) -> Array:
-    return np.concatenate([np.atleast_2d(a) for a in tup], axis=0)
+def _vstack(tup: Sequence[Array], *, dtype: Any = None, casting: Any = "same_kind") -> Array:
+    return np.concatenate([np.atleast_2d(a) for a in tup], axis=0, dtype=dtype, casting=casting)
 
 
 @composed(np.hstack)
-def _hstack(tup: Sequence[Array]) -> Array:
+def _hstack(tup: Sequence[Array], *, dtype: Any = None, casting: Any = "same_kind") -> Array:
     arrays = [np.atleast_1d(a) for a in tup]
-    return np.concatenate(arrays, axis=0 if arrays[0].ndim == 1 else 1)
+    return np.concatenate(arrays, axis=0 if arrays[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 @composed(np.dstack)

@@ -87,6 +87,21 @@ CASES |= {
     ]
     for f in ("sum", "mean", "prod", "max", "min", "amax", "amin", "var", "std", "ptp")
 }
+HALF = np.arange(24).reshape(2, 3, 4) % 3 > 0
+for f in ("sum", "mean", "prod", "var", "std"):  # told more than an axis
+    CASES[f] += [
+        (lambda x, f=f: getattr(np, f)(x, axis=1, where=HALF), (CUBE,)),
+        (lambda x, f=f: getattr(np, f)(x, 1, x.dtype, where=HALF, keepdims=True), (CUBE,)),
+        (lambda x, f=f: getattr(x, f)(axis=(0, 2), where=HALF), (CUBE,)),
+        (lambda x, f=f: getattr(x, f)(0, x.dtype), (CUBE,)),
+    ]
+CASES["sum"] += [(lambda x: np.sum(x, initial=2.5), (CUBE,))]
+CASES["prod"] += [(lambda x: np.prod(x, axis=1, initial=2.5, where=HALF), (CUBE,))]
+for f in ("max", "min"):
+    CASES[f] += [
+        (lambda x, f=f: getattr(np, f)(x, axis=1, initial=0.1), (CUBE,)),
+        (lambda x, f=f: getattr(x, f)(axis=1, initial=0.1, where=HALF), (CUBE,)),
+    ]
 CASES |= {
     "logsumexp": [
         (lambda x, axis=axis, keepdims=keepdims: mg.logsumexp(x, axis, keepdims=keepdims), (CUBE,))
@@ -160,7 +175,10 @@ CASES |= {
         (lambda x: np.concatenate([x, x]), (CUBE,)),
     ],
     "stack": [(lambda x, y: np.stack([x, y], axis=-1), (CUBE, normal(2, 3, 4)))],
-    "vstack": [(lambda x, y: np.vstack([x, y]), (normal(3), normal(2, 3)))],
+    "vstack": [
+        (lambda x, y: np.vstack([x, y]), (normal(3), normal(2, 3))),
+        (lambda x: np.vstack([x, x], dtype=x.dtype, casting="same_kind"), (normal(3),)),
+    ],
     "hstack": [(lambda x, y: np.hstack([x, y]), (normal(3), normal(2))), (lambda x: np.hstack([x, x]), (CUBE,))],
     "dstack": [(lambda x, y: np.dstack([x, y]), (normal(2, 3), normal(2, 3)))],
     "column_stack": [(lambda x, y: np.column_stack([x, y]), (normal(3), normal(3, 2)))],
@@ -202,6 +220,52 @@ CASES |= {
     "compress": [(lambda x, a=a: np.compress([True, False, True], x, axis=a), (CUBE,)) for a in (None, 1)],
     "extract": [(lambda x: np.extract(MASK, x), (CUBE,))],
     "scatter": [(lambda x: x[[0, 0, 1]] ** 2, (CUBE,))],
+    "real": [(np.real, (normal(3),)), (lambda x: x.real, (normal(3),)), (lambda x: x.conj() * x, (normal(3),))],
+    "real_if_close": [(np.real_if_close, (normal(3),))],
+    "imag": [(lambda x: np.imag(x) + x.imag + x, (normal(3),))],
+    "angle": [(lambda x: np.angle(x) * x, (apart(4),))],
+    "linspace": [
+        (np.linspace, (normal(), normal())),
+        (lambda a, b: np.linspace(a, b, 4, endpoint=False, axis=-1), (normal(2, 1), normal(3))),
+        (lambda a: np.linspace(a, np.float32(2.0), 1), (normal(),)),
+    ],
+    "full_like": [(lambda x, s: np.full_like(x, s) * s, (normal(2, 3), normal())), (lambda x, s: np.full_like(x, s, shape=(4, 3)), (normal(2), normal(3)))],
+    "trapezoid": [
+        (np.trapezoid, (CUBE,)),
+        (lambda y: np.trapezoid(y, dx=0.5, axis=1), (CUBE,)),
+        (lambda y, x: np.trapezoid(y, x, axis=1), (CUBE, normal(3))),
+        (lambda y, x: np.trapezoid(y, x), (normal(2, 3), normal(2, 3))),
+    ],
+    "interp": [
+        (lambda x, fp: np.interp(x, np.array([-1.0, 0.0, 0.5, 1.0], np.float32), fp), (np.array([[-2.0, -0.7], [0.2, 0.6], [0.9, 3.0]]), normal(4))),
+        (lambda x, xp, fp: np.interp(x, np.sort(xp), fp, left=np.float32(-1.0), right=np.float32(2.0)), (np.array([-9.0, 0.1, 0.3, 9.0]), apart(4), normal(4))),
+    ],
+    "polyval": [(np.polyval, (normal(4), normal(3))), (lambda p: np.polyval(p, np.float32(2.0)), (normal(3),)), (lambda x: np.polyval(np.array([1.0, 2.0, 3.0], np.float32), x), (normal(2, 2),))],
+    "full_convolution": [(lambda a, v: np.convolve(a, v) ** 2, (normal(4), normal(3)))],
+    "convolve": [(lambda a, v, m=m: np.convolve(a, v, m), (normal(n), normal(k))) for m in ("full", "same", "valid") for n, k in ((5, 3), (5, 2), (3, 5), (4, 4), (1, 3))],
+    "correlate": [(lambda a, v, m=m: np.correlate(a, v, m), (normal(n), normal(k))) for m in ("full", "same", "valid") for n, k in ((5, 3), (5, 2), (3, 5), (2, 5), (4, 4))],
+    "cumulative_sum": [(np.cumulative_sum, (normal(4),)), (lambda x: np.cumulative_sum(x, axis=1, include_initial=True), (CUBE,))],
+    "cumulative_prod": [(np.cumulative_prod, (normal(4),)), (lambda x: np.cumulative_prod(x, axis=-1, include_initial=True), (CUBE,))],
+    "quantile": [
+        (lambda x, q=q, axis=axis, keepdims=keepdims: np.quantile(x, q, axis=axis, keepdims=keepdims), (apart(2, 3, 4),))
+        for q in (0.3, 1.0, [0.1, 0.5]) for axis in (None, 1, (0, 2)) for keepdims in (False, True)
+    ] + [
+        (lambda x, m=m: np.quantile(x, [0.2, 0.55], method=m), (apart(7),))
+        for m in ("inverted_cdf", "averaged_inverted_cdf", "closest_observation", "interpolated_inverted_cdf", "hazen", "weibull", "median_unbiased", "normal_unbiased", "lower", "higher", "midpoint", "nearest")
+    ],
+    "percentile": [(lambda x: np.percentile(x, [30, 75], axis=-1), (apart(3, 4),))],
+    "median": [(np.median, (apart(5),)), (lambda x: np.median(x, axis=1, keepdims=True), (apart(3, 4),)), (np.median, (normal(1),))],
+    "nansum": [(lambda x: np.nansum(np.where(HALF, x, np.nan), axis=1), (CUBE,))],
+    "nanmean": [(lambda x, k=k: np.nanmean(np.where(HALF, x, np.nan), axis=2, keepdims=k), (CUBE,)) for k in (False, True)],
+    "nanvar": [(lambda x: np.nanvar(np.where(HALF, x, np.nan), axis=(0, 2), ddof=1), (CUBE,))],
+    "nanstd": [(lambda x: np.nanstd(np.where(HALF, x, np.nan), axis=(0, 2)), (CUBE,))],
+    "nanmax": [(lambda x: np.nanmax(np.where(HALF, x, np.nan), axis=(0, 2)), (apart(2, 3, 4),))],
+    "nanmin": [(lambda x: np.nanmin(np.where(HALF, x, np.nan), axis=(0, 2)), (apart(2, 3, 4),))],
+    "cov": [
+        (np.cov, (normal(3, 5),)), (lambda x, y: np.cov(x, y, bias=True), (normal(5), normal(5))),
+        (lambda x: np.cov(x, rowvar=False, ddof=0), (normal(5, 2),)), (np.cov, (normal(5),)),
+    ],
+    "corrcoef": [(np.corrcoef, (normal(3, 5),)), (lambda x, y: np.corrcoef(x, y)[0, 1], (normal(5), normal(5)))],
     # What rules are made of: differentiated where their function is twice.
     "denominator_share": [(elementwise.denominator_share, (normal(3, 1), normal(2), positive(2)))],
     "times": [(elementwise.times, (normal(3, 1), normal(2)))],
@@ -240,11 +304,19 @@ CASES |= {
         (lambda a, b: np.tensordot(a, b, axes=(1, 0)), (normal(2, 3), normal(3, 2))),
     ],
     "linalg.tensordot": [(lambda a, b: np.linalg.tensordot(a, b, axes=1), (normal(2, 3), normal(3, 2)))],
+    "linalg.matmul": [(np.linalg.matmul, (normal(2, 3), normal(3, 2)))],
+    "matvec": [(lambda a, x: np.matvec(a, x), (normal(4, 2, 3), normal(3)))],
+    "vecmat": [(lambda x, a: np.vecmat(x, a), (normal(3), normal(4, 3, 2)))],
+    "linalg.pinv": [(np.linalg.pinv, (normal(*shape),)) for shape in ((3, 3), (4, 2), (2, 4), (2, 3, 2))],
     "gaps": [(linalg.gaps, (np.array([0.3, 1.1, 2.5]),))],
     "eigenvalues": [(symmetric(lambda a: linalg.eigenvalues(a, "L")), (normal(2, 3, 3),))],
     "singular_values": [(linalg.singular_values, (normal(2, 3, 2),))],
     "contract": [(lambda a, b: np.einsum("ij,jk->ik", a, b) ** 2, (normal(2, 3), normal(3, 2)))],
-    "einsum": [(lambda *a, s=s: np.einsum(s, *a), tuple(normal(*shape) for shape in shapes)) for s, *shapes in EINSUMS],
+    "einsum": [(lambda *a, s=s: np.einsum(s, *a), tuple(normal(*shape) for shape in shapes)) for s, *shapes in EINSUMS] + [
+        (lambda a, b: np.einsum(a, [0, 1], b, [1, 2], [0, 2]), (normal(2, 3), normal(3, 2))),
+        (lambda a, b: np.einsum(a, [27, 3], b, [3, 5]), (normal(2, 3), normal(3, 2))),
+        (lambda a, b: np.einsum(a, [..., 0, 1], b, [1], [..., 0]), (normal(2, 2, 3), normal(3))),
+    ],
     "kron": [(np.kron, (normal(2, 3), normal(3, 2))), (np.kron, (normal(3), normal(2, 2)))],
     "cross": [(np.cross, (normal(2, 3), normal(3))), (lambda a, b: np.cross(a, b, axis=0), (normal(3, 2), normal(3, 2)))],
     "linalg.cross": [(np.linalg.cross, (normal(2, 3), normal(2, 3)))],

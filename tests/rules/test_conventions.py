@@ -138,12 +138,12 @@ def test_log_sum_exp_family_is_stable(f, scale):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda x: np.sum(x, where=[True, False, True]), "where"),
-        (lambda x: np.sum(x, dtype=np.float32), "dtype"),
-        (lambda x: np.max(x, initial=0.0), "initial"),
+        (lambda x: np.std(x, mean=0.2), "mean"),
+        (lambda x: np.exp(x, where=[True, False, True]), "where"),
+        (lambda x: np.add(x, 1.0, dtype=np.float32), "dtype"),
         (lambda x: np.take(x, [0], mode="clip"), "mode"),
-        (lambda x: np.median(x), "median"),
-        (lambda x: np.interp(x, [0.0, 1.0], [0.0, 1.0]), "interp"),
+        (lambda x: np.quantile(x, 0.5, weights=[1.0, 2.0, 1.0], method="inverted_cdf"), "weights"),
+        (lambda x: np.interp(x, [0.0, 1.0], [0.0, 1.0], period=2.0), "period"),
         (lambda x: np.unique(x), "unique"),
         (lambda x: np.bincount([0, 1, 1], weights=x), "bincount"),
         (lambda x: np.histogram([0, 1, 1], weights=x), "histogram"),

@@ -1,0 +1,125 @@
+"""Making arrays, integration, interpolation, polynomials, convolution; and what is trivial for real numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from microgradopt.rules.registry import arrays, composed, composite, derivative, existing
+
+Array = Any
+
+# Real numbers ---------------------------------------------------------------------------------------------------------
+
+derivative(np.real, lambda g, out, val: g, smooth=True)
+derivative(np.real_if_close, lambda g, out, a, tol=100: g, smooth=True)
+derivative(np.imag, lambda g, out, val: np.zeros_like(g), smooth=True)
+derivative(np.angle, lambda g, out, z, deg=False: np.zeros_like(g), jump=lambda out, z, deg=False: np.abs(z))
+
+# Making arrays --------------------------------------------------------------------------------------------------------
+
+
+@composed(np.linspace)
+def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, *, axis: int = 0) -> Array:
+    start, stop = np.broadcast_arrays(*arrays(start, stop))
+    t: Any = np.linspace(0.0, 1.0, num, endpoint=endpoint, dtype=np.result_type(start.dtype, stop.dtype, 0.0))
+    t = t.reshape((-1,) + (1,) * start.ndim)
+    return np.moveaxis(start * (1 - t) + stop * t, 0, axis)
+
+
+@composed(np.full_like)
+def _full_like(a: Array, fill_value: Array, dtype: Any = None, *, shape: Any = None) -> Array:
+    ones = np.ones_like(a, dtype=dtype, shape=shape)
+    return (ones * fill_value).astype(ones.dtype)
+
+
+# Integration and interpolation ----------------------------------------------------------------------------------------
+
+
+@composed(np.trapezoid)
+def _trapezoid(y: Array, x: Array = None, dx: float = 1.0, axis: int = -1) -> Array:
+    (y,) = arrays(y)
+    last = np.moveaxis(y, axis, -1)
+    if x is not None:
+        (x,) = arrays(x)
+        dx = np.diff(x if x.ndim == 1 else np.moveaxis(x, axis, -1))
+    return np.sum(dx * (last[..., 1:] + last[..., :-1]) / 2, axis=-1)
+
+
+@composed(np.interp)
+def _interp(x: Array, xp: Array, fp: Array, left: Any = None, right: Any = None) -> Array:
+    """Between two neighbours in xp, linear. A kink at each of them."""
+    x, xp, fp = arrays(x, xp, fp)
+    if len(xp) == 1:
+        inside = fp[0] + 0 * x
+    else:
+        after = np.clip(np.searchsorted(xp, x, side="right"), 1, len(xp) - 1)
+        slope = (fp[after] - fp[after - 1]) / (xp[after] - xp[after - 1])
+        inside = fp[after - 1] + slope * (x - xp[after - 1])
+    low = np.where(x < xp[0], fp[0] if left is None else left, inside)
+    return np.where(x > xp[-1], fp[-1] if right is None else right, low)
+
+
+# Polynomials and convolution ------------------------------------------------------------------------------------------
+
+
+@composed(np.polyval)
+def _polyval(p: Array, x: Array) -> Array:
+    p, x = arrays(p, x)
+    value = np.zeros(x.shape, np.result_type(p.dtype, x.dtype))
+    for i in range(len(p)):
+        value = value * x + p[i]
+    return value
+
+
+@composite(
+    lambda g, out, a, v: np.convolve(g, v[::-1], "valid"),
+    lambda g, out, a, v: np.convolve(g, a[::-1], "valid"),
+    smooth=True,
+)
+def full_convolution(a: Array, v: Array) -> Array:
+    """Σ_k a_k v_{n−k} for all n where both have elements. a, v: vectors."""
+    return np.convolve(a, v)
+
+
+@composed(np.convolve)
+def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
+    a, v = np.atleast_1d(*arrays(a, v))
+    if a.ndim != 1 or v.ndim != 1 or not len(a) or not len(v):
+        raise ValueError(f"convolve: two vectors with elements are wanted, not shapes {a.shape} and {v.shape}")
+    full, n, m = full_convolution(a, v), max(len(a), len(v)), min(len(a), len(v))
+    start, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
+    return full[start:stop]
+
+
+@composed(np.correlate)
+def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
+    a, v = np.atleast_1d(*arrays(a, v))
+    # NumPy slides the shorter one, and reads the result backwards where that is a.
+    return _convolve(a, v[::-1], mode) if len(a) >= len(v) else _convolve(v, a[::-1], mode)[::-1]
+
+
+# Running sums and products by their newer names -----------------------------------------------------------------------
+
+
+def _cumulative(scan: Any, first: float, x: Array, axis: int | None, include_initial: bool) -> Array:
+    if axis is None and x.ndim > 1:
+        raise ValueError(f"cumulative: say along which axis of {x.shape}")
+    along = normalize_axis_index(0 if axis is None else axis, x.ndim)
+    result = scan(x, axis=along)
+    if not include_initial:
+        return result
+    shape = tuple(1 if i == along else n for i, n in enumerate(x.shape))
+    return np.concatenate([np.full(shape, first, x.dtype), result], axis=along)
+
+
+@composed(*existing("cumulative_sum"))
+def _cumulative_sum(x: Array, /, *, axis: int | None = None, include_initial: bool = False) -> Array:
+    return _cumulative(np.cumsum, 0.0, x, axis, include_initial)
+
+
+@composed(*existing("cumulative_prod"))
+def _cumulative_prod(x: Array, /, *, axis: int | None = None, include_initial: bool = False) -> Array:
+    return _cumulative(np.cumprod, 1.0, x, axis, include_initial)

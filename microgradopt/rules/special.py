@@ -1,0 +1,62 @@
+"""SciPy's special functions. Their rules are registered when the first of them meets a tensor; SciPy is not imported."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from microgradopt.rules.elementwise import over
+from microgradopt.rules.registry import KNOWN, Known, derivative
+
+
+def known_of_scipy(function: Any) -> Known | None:
+    """The record of a ufunc of ``scipy.special``, where that has been imported; else None."""
+    special = sys.modules.get("scipy.special")
+    if special is None or not isinstance(function, np.ufunc):
+        return None
+    _register(special)
+    if function.__name__ == "_zeta" and function not in KNOWN:  # the ufunc behind special.zeta, which is none itself
+        derivative(
+            function,
+            None,
+            lambda g, out, s, x: g * -s * special.zeta(s + 1, x),
+            singular=lambda out, s, x: _from_pole(out, x),
+        )
+    return KNOWN.get(function)
+
+
+def _from_pole(out: Any, x: Any) -> Any:
+    """How far x is from 0, −1, −2, …"""
+    return np.abs(x - np.minimum(np.rint(x), 0))
+
+
+@functools.cache
+def _register(special: Any) -> None:
+    derivative(special.expit, lambda g, out, x: g * out * (1 - out), smooth=True, steepest=0.25)
+    derivative(special.log_expit, lambda g, out, x: g * special.expit(-x), smooth=True)
+    derivative(special.logit, lambda g, out, x: over(g, x * (1 - x)), singular=lambda out, x: np.minimum(x, 1 - x))
+    derivative(special.erf, lambda g, out, x: g * (2 / math.sqrt(math.pi)) * np.exp(-x * x), smooth=True)
+    derivative(special.erfc, lambda g, out, x: g * (-2 / math.sqrt(math.pi)) * np.exp(-x * x), smooth=True)
+    derivative(special.ndtr, lambda g, out, x: g * np.exp(-x * x / 2) / math.sqrt(2 * math.pi), smooth=True)
+    derivative(special.log_ndtr, lambda g, out, x: g * np.exp(-x * x / 2 - out) / math.sqrt(2 * math.pi), smooth=True)
+    # x log y and x log(1 + y), 0 where x is 0.
+    derivative(
+        special.xlogy,
+        lambda g, out, x, y: g * np.log(y),
+        lambda g, out, x, y: over(g * x, y),
+        singular=lambda out, x, y: np.abs(y),
+    )
+    derivative(
+        special.xlog1py,
+        lambda g, out, x, y: g * np.log1p(y),
+        lambda g, out, x, y: over(g * x, 1 + y),
+        singular=lambda out, x, y: np.abs(1 + y),
+    )
+    # ψ' is Hurwitz' ζ(2, x), and ∂ζ(s, x)/∂x = −s ζ(s + 1, x).
+    derivative(special.gammaln, lambda g, out, x: g * special.psi(x), singular=_from_pole)
+    derivative(special.gamma, lambda g, out, x: g * out * special.psi(x), singular=_from_pole)
+    derivative(special.psi, lambda g, out, x: g * special.zeta(2.0, x), singular=_from_pole)
