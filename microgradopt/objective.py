@@ -18,9 +18,15 @@ import numpy.typing as npt
 from microgradopt.autodiff import grad, hessian, hvp
 from microgradopt.mode import clock
 from microgradopt.nn.module import Module
+from microgradopt.sweep import graph_of
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
+
+
+def half_square(residuals: Tensor) -> Tensor:
+    """½ ‖r‖²."""
+    return (residuals * residuals).sum() / 2
 
 
 class ParameterVector:
@@ -114,6 +120,15 @@ class ParameterVector:
             clock.last_write = clock.tick()
 
 
+def check_depends(loss: Tensor, parameters: Sequence[Tensor]) -> None:
+    """Raise RuntimeError unless the loss depends on one of the parameters, at least."""
+    if not (graph_of([loss], parameters).nodes or loss in set(parameters)):
+        raise RuntimeError(
+            f"the loss does not depend on any of the {len(parameters)} parameters, or has no graph: is it the loss of "
+            "another model, or of a copy? Was it computed under no_grad, or from .data, .detach() or .item()?"
+        )
+
+
 class Objective:
     """L(θ), a scalar loss as a function of a flat vector θ of shape (n,), with its derivatives.
 
@@ -121,10 +136,11 @@ class Objective:
     is float64. For a model, or any tensors, see `Objective.of`.
     compile: what makes functions quick, ``mg.compile``; None computes each value as it is written.
 
-    Attributes: `vector`, the `ParameterVector` behind θ; `model`, if it was made of one.
+    Attributes: `vector`, the `ParameterVector` behind θ; `model`, if it was made of one; `residuals`, the function
+    that gives r, if it is one of least squares (`Objective.least_squares`); else None.
 
     Every method takes a `theta` to be evaluated at, and then leaves the current θ as it was; without, it is evaluated
-    at the current θ.
+    at the current θ. Derivatives raise RuntimeError where the loss depends on none of the parameters.
 
     >>> rosenbrock = Objective(lambda x: (1 - x[0])**2 + 100 * (x[1] - x[0]**2)**2, [-1.0, 1.0])
     >>> rosenbrock.value(), rosenbrock.gradient()
@@ -139,6 +155,7 @@ class Objective:
             raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
         self.vector = ParameterVector([x])
         self.model: Module | None = None
+        self.residuals: Callable[[], Tensor] | None = None
         self._loss: Callable[[], Tensor] = lambda: f(x)
         self._set(compile)
 
@@ -162,8 +179,26 @@ class Objective:
         objective = cls.__new__(cls)
         objective.vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)
         objective.model = model if isinstance(model, Module) else None
+        objective.residuals = None
         objective._loss = loss
         objective._set(compile)
+        return objective
+
+    @classmethod
+    def least_squares(
+        cls,
+        model: Module | Iterable[Tensor],
+        residuals: Callable[[], Tensor],
+        compile: Callable[[Any], Any] | None = None,
+    ) -> Objective:
+        """L = ½ ‖r‖², for optimizers that fit residuals too. residuals: gives r, a Tensor of any shape.
+
+        >>> w = Tensor([0.0, 0.0], requires_grad=True)
+        >>> Objective.least_squares([w], lambda: w[0] + w[1] * np.arange(3.0) - 1).value()
+        1.5
+        """
+        objective = cls.of(model, lambda: half_square(residuals()), compile)
+        objective.residuals = residuals
         return objective
 
     def _set(self, compile: Callable[[Any], Any] | None) -> None:
@@ -175,22 +210,14 @@ class Objective:
         self._second: Callable[[], Array] = made(self._with_hessian)
 
     def _with_gradient(self) -> tuple[Tensor, Array]:
-        loss = self._scalar()
-        if not loss.requires_grad:
-            return loss, np.zeros(self.n, self.vector.theta().dtype)
+        loss = self._dependent()
         return loss, self.vector.join(grad(loss, self.vector.parameters, allow_unused=True))
 
     def _with_product(self, vector: Array) -> Array:
-        loss = self._scalar()
-        if not loss.requires_grad:
-            return np.zeros_like(vector)
-        return self.vector.join(hvp(loss, self.vector.parameters, self.vector.split(vector)))
+        return self.vector.join(hvp(self._dependent(), self.vector.parameters, self.vector.split(vector)))
 
     def _with_hessian(self) -> Array:
-        loss = self._scalar()
-        if not loss.requires_grad:
-            return np.zeros((self.n, self.n), self.vector.theta().dtype)
-        return hessian(loss, self.vector.parameters)
+        return hessian(self._dependent(), self.vector.parameters)
 
     @property
     def n(self) -> int:
@@ -254,6 +281,12 @@ class Objective:
         if array.shape != own.shape:
             raise ValueError(f"{name} has shape {array.shape}; this objective's vectors have {own.shape}")
         return array
+
+    def _dependent(self) -> Tensor:
+        """The loss, with its graph. Raises RuntimeError where that leads to none of the parameters."""
+        loss = self._scalar()
+        check_depends(loss, self.vector.parameters)
+        return loss
 
     def _scalar(self) -> Tensor:
         loss = self._loss()

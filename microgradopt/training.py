@@ -135,33 +135,28 @@ def fit(
     Optimizers that evaluate the loss themselves (L-BFGS, Newton's method, SAM) do so on that batch: give them all the
     data at once, or batches large enough for their curvature to mean something.
 
-    loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``.
+    loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``. For least squares
+    methods it gives the residuals r, a Tensor of any shape, ``lambda out, y: out - y``; the history then has ½ ‖r‖².
     batch_size: None is the whole set. rng: a Generator or a seed for shuffling every epoch; None does not shuffle.
     history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
-    compile: what makes functions quick, ``mg.compile``, for loss and gradient; None computes them as they are written.
+    compile: what makes functions quick, ``mg.compile``, for loss and gradient; None computes them as they are written,
+    and so do second-order methods, which need the graph of the loss.
 
     Returns the history. Raises NonFiniteError at the first loss or gradient that is not finite, before the step it
     would have spoilt: the parameters and the optimizer stay as the last good step left them.
     """
-    if isinstance(optimizer, LeastSquares):
-        raise TypeError(
-            f"fit: {type(optimizer).__name__} fits residuals, and a loss is one number: call its step with a closure "
-            "that returns the residuals"
-        )
     history = History() if history is None else history
     rng = None if rng is None else np.random.default_rng(rng)
     parameters = list(model.parameters())
-    backward = _backward(model, loss, optimizer)
-    backward = backward if compile is None else compile(backward)
+    evaluate, closure_of = _evaluation(model, loss, optimizer, compile)
     for epoch in range(epochs):
         for inputs, targets in batches(X, y, batch_size, rng):
             started = time.perf_counter()
-            closure = functools.partial(backward, inputs, targets)
-            value = closure()
+            value = evaluate(inputs, targets)
             norm = gradient_norm(parameters)
             _check_finite(value.item(), norm, len(history))
             lr = optimizer.lr
-            optimizer.step(closure if optimizer.wants_closure else None)
+            optimizer.step(functools.partial(closure_of, inputs, targets) if optimizer.wants_closure else None)
             history.append(value.item(), norm, lr, time.perf_counter() - started)
         if on_epoch is not None:
             on_epoch(epoch, history)
@@ -174,19 +169,22 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
     optimizer: of ``objective.parameters``. history: one to append to.
 
     Where the loss or the gradient is no longer finite, the way ends early, and θ is the last one where they were.
+
+    Raises TypeError for a least squares method and an objective that is not `Objective.least_squares`.
     """
     history = History() if history is None else history
     thetas = [objective.theta]
 
-    def closure() -> Tensor:
+    def evaluate() -> float:
         value, g = objective.value_and_gradient()
         for parameter, part in zip(objective.parameters, objective.vector.split(g), strict=True):
             parameter.grad = part
-        return Tensor(value)
+        return value
 
+    closure = _closure(objective, optimizer, evaluate)
     for _ in range(steps):
         started, lr = time.perf_counter(), optimizer.lr
-        value, norm = closure().item(), gradient_norm(objective.parameters)
+        value, norm = evaluate(), gradient_norm(objective.parameters)
         if not (math.isfinite(value) and math.isfinite(norm)):
             if len(thetas) > 1:
                 thetas.pop()
@@ -196,6 +194,41 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
         history.append(value, norm, lr, time.perf_counter() - started)
         thetas.append(objective.theta)
     return np.array(thetas)
+
+
+def _closure(objective: Objective, optimizer: Optimizer, evaluate: Callable[[], float]) -> Callable[[], Tensor]:
+    """What the optimizer's step is to call: gives residuals; the loss with its graph; or the loss as a number."""
+    if isinstance(optimizer, LeastSquares):
+        if objective.residuals is None:
+            raise TypeError(
+                f"trajectory: {type(optimizer).__name__} fits residuals, and this objective has none: make it by "
+                "Objective.least_squares(model, residuals)"
+            )
+        return objective.residuals
+
+    def with_graph() -> Tensor:
+        optimizer.zero_grad()
+        with objective.at() as loss:
+            loss.backward()
+        return loss
+
+    return with_graph if getattr(optimizer, "wants_graph", False) else lambda: Tensor(evaluate())
+
+
+def _evaluation(
+    model: Module, loss: Loss, optimizer: Optimizer, compile: Callable[[Any], Any] | None
+) -> tuple[Callable[[Array, Array], Tensor], Callable[[Array, Array], Tensor]]:
+    """Of a batch: what computes its loss and the gradients; and what the optimizer's step is to call."""
+    if isinstance(optimizer, LeastSquares):
+
+        def residuals(inputs: Array, targets: Array) -> Tensor:
+            return loss(model(inputs), targets)
+
+        return lambda *batch: optimizer.evaluate(functools.partial(residuals, *batch))[1], residuals
+    backward = _backward(model, loss, optimizer)
+    # A compiled result has no graph, and so no curvature.
+    quick = backward if compile is None or getattr(optimizer, "wants_graph", False) else compile(backward)
+    return quick, quick
 
 
 def _backward(model: Module, loss: Loss, optimizer: Optimizer) -> Callable[[Array, Array], Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.autodiff import RecordedGradient
-from microgradopt.objective import Objective, ParameterVector
+from microgradopt.objective import Objective, ParameterVector, check_depends
 from microgradopt.rules.stack import Stack
 from microgradopt.tensor import Tensor
 
@@ -30,8 +30,8 @@ class HessianOperator:
     `matvec`, `matmat` and their transposes (H is symmetric) are there so that ``scipy.sparse.linalg`` takes it for a
     LinearOperator: ``scipy.sparse.linalg.eigsh(aslinearoperator(H), 1)``.
 
-    Raises TypeError for anything but an Objective; OverwrittenError when used after the objective's own θ, at which it
-    was recorded, has been written to.
+    Raises TypeError for anything but an Objective; RuntimeError where the loss depends on none of the parameters;
+    OverwrittenError when used after the objective's own θ, at which it was recorded, has been written to.
     """
 
     def __init__(
@@ -60,21 +60,18 @@ class HessianOperator:
     def _record(self, loss: Tensor, vector: ParameterVector) -> None:
         theta = vector.theta()
         self.shape, self.dtype = (vector.size, vector.size), theta.dtype
-        self.value, self.gradient = loss.item(), np.zeros_like(theta)
+        self.value = loss.item()
         self.products = 0
         self._vector = vector
-        self._recorded: RecordedGradient | None = None  # of a constant there is none
-        if loss.requires_grad:
-            self._recorded = RecordedGradient(loss, vector.parameters)
-            self.gradient = vector.join([None if g is None else g.value for g in self._recorded.gradients])
+        check_depends(loss, vector.parameters)
+        self._recorded = RecordedGradient(loss, vector.parameters)
+        self.gradient = vector.join([None if g is None else g.value for g in self._recorded.gradients])
 
     def __matmul__(self, v: npt.ArrayLike) -> Array:
         v = np.asarray(v, self.dtype)
         if v.ndim not in (1, 2) or v.shape[0] != self.shape[0]:
             raise ValueError(f"HessianOperator: H of shape {self.shape} times an array of shape {v.shape}")
         self.products += 1 if v.ndim == 1 else v.shape[1]
-        if self._recorded is None:
-            return np.zeros_like(v)
         if v.ndim == 1:
             return self._column(v)
         step = self._recorded.at_once
@@ -83,12 +80,10 @@ class HessianOperator:
 
     def _column(self, v: Array) -> Array:
         """H times one vector."""
-        assert self._recorded is not None
         return self._vector.join(self._recorded.product(self._vector.split(v)))
 
     def _block(self, rows: Array) -> Array:
         """H times k vectors at once. rows: (k, n), the vectors. Gives (n, k)."""
-        assert self._recorded is not None
         k, parameters = len(rows), self._vector.parameters
         parts = [
             Stack(rows[:, part].reshape(k, *parameter.shape))
@@ -101,7 +96,7 @@ class HessianOperator:
     def dense(self) -> Array:
         """H, (n, n), as the engine computes it: how far from symmetric it is, tells how much rounding there is."""
         self.products += self.shape[0]
-        return np.zeros(self.shape, self.dtype) if self._recorded is None else self._recorded.hessian()
+        return self._recorded.hessian()
 
     def matvec(self, v: Array) -> Array:
         """H v, for v of shape (n,) or (n, 1)."""

@@ -7,6 +7,7 @@ import numpy as np
 from microgradopt.autodiff import jacobian
 from microgradopt.curvature.line_search import backtracking
 from microgradopt.errors import NonFiniteError
+from microgradopt.objective import half_square
 from microgradopt.optim.closure import Closure, ClosureOptimizer, Surroundings
 from microgradopt.optim.optimizer import Array, Group, LearningRate, Parameters, State
 from microgradopt.tensor import Tensor
@@ -20,13 +21,15 @@ class LeastSquares(ClosureOptimizer):
     It need not clear gradients nor call backward. `step` returns L where it started.
     """
 
+    wants_graph = True
+
     def evaluate(self, closure: Closure) -> tuple[Tensor, Tensor]:
         """The residuals, and ½ ‖r‖²."""
         self.zero_grad()
         residuals = closure()
         if not isinstance(residuals, Tensor):
             raise TypeError(f"{self._name}.step: the closure is to return the residuals, a Tensor, not {residuals!r}")
-        loss = (residuals * residuals).sum() / 2
+        loss = half_square(residuals)
         loss.backward()
         return residuals, loss
 

@@ -35,6 +35,7 @@ class TrustRegion(ClosureOptimizer):
     """
 
     keeps = ("radius",)
+    wants_graph = True
 
     @abstractmethod
     def model(self, around: Surroundings, group: Group) -> Callable[[float], tuple[Array, float]]:
@@ -152,6 +153,8 @@ class SaddleFreeNewton(ClosureOptimizer):
 
     Source: Dauphin, Pascanu, Gulcehre, Cho, Ganguli & Bengio 2014, equation 3 (with damping) and algorithm 1.
     """
+
+    wants_graph = True
 
     def __init__(
         self, params: Parameters, lr: LearningRate = 1.0, damping: float = 1e-3, rank: int | None = None

@@ -1,4 +1,4 @@
-"""SciPy's special functions. Their rules are registered when the first of them meets a tensor; SciPy is not imported."""
+"""SciPy's special functions: rules are registered when the first of them meets a tensor; SciPy is not imported."""
 
 from __future__ import annotations
 
