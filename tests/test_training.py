@@ -68,11 +68,6 @@ class TestFit:
         )
         assert first == second
 
-    def test_residuals_are_no_loss(self):
-        model = network()
-        with pytest.raises(TypeError, match="returns the residuals"):
-            fit(model, nn.cross_entropy, optim.LevenbergMarquardt(model.parameters()), X, y, 1)
-
     def test_is_the_three_lines(self):
         """Against the loop anyone would write, bit for bit."""
         model, by_hand = network(), network()

@@ -3,7 +3,7 @@
 Broadcasting never appears here: the sweep undoes it. Conventions, stated once:
 
 * At a kink the rule takes one subgradient: 0 for ``abs``; one half each where ``maximum`` or ``minimum`` ties.
-* Where a derivative is infinite and the cotangent is exactly 0, the product 0 · ∞ is taken as 0 (`over`, `times`). So
+* Where a derivative is infinite and the cotangent is exactly 0, the product 0 · ∞ is taken as 0 (`over`, `_times`). So
   ``np.where(x > 0, np.log(x), 0.0)`` has gradient 0, not NaN, at x = 0. For exp(log x) at 0 it gives 0 as well, where
   the truth is 1: so NumPy's own "invalid value" is raised or warned of, as ``np.errstate`` says.
 * Everything else is right or NaN, at second order too.
@@ -40,24 +40,24 @@ def over(g: Array, x: Array) -> Array:
 
 
 @composite(
-    lambda h, out, g, x, y: denominator_share(h, x, y),
-    lambda h, out, g, x, y: denominator_share(g, h, y),
+    lambda h, out, g, x, y: _denominator_share(h, x, y),
+    lambda h, out, g, x, y: _denominator_share(g, h, y),
     lambda h, out, g, x, y: -2 * over(h * out, y),
     broadcasts=True,
     singular=lambda out, g, x, y: np.abs(y),
 )
-def denominator_share(g: Array, x: Array, y: Array) -> Array:
+def _denominator_share(g: Array, x: Array, y: Array) -> Array:
     """−g x / y² for a cotangent g; 0 where g and y are 0. Without y², which leaves the range long before x / y does."""
     return np.where((g == 0) & (y == 0), 0, -(g / y) * (x / y))
 
 
 @composite(
-    lambda h, out, g, slope: times(h, slope),
-    lambda h, out, g, slope: times(h, g),
+    lambda h, out, g, slope: _times(h, slope),
+    lambda h, out, g, slope: _times(h, g),
     broadcasts=True,
     smooth=True,
 )
-def times(g: Array, slope: Array) -> Array:
+def _times(g: Array, slope: Array) -> Array:
     """g · slope for a cotangent g; 0 where g is 0 and the slope infinite. NumPy's "invalid value" tells of it."""
     return np.where((g == 0) & np.isinf(slope), 0, g * slope)
 
@@ -81,14 +81,16 @@ derivative(np.multiply, lambda g, out, x, y: g * y, lambda g, out, x, y: g * x, 
 derivative(
     np.divide,
     lambda g, out, x, y: over(g, y),
-    lambda g, out, x, y: denominator_share(g, x, y),
+    lambda g, out, x, y: _denominator_share(g, x, y),
     singular=lambda out, x, y: np.abs(y),
     sign="÷",
 )
 derivative(np.negative, lambda g, out, x: -g, smooth=True, sign="−x")
 for unchanged in (np.positive, np.conjugate):
     derivative(unchanged, lambda g, out, x: g, smooth=True)
-derivative(np.reciprocal, lambda g, out, x: denominator_share(g, 1.0, x), singular=lambda out, x: np.abs(x), sign="1/x")
+derivative(
+    np.reciprocal, lambda g, out, x: _denominator_share(g, 1.0, x), singular=lambda out, x: np.abs(x), sign="1/x"
+)
 derivative(np.square, lambda g, out, x: g * 2 * x, smooth=True, sign="x²")
 
 
@@ -129,24 +131,24 @@ def _modf(x: Array) -> tuple[Array, Array]:
 
 
 @composite(
-    lambda h, out, x, y: times(h * y, power_slope(x, y - 1)),
-    lambda h, out, x, y: times(h, np.power(x, y - 1)) + times(h * out, np.log(x)),
+    lambda h, out, x, y: _times(h * y, _power_slope(x, y - 1)),
+    lambda h, out, x, y: _times(h, np.power(x, y - 1)) + _times(h * out, np.log(x)),
     broadcasts=True,
     singular=lambda out, x, y: from_branch_point(out, x, y),
 )
-def power_slope(x: Array, y: Array) -> Array:
+def _power_slope(x: Array, y: Array) -> Array:
     """The derivative of xʸ by x, y·xʸ⁻¹; 0 for y = 0, at x = 0 too, as x⁰ = 1 everywhere."""
     constant = y == 0
     return np.where(constant, 0, y * np.power(np.where(constant, 1, x), y - 1))
 
 
 @composite(
-    lambda h, out, x, y: times(h * power_slope(x, y), np.log(x)) + times(h, np.power(x, y - 1)),
-    lambda h, out, x, y: times(h * out, np.log(x)),
+    lambda h, out, x, y: _times(h * _power_slope(x, y), np.log(x)) + _times(h, np.power(x, y - 1)),
+    lambda h, out, x, y: _times(h * out, np.log(x)),
     broadcasts=True,
     singular=lambda out, x, y: np.abs(x),
 )
-def power_log(x: Array, y: Array) -> Array:
+def _power_log(x: Array, y: Array) -> Array:
     """The derivative of xʸ by y, xʸ log x; 0 for x = 0 and y > 0, as 0ʸ = 0 there."""
     constant = np.equal(x, 0) & np.greater(y, 0)
     return np.where(constant, 0, np.power(x, y) * np.log(np.where(constant, 1, x)))
@@ -155,11 +157,11 @@ def power_log(x: Array, y: Array) -> Array:
 def _base_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
     if type(y) in (int, float) and (y >= 1 or y == 0):  # polynomials: nowhere singular
         return g * y * x ** max(y - 1, 0)
-    return times(g, power_slope(x, y))
+    return _times(g, _power_slope(x, y))
 
 
 def _exponent_rule(g: Array, out: Array, x: Array, y: Array) -> Array:
-    return g * power_log(out.dtype.type(x) if type(x) in (int, float) else x, y)  # in out's dtype, not in float64
+    return g * _power_log(out.dtype.type(x) if type(x) in (int, float) else x, y)  # in out's dtype, not in float64
 
 
 def from_branch_point(out: Array, x: Array, y: Array) -> Array:

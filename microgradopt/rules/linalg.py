@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from microgradopt.rules.elementwise import direction, times
+from microgradopt.rules.elementwise import _times, direction
 from microgradopt.rules.reductions import Axis, checked_axes, kept
 from microgradopt.rules.registry import NotDifferentiableError, arrays, composed, composite, derivative, existing
 
@@ -323,7 +323,7 @@ def _vector_norm(x: Array, ord: Any, axis: int, keepdims: bool) -> Array:
 
 @composite(
     lambda g, out, x, ord, axis, keepdims: (
-        kept(g, x.shape, axis) * times(np.sign(x), direction(np.abs(x), kept(out, x.shape, axis)) ** (ord - 1))
+        kept(g, x.shape, axis) * _times(np.sign(x), direction(np.abs(x), kept(out, x.shape, axis)) ** (ord - 1))
     ),
     None,
     None,

@@ -91,7 +91,7 @@ def test_it_holds_what_it_recorded(objective):
 
 
 def test_no_curvature():
-    for f in (lambda x: (2 * x).sum(), lambda x: mg.Tensor(3.0), lambda x: x[0] + x[1] * 2):
+    for f in (lambda x: (2 * x).sum(), lambda x: x[0] + x[1] * 2):
         H = HessianOperator(mg.Objective(f, [1.0, 2.0]))
         assert (H @ np.ones(2)).tolist() == [0, 0]
         assert (H @ np.eye(2)).tolist() == H.dense().tolist() == [[0, 0]] * 2
