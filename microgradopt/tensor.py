@@ -241,12 +241,12 @@ class Tensor(ArrayMethods):
     __matmul__, __rmatmul__ = _operator(np.matmul, operator.matmul), _operator(np.matmul, operator.matmul, swapped=True)
     __floordiv__, __rfloordiv__ = _operator(np.floor_divide), _operator(np.floor_divide, swapped=True)
     __mod__, __rmod__ = _operator(np.remainder), _operator(np.remainder, swapped=True)
-    __rpow__ = _operator(np.power, swapped=True)
+    __rpow__ = _operator(np.power, operator.pow, swapped=True)
 
     def __pow__(self, exponent: Any) -> Tensor:
         if type(exponent) in (int, float) and exponent in _POWERS:
             return _unary(_POWERS[exponent], self)
-        return _binary(np.power, np.power, self, exponent)
+        return _binary(np.power, operator.pow, self, exponent)
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return self // other, self % other
@@ -376,6 +376,9 @@ class Tensor(ArrayMethods):
 
 # x ** 2 is a square, as it is for ndarray: quicker than a power, and exact.
 _POWERS: dict[float, np.ufunc] = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
+
+# Functions that write into their first argument, a plain array.
+_WRITERS = {np.put, np.copyto, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
 
 _UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {
     (np.add, "reduce"): np.sum,
@@ -573,6 +576,8 @@ def _arguments(
 def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
     """Call a function without using rules. Raises if an argument needs a gradient; gives floats as constant tensors."""
     if current_mode.get().recording and _needs_grad((*args, *kwargs.values())):
+        if function in _WRITERS:
+            raise cut(name)
         raise NotDifferentiableError(
             f"{name}: no derivative rule, and a gradient would flow through it. {near(name)}mg.rules.supported() lists "
             f"the functions that have one; mg.rules.derivative adds one in a line; .detach() or .data take the values "

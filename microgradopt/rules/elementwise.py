@@ -337,7 +337,7 @@ derivative(
     lambda g, out, condition, x, y: np.where(condition, g, 0),
     lambda g, out, condition, x, y: np.where(condition, 0, g),
     broadcasts=True,
-    kink=lambda out, condition, x, y: np.abs(np.subtract(x, y)),
+    kink=lambda out, condition, x, y: np.nan_to_num(np.abs(np.subtract(x, y)), nan=math.inf),  # NaN is no piece
     jump=lambda out, condition, x, y: math.inf if np.asarray(condition).dtype == bool else np.abs(condition),
 )
 

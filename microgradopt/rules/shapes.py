@@ -317,10 +317,7 @@ def _pad(array: Array, pad_width: Any, mode: str = "constant", *, constant_value
     if mode == "constant":
         source = np.pad(numbers, pad_width)
         outside = np.pad(np.zeros(array.shape, array.dtype), pad_width, constant_values=constant_values)
-        inside = source > 0
-        if not array.size:
-            return outside + np.sum(array)  # a sum over nothing, 0, keeps the graph
-        return np.where(inside, np.ravel(array)[np.maximum(source - 1, 0)], outside)
+        return scatter(np.ravel(array), source > 0, source.shape) + outside
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise NotDifferentiableError(
             f"pad: mode {mode!r} has no derivative rule; use constant, edge, reflect, symmetric or wrap"

@@ -253,8 +253,8 @@ CASES |= {
     "full_convolution": [(lambda a, v: np.convolve(a, v) ** 2, (normal(4), normal(3)))],
     "convolve": [(lambda a, v, m=m: np.convolve(a, v, m), (normal(n), normal(k))) for m in ("full", "same", "valid") for n, k in ((5, 3), (5, 2), (3, 5), (4, 4), (1, 3))],
     "correlate": [(lambda a, v, m=m: np.correlate(a, v, m), (normal(n), normal(k))) for m in ("full", "same", "valid") for n, k in ((5, 3), (5, 2), (3, 5), (2, 5), (4, 4))],
-    "cumulative_sum": [(np.cumulative_sum, (normal(4),)), (lambda x: np.cumulative_sum(x, axis=1, include_initial=True), (CUBE,))],
-    "cumulative_prod": [(np.cumulative_prod, (normal(4),)), (lambda x: np.cumulative_prod(x, axis=-1, include_initial=True), (CUBE,))],
+    "cumulative_sum": [(lambda x: np.cumulative_sum(x), (normal(4),)), (lambda x: np.cumulative_sum(x, axis=1, include_initial=True), (CUBE,))],
+    "cumulative_prod": [(lambda x: np.cumulative_prod(x), (normal(4),)), (lambda x: np.cumulative_prod(x, axis=-1, include_initial=True), (CUBE,))],
     "quantile": [
         (lambda x, q=q, axis=axis, keepdims=keepdims: np.quantile(x, q, axis=axis, keepdims=keepdims), (apart(2, 3, 4),))
         for q in (0.3, 1.0, [0.1, 0.5]) for axis in (None, 1, (0, 2)) for keepdims in (False, True)
@@ -369,5 +369,8 @@ CASES |= {
 }  # fmt: skip
 
 if np.lib.NumpyVersion(np.__version__) < "2.1.0":  # what NumPy itself does not have yet
-    del CASES["unstack"]
+    for name in ("unstack", "cumulative_sum", "cumulative_prod"):
+        del CASES[name]
     CASES["clip"].pop(2)
+if not hasattr(np, "matvec"):  # since NumPy 2.2
+    del CASES["matvec"], CASES["vecmat"]
