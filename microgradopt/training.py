@@ -273,7 +273,7 @@ def save_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Opti
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # arrays of numbers and of text, so that nothing is pickled
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numbers and text: nothing is pickled
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
