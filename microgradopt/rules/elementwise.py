@@ -274,37 +274,22 @@ derivative(
 )
 
 
-def _difference(out: Array, x: Array, y: Array) -> Array:
-    return np.abs(np.subtract(x, y))
+def _better_of_two(function: Any, wins: Any, sign: str = "") -> None:
+    """One of its two arguments; where they are equal, half of the gradient to each."""
+    derivative(
+        function,
+        lambda g, out, x, y: np.where(x == y, g / 2, np.where(wins(x, y), g, 0)),
+        lambda g, out, x, y: np.where(x == y, g / 2, np.where(wins(y, x), g, 0)),
+        kink=lambda out, x, y: np.abs(np.subtract(x, y)),
+        sign=sign,
+    )
 
 
-derivative(
-    np.maximum,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x > y, g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(y > x, g, 0)),
-    kink=_difference,
-    sign="max",
-)
-derivative(
-    np.minimum,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x < y, g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(y < x, g, 0)),
-    kink=_difference,
-    sign="min",
-)
+_better_of_two(np.maximum, lambda x, y: x > y, "max")
+_better_of_two(np.minimum, lambda x, y: x < y, "min")
 # fmax and fmin prefer a number to a NaN.
-derivative(
-    np.fmax,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where((x > y) | np.isnan(y), g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where((y > x) | np.isnan(x), g, 0)),
-    kink=_difference,
-)
-derivative(
-    np.fmin,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where((x < y) | np.isnan(y), g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where((y < x) | np.isnan(x), g, 0)),
-    kink=_difference,
-)
+_better_of_two(np.fmax, lambda x, y: (x > y) | np.isnan(y))
+_better_of_two(np.fmin, lambda x, y: (x < y) | np.isnan(y))
 
 
 # Inside the bounds, and on them, x gets the gradient (as in PyTorch); outside, the bound that was taken.

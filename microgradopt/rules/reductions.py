@@ -82,43 +82,6 @@ def _counted(a: Array, axis: Axis, keepdims: bool, where: Any) -> Any:
 
 
 # Moments: var = Σ(a − mean)² / (n − ddof), and d std = d var / (2 std). A constant has std 0 and subgradient 0.
-@composed(np.var, sign="σ²")
-def _var(
-    a: Array,
-    axis: Axis = None,
-    dtype: Any = None,
-    *,
-    ddof: float = 0,
-    correction: float = 0,
-    keepdims: bool = False,
-    where: Any = True,
-) -> Array:
-    a = a if dtype is None else a.astype(dtype)
-    if where is True:
-        return variance(a, axis, ddof or correction, keepdims)
-    deviations = np.where(where, a - np.mean(a, axis=axis, keepdims=True, where=where), 0)
-    return np.sum(deviations * deviations, axis=axis, keepdims=keepdims) / (
-        _counted(a, axis, keepdims, where) - (ddof or correction)
-    )
-
-
-@composed(np.std, sign="σ")
-def _std(
-    a: Array,
-    axis: Axis = None,
-    dtype: Any = None,
-    *,
-    ddof: float = 0,
-    correction: float = 0,
-    keepdims: bool = False,
-    where: Any = True,
-) -> Array:
-    a = a if dtype is None else a.astype(dtype)
-    if where is True and count(a.shape, axis) > 1:  # one number alone does not deviate: no kink
-        return deviation(a, axis, ddof or correction, keepdims)
-    if where is True:
-        return variance(a, axis, ddof or correction, keepdims)
-    return np.sqrt(np.var(a, axis, ddof=ddof or correction, keepdims=keepdims, where=where))
 
 
 @composite(
@@ -150,6 +113,34 @@ def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
 def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     """The square root of `variance`, as ``np.std``."""
     return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
+
+
+def _moment(whole: Any, root: Any) -> Any:
+    """The body of ``np.var`` or ``np.std``: `whole`, or, where not all elements count, `root` of the formula."""
+
+    def body(
+        a: Array,
+        axis: Axis = None,
+        dtype: Any = None,
+        *,
+        ddof: float = 0,
+        correction: float = 0,
+        keepdims: bool = False,
+        where: Any = True,
+    ) -> Array:
+        a = a if dtype is None else a.astype(dtype)
+        if where is True:
+            # One number alone does not deviate: there is no kink.
+            return (whole if count(a.shape, axis) > 1 else variance)(a, axis, ddof or correction, keepdims)
+        deviations = np.where(where, a - np.mean(a, axis=axis, keepdims=True, where=where), 0)
+        free = _counted(a, axis, keepdims, where) - (ddof or correction)
+        return root(np.sum(deviations * deviations, axis=axis, keepdims=keepdims) / free)
+
+    return body
+
+
+composed(np.var, sign="σ²")(_moment(variance, lambda x: x))
+composed(np.std, sign="σ")(_moment(deviation, np.sqrt))
 
 
 def _degrees(a: Array, axis: Axis, ddof: float) -> float:

@@ -98,44 +98,44 @@ def derivative(
     singular: Rule | None = None,
     sign: str = "",
     steepest: float | None = None,
+    body: Function | None = None,
 ) -> None:
     """Say what is known of `function`: its rules, one per positional argument, and where it is not smooth.
 
     broadcasts: does the function broadcast its arguments? By default: elementwise ufuncs do, nothing else does.
     smooth, kink, jump, singular: see above. sign: what stands for it in a picture, by default its name.
-    steepest: of an activation, its steepest slope.
+    steepest: of an activation, its steepest slope. body: what it does, in terms of other functions, as plain code.
 
-    Raises TypeError when the rules do not agree on the function's arguments, and when it says nothing of smoothness.
+    Raises TypeError when the rules do not agree on the function's arguments, and when neither the function nor a body
+    says anything of smoothness.
     """
+    if broadcasts is None:
+        broadcasts = isinstance(function, np.ufunc) and function.signature is None
     breaks = _breaks(name_of(function), smooth, kink, jump, singular)
-    if breaks is None:
+    if breaks is None and body is None:
         raise TypeError(
             f"derivative of {name_of(function)}: say whether it is smooth: smooth=True, or kink=, jump= or singular= "
             "with the distance from there"
         )
-    _learn(function, function, rules, broadcasts, breaks, sign=sign, steepest=steepest)
+    signatures = {_arguments(rule, skip=2) for rule in rules if rule is not None}
+    if len(signatures) != 1:
+        raise TypeError(f"derivative of {name_of(function)}: its rules take different arguments: {sorted(signatures)}")
+    arguments = signatures.pop()
+    rules += (None,) * (len(arguments.names) - len(rules))
+    KNOWN[function] = Known(body or function, rules, body, arguments, breaks, broadcasts, sign=sign, steepest=steepest)
 
 
-def composite(
-    *rules: Rule | None,
-    broadcasts: bool = False,
-    smooth: bool = False,
-    kink: Rule | None = None,
-    jump: Rule | None = None,
-    singular: Rule | None = None,
-    sign: str = "",
-    steepest: float | None = None,
-) -> Callable[[Function], Function]:
+def composite(*rules: Rule | None, **options: Any) -> Callable[[Function], Function]:
     """Decorator: the body, in plain NumPy, becomes a differentiable function with these rules.
 
     Called on arrays it is its body. Called on values that speak NumPy's dispatch protocol (NEP 18) it is handed to
-    them, as NumPy's own functions are. Where it is not smooth is found in its body, unless it is said here.
+    them, as NumPy's own functions are. options: those of `derivative`. Where it is not smooth is found in its body,
+    unless it is said here.
     """
 
     def register(body: Function) -> Function:
         function = dispatched(body)
-        breaks = _breaks(name_of(function), smooth, kink, jump, singular)
-        _learn(function, body, rules, broadcasts, breaks, body=body, sign=sign, steepest=steepest)
+        derivative(function, *rules, body=body, **options)
         return function
 
     return register
@@ -181,25 +181,6 @@ def dispatched(body: Function) -> Function:
         return body(*args, **kwargs)
 
     return function
-
-
-def _learn(
-    function: Function,
-    call: Function,
-    rules: tuple[Rule | None, ...],
-    broadcasts: bool | None,
-    breaks: Any,
-    **more: Any,
-) -> None:
-    """Make the record of a function with rules."""
-    if broadcasts is None:
-        broadcasts = isinstance(function, np.ufunc) and function.signature is None
-    signatures = {_arguments(rule, skip=2) for rule in rules if rule is not None}
-    if len(signatures) != 1:
-        raise TypeError(f"derivative of {name_of(function)}: its rules take different arguments: {sorted(signatures)}")
-    arguments = signatures.pop()
-    rules += (None,) * (len(arguments.names) - len(rules))
-    KNOWN[function] = Known(call, rules, arguments=arguments, breaks=breaks, broadcasts=broadcasts, **more)
 
 
 def _breaks(
