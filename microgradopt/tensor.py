@@ -402,7 +402,7 @@ def result(
     tensor = _new(Tensor)
     tensor.value = out
     tensor.order = _tick()
-    tensor.grad = None
+    tensor.grad = tensor.graded = None
     mode = current_mode.get()
     if needs_grad and (mode is PLAIN or mode.recording):
         tensor.needs_grad = True

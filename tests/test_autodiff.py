@@ -110,6 +110,14 @@ def test_no_gradient_is_a_view_or_an_alias_of_anything(f):
         np.testing.assert_array_equal(g, e)
 
 
+def test_a_gradient_given_by_hand_is_added_to():
+    x = (needing([1.0]) * 2).detach()
+    x.requires_grad = True
+    x.grad = np.array([5.0])
+    (x * 3).sum().backward()
+    assert x.grad.tolist() == [8.0]
+
+
 def test_gradients_accumulate_until_reset():
     x = needing([1.0, 2.0])
     (x * 2).sum().backward()

@@ -80,7 +80,7 @@ def trace(
 
 def _gradient_of(outputs: Sequence[Tensor], x: Tensor) -> Any:
     """What a backward pass of these outputs has left in a leaf; None where it was another's, or several together."""
-    date, g = getattr(x, "graded", None) or (0, None)
+    date, g = x.graded or (0, None)
     return g if g is x.grad and date in [output.order for output in outputs] else None
 
 
