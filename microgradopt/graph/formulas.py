@@ -216,7 +216,7 @@ def local(node: Node, slot: int) -> str | None:
 
 def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
     """A rule run on values that write down what happens to them. upstream: the cotangent's name; "" for a 1."""
-    tape = Tape(through_bodies=_is_private)
+    tape = Tape(body_of=_readable)
 
     def traced(x: Any) -> Any:
         if isinstance(x, list):
@@ -239,9 +239,13 @@ def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
     return _nested(result.node).text if type(result) is Tracer else literal(result).text
 
 
-def _is_private(function: Callable[..., Any]) -> bool:
-    """Whether a composite is better shown as its body: one that only rules know, and that is one expression."""
-    return name_of(function).startswith("_") and "[" not in inspect.getsource(KNOWN[function].call).partition('"""')[2]
+def _readable(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """What a composite is shown as: its plain formula; its body, where only rules know it and it is one expression."""
+    known = KNOWN[function]
+    if known.plain is not None:
+        return known.plain
+    is_short = name_of(function).startswith("_") and "[" not in inspect.getsource(known.call).partition('"""')[2]
+    return known.call if is_short else None
 
 
 def _nested(node: Node) -> Text:

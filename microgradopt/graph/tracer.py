@@ -45,12 +45,14 @@ class Tape(Observer):
 
     checks: nodes that did decide which way Python went, with the value they had; only where they do not depend on a
     Tensor. The program is right for whatever gives them the same values.
-    begun: leaves that are older than this have to be inputs of the program. through_bodies: of which composites
-    it is written down what their bodies do; of others, the call.
+    begun: leaves that are older than this have to be inputs of the program. body_of: gives the body of a composite, of
+    which it is written down what it does; or None: then it is the call.
     """
 
-    def __init__(self, begun: float = 0, through_bodies: Callable[[Any], bool] = lambda composite: True) -> None:
-        self.begun, self.through_bodies = begun, through_bodies
+    def __init__(
+        self, begun: float = 0, body_of: Callable[[Any], Any] = lambda composite: KNOWN[composite].call
+    ) -> None:
+        self.begun, self.body_of = begun, body_of
         self.nodes: list[Node] = []
         self.checks: list[tuple[Node, Any]] = []
         self.bodies = 0  # inside of how many composites
@@ -283,8 +285,8 @@ class Tracer(ArrayMethods):
             return function(*_concrete(args), **_concrete(kwargs))
         if kwargs.pop("out", None) is not None:
             raise TracingError(f"{name_of(function)}: a traced program does not write into arrays (out=)")
-        if is_composite(function) and self.tape.through_bodies(function):
-            return self._through_body(function, args, kwargs)
+        if is_composite(function) and (body := self.tape.body_of(function)) is not None:
+            return self._through_body(function, body, args, kwargs)
         result = self.tape.call(function, args, kwargs)
         result = result._parts() if isinstance(result.value, tuple | list) else result
         by_values = function in _SHAPED_BY_VALUES or (function is np.where and len(args) == 1)
@@ -295,12 +297,12 @@ class Tracer(ArrayMethods):
                 part._keep_shape()
         return result
 
-    def _through_body(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _through_body(self, function: Callable[..., Any], body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A composite is what its body is; one whose body cannot be traced is a call like any other."""
         nodes, checks = len(self.tape.nodes), len(self.tape.checks)
         self.tape.bodies += 1
         try:
-            out = KNOWN[function].call(*map(self.tape.traced, args), **kwargs)
+            out = body(*map(self.tape.traced, args), **kwargs)
         except TracingError:
             del self.tape.nodes[nodes:], self.tape.checks[checks:]
             return self.tape.call(function, args, kwargs)

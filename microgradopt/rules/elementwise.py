@@ -29,6 +29,7 @@ Array = Any  # an ndarray, or whatever else speaks NumPy
     lambda h, out, g, x: -over(h * out, x),
     broadcasts=True,
     singular=lambda out, g, x: np.abs(x),
+    plain=lambda g, x: g / x,
 )
 def _quotient(g: Array, x: Array) -> Array:
     return np.where((g == 0) & (x == 0), 0, g / x)
@@ -45,6 +46,7 @@ def over(g: Array, x: Array) -> Array:
     lambda h, out, g, x, y: -2 * over(h * out, y),
     broadcasts=True,
     singular=lambda out, g, x, y: np.abs(y),
+    plain=lambda g, x, y: -g * x / y**2,
 )
 def _denominator_share(g: Array, x: Array, y: Array) -> Array:
     """−g x / y² for a cotangent g; 0 where g and y are 0. Without y², which leaves the range long before x / y does."""
@@ -56,6 +58,7 @@ def _denominator_share(g: Array, x: Array, y: Array) -> Array:
     lambda h, out, g, slope: _times(h, g),
     broadcasts=True,
     smooth=True,
+    plain=lambda g, slope: g * slope,
 )
 def _times(g: Array, slope: Array) -> Array:
     """g · slope for a cotangent g; 0 where g is 0 and the slope infinite. NumPy's "invalid value" tells of it."""
@@ -67,6 +70,7 @@ def _times(g: Array, slope: Array) -> Array:
     lambda h, out, x, length: -h * out / length,
     broadcasts=True,
     singular=lambda out, x, length: length,
+    plain=lambda x, length: x / length,
 )
 def direction(x: Array, length: Array) -> Array:
     """x / length, and the subgradient 0 of the length where that is 0. There a second derivative is not finite."""
@@ -135,6 +139,7 @@ def _modf(x: Array) -> tuple[Array, Array]:
     lambda h, out, x, y: _times(h, np.power(x, y - 1)) + _times(h * out, np.log(x)),
     broadcasts=True,
     singular=lambda out, x, y: from_branch_point(out, x, y),
+    plain=lambda x, y: y * x ** (y - 1),
 )
 def _power_slope(x: Array, y: Array) -> Array:
     """The derivative of xʸ by x, y·xʸ⁻¹; 0 for y = 0, at x = 0 too, as x⁰ = 1 everywhere."""
@@ -147,6 +152,7 @@ def _power_slope(x: Array, y: Array) -> Array:
     lambda h, out, x, y: _times(h * out, np.log(x)),
     broadcasts=True,
     singular=lambda out, x, y: np.abs(x),
+    plain=lambda x, y: x**y * np.log(x),
 )
 def _power_log(x: Array, y: Array) -> Array:
     """The derivative of xʸ by y, xʸ log x; 0 for x = 0 and y > 0, as 0ʸ = 0 there."""

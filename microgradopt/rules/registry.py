@@ -65,7 +65,7 @@ class Known:
     broadcasts: whether arguments may be smaller than the result; only then does the sweep undo broadcasting.
     call: what to call on arrays, a composite's body or the function. static: the answer depends on shapes and dtypes
     alone. stacked: what it does to a `Stack`; None: found out. sign: what stands for it in a picture.
-    steepest: of an activation, the steepest slope it has.
+    steepest: of an activation, the steepest slope it has. plain: the formula without its guards, to be read.
     """
 
     call: Function
@@ -78,6 +78,7 @@ class Known:
     stacked: Function | None = None
     sign: str = ""
     steepest: float | None = None
+    plain: Function | None = None
 
     @property
     def is_question(self) -> bool:
@@ -99,12 +100,14 @@ def derivative(
     sign: str = "",
     steepest: float | None = None,
     body: Function | None = None,
+    plain: Function | None = None,
 ) -> None:
     """Say what is known of `function`: its rules, one per positional argument, and where it is not smooth.
 
     broadcasts: does the function broadcast its arguments? By default: elementwise ufuncs do, nothing else does.
     smooth, kink, jump, singular: see above. sign: what stands for it in a picture, by default its name.
     steepest: of an activation, its steepest slope. body: what it does, in terms of other functions, as plain code.
+    plain: the same without its guards, to be shown in a formula.
 
     Raises TypeError when the rules do not agree on the function's arguments, and when neither the function nor a body
     says anything of smoothness.
@@ -122,7 +125,9 @@ def derivative(
         raise TypeError(f"derivative of {name_of(function)}: its rules take different arguments: {sorted(signatures)}")
     arguments = signatures.pop()
     rules += (None,) * (len(arguments.names) - len(rules))
-    KNOWN[function] = Known(body or function, rules, body, arguments, breaks, broadcasts, sign=sign, steepest=steepest)
+    KNOWN[function] = Known(
+        body or function, rules, body, arguments, breaks, broadcasts, sign=sign, steepest=steepest, plain=plain
+    )
 
 
 def composite(*rules: Rule | None, **options: Any) -> Callable[[Function], Function]:
