@@ -35,7 +35,7 @@ class ParameterVector:
     parameters: leaves, each once. Raises TypeError for anything else, ValueError for none, repeats, or non-leaves.
     """
 
-    caches = ("_theta", "_views", "_gathered")
+    caches = ("_theta", "_views")
     """Attributes that follow from the tensors, and are no state of their own: a compiled function need not look at."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
@@ -57,7 +57,6 @@ class ParameterVector:
         self.slices = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
         self._theta: Array | None = None
         self._views: list[Array] = []
-        self._gathered: Array | None = None
 
     def theta(self) -> Array:
         """θ, gathered from the tensors as they are now. Not to be written to."""
@@ -85,25 +84,24 @@ class ParameterVector:
             for part, parameter in zip(self.slices, self.parameters, strict=True)
         ]
 
-    def join(self, arrays: Sequence[Any], out: Array | None = None) -> Array:
-        """Arrays of the parameters' shapes as one vector of Rⁿ (a copy; into `out`). None stands for zeros."""
+    def join(self, arrays: Sequence[Any]) -> Array:
+        """Arrays of the parameters' shapes as one vector of Rⁿ (a copy). None stands for zeros."""
         parts = [
             np.zeros(parameter.size, parameter.dtype) if array is None else array.ravel()
             for array, parameter in zip(arrays, self.parameters, strict=True)
         ]
-        return np.concatenate(parts, out=out if isinstance(parts[0], np.ndarray) else None)
+        return np.concatenate(parts)
 
     def gradient(self) -> Array:
-        """The tensors' `.grad` as one vector of θ's dtype; zeros where there is none. The next call overwrites it.
+        """The tensors' `.grad` as one vector of θ's dtype; zeros where there is none.
 
         Raises ValueError for a gradient whose shape is not its tensor's.
         """
         for i, parameter in enumerate(self.parameters):
             if parameter.grad is not None and parameter.grad.shape != parameter.value.shape:
                 raise ValueError(f"grad: parameter {i} has shape {parameter.shape}, its .grad {parameter.grad.shape}")
-        if self._gathered is None:
-            self._gathered = np.empty(self.size, np.result_type(*self._dtypes))
-        return self.join([parameter.grad for parameter in self.parameters], out=self._gathered)
+        joined, dtype = self.join([parameter.grad for parameter in self.parameters]), np.result_type(*self._dtypes)
+        return joined if joined.dtype == dtype else joined.astype(dtype)
 
     @contextlib.contextmanager
     def moved_to(self, theta: Array) -> Iterator[None]:

@@ -41,7 +41,7 @@ class Surroundings:
     ) -> None:
         self._evaluate, self._loss = evaluate, loss
         self.vector, self.output, self.value = vector, output, loss.item()
-        self.theta, self.gradient = vector.theta(), vector.gradient().copy()
+        self.theta, self.gradient = vector.theta(), vector.gradient()
         self.rounding = 10 * float(np.finfo(self.theta.dtype).eps) * abs(self.value)
         if not (math.isfinite(self.value) and np.isfinite(self.gradient).all()):
             raise NonFiniteError(
@@ -53,7 +53,7 @@ class Surroundings:
         """L and ∇L at another θ, by the closure. Afterwards the tensors are as if they had never been there."""
         with np.errstate(all="ignore"), self.vector.moved_to(theta):
             _, loss = self._evaluate()
-            return loss.item(), self.vector.gradient().copy()
+            return loss.item(), self.vector.gradient()
 
     def along(self, d: Array) -> Phi:
         """The loss along a line, for a line search: φ(t) = L(θ + t d), with its slope."""
