@@ -54,6 +54,7 @@ class ParameterVector:
         ends = list(itertools.accumulate(parameter.size for parameter in self.parameters))
         self.size = ends[-1]
         self._dtypes = {parameter.dtype for parameter in self.parameters}
+        self._dtype = np.result_type(*self._dtypes)
         self.slices = [slice(i, j) for i, j in zip([0, *ends], ends, strict=False)]
         self._theta: Array | None = None
         self._views: list[Array] = []
@@ -100,8 +101,8 @@ class ParameterVector:
         for i, parameter in enumerate(self.parameters):
             if parameter.grad is not None and parameter.grad.shape != parameter.value.shape:
                 raise ValueError(f"grad: parameter {i} has shape {parameter.shape}, its .grad {parameter.grad.shape}")
-        joined, dtype = self.join([parameter.grad for parameter in self.parameters]), np.result_type(*self._dtypes)
-        return joined if joined.dtype == dtype else joined.astype(dtype)
+        joined = self.join([parameter.grad for parameter in self.parameters])
+        return joined if joined.dtype == self._dtype else joined.astype(self._dtype)
 
     @contextlib.contextmanager
     def moved_to(self, theta: Array) -> Iterator[None]:
