@@ -33,6 +33,7 @@ def replayed(node: Node):
     return node.function(*map(value, node.arguments), **node.kwargs)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
 @settings(max_examples=40, deadline=None)
 @given(choices=steps)
 def test_every_node_is_its_call(choices):
@@ -163,6 +164,7 @@ def test_flops_by_shapes():
 # Formulas -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
 @settings(max_examples=25, deadline=None)
 @given(choices=steps)
 def test_rules_in_words_compute_what_the_sweep_hands_over(choices):
