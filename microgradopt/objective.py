@@ -25,7 +25,12 @@ Array = npt.NDArray[Any]
 
 
 def half_square(residuals: Tensor) -> Tensor:
-    """½ ‖r‖²."""
+    """½ ‖r‖². Raises TypeError for a single number: a loss already."""
+    if np.ndim(residuals) == 0:
+        raise TypeError(
+            "least squares: the residuals are wanted, a Tensor like `out - y`, not a single number, as a loss is; "
+            "a single residual has shape (1,)"
+        )
     return (residuals * residuals).sum() / 2
 
 
@@ -190,7 +195,9 @@ class Objective:
         residuals: Callable[[], Tensor],
         compile: Callable[[Any], Any] | None = None,
     ) -> Objective:
-        """L = ½ ‖r‖², for optimizers that fit residuals too. residuals: gives r, a Tensor of any shape.
+        """L = ½ ‖r‖², for optimizers that fit residuals too. For the rest see `of`.
+
+        residuals: gives r, a Tensor of any shape but (). Derivatives and values raise TypeError for any other.
 
         >>> w = Tensor([0.0, 0.0], requires_grad=True)
         >>> Objective.least_squares([w], lambda: w[0] + w[1] * np.arange(3.0) - 1).value()

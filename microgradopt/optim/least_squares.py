@@ -16,9 +16,10 @@ _TRIES = 20  # dampings to try in a step; the growth grows itself
 
 
 class LeastSquares(ClosureOptimizer):
-    """Base of methods for L = ½ ‖r‖², whose closure computes the residuals r, a Tensor of any shape, and returns them.
+    """Base of methods for L = ½ ‖r‖², whose closure computes the residuals r and returns them.
 
-    It need not clear gradients nor call backward. `step` returns L where it started.
+    r: a Tensor of any shape but (): `step` raises TypeError for a loss. The closure need not clear gradients nor call
+    backward. `step` returns L where it started.
     """
 
     wants_graph = True
