@@ -136,14 +136,15 @@ def fit(
     data at once, or batches large enough for their curvature to mean something.
 
     loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``. For least squares
-    methods it gives the residuals r, a Tensor of any shape, ``lambda out, y: out - y``; the history then has ½ ‖r‖².
+    methods it gives the residuals r, not one number, ``lambda out, y: out - y``; the history then has ½ ‖r‖².
     batch_size: None is the whole set. rng: a Generator or a seed for shuffling every epoch; None does not shuffle.
     history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
     compile: what makes functions quick, ``mg.compile``, for loss and gradient; None computes them as they are written,
     and so do second-order methods, which need the graph of the loss.
 
     Returns the history. Raises NonFiniteError at the first loss or gradient that is not finite, before the step it
-    would have spoilt: the parameters and the optimizer stay as the last good step left them.
+    would have spoilt: the parameters and the optimizer stay as the last good step left them. Raises TypeError for a
+    least squares method and a loss that is a single number.
     """
     history = History() if history is None else history
     rng = None if rng is None else np.random.default_rng(rng)
@@ -170,7 +171,9 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
 
     Where the loss or the gradient is no longer finite, the way ends early, and θ is the last one where they were.
 
-    Raises TypeError for a least squares method and an objective that is not `Objective.least_squares`.
+    A compiled objective's loss is computed as it is written where the optimizer asks for curvature: that needs the
+    graph. Raises TypeError for a least squares method and an objective that is not `Objective.least_squares`;
+    RuntimeError where the loss depends on none of the parameters.
     """
     history = History() if history is None else history
     thetas = [objective.theta]
@@ -212,7 +215,7 @@ def _closure(objective: Objective, optimizer: Optimizer, evaluate: Callable[[], 
             loss.backward()
         return loss
 
-    return with_graph if getattr(optimizer, "wants_graph", False) else lambda: Tensor(evaluate())
+    return with_graph if optimizer.wants_graph else lambda: Tensor(evaluate())
 
 
 def _evaluation(
@@ -227,7 +230,7 @@ def _evaluation(
         return lambda *batch: optimizer.evaluate(functools.partial(residuals, *batch))[1], residuals
     backward = _backward(model, loss, optimizer)
     # A compiled result has no graph, and so no curvature.
-    quick = backward if compile is None or getattr(optimizer, "wants_graph", False) else compile(backward)
+    quick = backward if compile is None or optimizer.wants_graph else compile(backward)
     return quick, quick
 
 

@@ -99,8 +99,6 @@ class ClosureOptimizer(Optimizer):
     """
 
     wants_closure = True
-    wants_graph = False
-    """Whether `move` asks for curvature: the closure is then to return a loss with its graph."""
 
     @abstractmethod
     def move(self, around: Surroundings, state: State, group: Group) -> Array:

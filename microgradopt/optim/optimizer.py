@@ -91,6 +91,8 @@ class Optimizer(ABC):
     """What the state holds after every step, besides t."""
     wants_closure: bool = False
     """Whether `step` evaluates the loss itself, and so cannot do without a closure."""
+    wants_graph: bool = False
+    """Whether it asks for curvature: what the closure returns is then to have its graph."""
     may_keep: tuple[str, ...] = ()
     """What it may hold, depending on the hyperparameters."""
 
