@@ -1,6 +1,8 @@
 """Every optimizer takes the same steps by its own step, by trajectory, by fit, and by fit compiled."""
 
 import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,10 +60,10 @@ def by_step(cls):
     return model
 
 
-def by_trajectory(cls):
+def by_trajectory(cls, **options):
     model, loss = start(), loss_of(cls)
     kind = Objective.least_squares if issubclass(cls, LeastSquares) else Objective.of
-    training.trajectory(kind(model, lambda: loss(model(X), y)), made(cls, model), STEPS)
+    training.trajectory(kind(model, lambda: loss(model(X), y), **options), made(cls, model), STEPS)
     return model
 
 
@@ -79,8 +81,9 @@ def theta(model):
 def test_all_ways_are_one(cls):
     expected = theta(by_step(cls))
     assert not np.array_equal(expected, theta(start()))
-    for model in (by_trajectory(cls), by_fit(cls), by_fit(cls, compile=mg.compile)):
-        np.testing.assert_allclose(theta(model), expected, rtol=1e-12, atol=1e-14)
+    for way in (by_trajectory, by_fit):
+        for compiled in (None, mg.compile):
+            np.testing.assert_allclose(theta(way(cls, compile=compiled)), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("cls", [optim.Newton, optim.NewtonCG, optim.SaddleFreeNewton])
@@ -92,12 +95,60 @@ def test_curvature_is_known_by_trajectory(cls, compiled):
     np.testing.assert_allclose(objective.theta, [1.0, 1.0], atol=1e-6)
 
 
+def test_newton_in_the_readme_moves_as_newton():
+    """The README's own lines. Without the Hessian its 40 steps end where the gradient is not 0."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    before, line = re.search(
+        r"^```python\n(.*?)^(training\.trajectory\(loss, optim\.Newton.*?)$", readme, re.S | re.M
+    ).groups()
+    names = {}
+    exec(before, names)
+    objective = names["loss"]
+    first = objective.theta
+    exec(line, names)
+    end = objective.theta
+    assert np.linalg.norm(objective.gradient()) < 1e-9
+
+    objective.theta = first
+    optimizer = optim.Newton(objective.parameters)
+
+    def closure():
+        optimizer.zero_grad()
+        with objective.at() as loss:
+            loss.backward()
+        return loss
+
+    for _ in range(40):
+        optimizer.step(closure)
+    np.testing.assert_allclose(end, objective.theta, rtol=1e-12, atol=1e-14)
+
+
 def test_least_squares_need_residuals():
     model = start()
     with pytest.raises(TypeError, match=r"Objective\.least_squares"):
         training.trajectory(
             Objective.of(model, lambda: nn.mse_loss(model(X), y)), optim.GaussNewton(model.parameters()), 1
         )
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if issubclass(cls, LeastSquares)])
+def test_a_loss_where_residuals_are_wanted_is_refused(cls):
+    """It would be squared once more, and the history have ½ L² for L."""
+    model = start()
+    optimizer, before = cls(model.parameters()), theta(model)
+
+    def loss():
+        return nn.mse_loss(model(X), y)
+
+    for ask in (
+        lambda: optimizer.step(loss),
+        lambda: training.fit(model, nn.mse_loss, optimizer, X, y, epochs=1),
+        lambda: Objective.least_squares(model, loss).value(),
+        lambda: training.trajectory(Objective.least_squares(model, loss), optimizer, 1),
+    ):
+        with pytest.raises(TypeError, match="residuals are wanted"):
+            ask()
+    np.testing.assert_array_equal(theta(model), before)
 
 
 def test_the_history_of_least_squares_is_half_of_the_squares():
@@ -127,6 +178,7 @@ def without_graph():
     [
         lambda o: o.gradient(), lambda o: o.value_and_gradient(), lambda o: o.hvp(np.ones(o.n)), lambda o: o.hessian(),
         mg.curvature.HessianOperator, mg.critical.classify, mg.critical.diagnose,
+        lambda o: mg.critical.find(o, [o.theta]),
         lambda o: training.trajectory(o, optim.Adam(o.parameters), 1),
         lambda o: training.trajectory(o, optim.Newton(o.parameters), 1),
     ],
