@@ -182,7 +182,8 @@ class _Runner(Writer):
     def spelled(self, node: Node) -> Text:
         """One call."""
         ufunc = _REDUCTIONS.get(node.function)
-        if ufunc is not None and isinstance(node.inputs[0].value, np.ndarray):
+        told = len(node.arguments) > 1 or not node.kwargs.keys() <= {"axis", "keepdims"}  # dtype, initial, where
+        if ufunc is not None and not told and isinstance(node.inputs[0].value, np.ndarray):
             axis = node.kwargs.get("axis")
             keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
             return Text(f"np.{ufunc.__name__}.reduce({self.text(node.inputs[0]).text}, axis={axis}{keepdims})")

@@ -56,6 +56,45 @@ def test_every_binary_step(i):
     test_random_programs_first_and_second_order.hypothesis.inner_test([(True, i, 0, 1)], np.float32)
 
 
+EVERY_OTHER = np.arange(12).reshape(3, 4) % 2 == 0
+
+
+@pytest.mark.parametrize("reduce", [np.sum, np.prod, np.max, np.min, np.mean])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"where": EVERY_OTHER},
+        {"initial": 2.5},
+        {"initial": -9.0, "where": EVERY_OTHER, "axis": 1},
+        {"dtype": np.float32},
+    ],
+)
+def test_reductions_keep_what_they_are_told(reduce, told):
+    if reduce in (np.max, np.min):
+        told = {"initial": 1e3 if reduce is np.min else -1e3, **told}
+        told.pop("dtype", None)
+    if reduce is np.mean and "initial" in told:
+        told = {"where": EVERY_OTHER}
+
+    def f(x):
+        loss = np.sum(reduce(x, **told) ** 2)
+        return loss, mg.grad(loss, x)
+
+    x = leaves()[0]
+    compiled = mg.compile(f)
+    for _ in range(2):
+        assert equal(compiled(x), f(x)), compiled.source
+
+
+def test_arguments_by_position_are_kept():
+    x = mg.Tensor(np.linspace(0, 1, 12).reshape(3, 4), requires_grad=True)
+
+    def f(x):
+        return np.sum(x, 0, np.float32) * 1.0
+
+    assert equal(mg.compile(f)(x), f(x))
+
+
 def network(seed=0, dtype=np.float64, width=8, n=12):
     rng = np.random.default_rng(seed)
     model = nn.MLP((5, width, 3), nn.ReLU, rng=rng, dtype=dtype)
