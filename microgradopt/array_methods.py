@@ -65,11 +65,11 @@ class ArrayMethods:
     def std(self: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, **more: Any) -> Tensor:
         return np.std(self, axis=axis, dtype=dtype, out=out, ddof=ddof, **more)
 
-    def cumsum(self: Any, axis: int | None = None) -> Tensor:
-        return np.cumsum(self, axis)
+    def cumsum(self: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+        return np.cumsum(self, axis) if dtype is None else np.cumsum(self, axis, dtype)
 
-    def cumprod(self: Any, axis: int | None = None) -> Tensor:
-        return np.cumprod(self, axis)
+    def cumprod(self: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+        return np.cumprod(self, axis) if dtype is None else np.cumprod(self, axis, dtype)
 
     def trace(self: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         return np.trace(self, offset, axis1, axis2)

@@ -115,8 +115,13 @@ def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
-def _moment(whole: Any, root: Any) -> Any:
-    """The body of ``np.var`` or ``np.std``: `whole`, or, where not all elements count, `root` of the formula."""
+def mean_where(a: Array, axis: Axis, keepdims: bool, where: Any) -> Array:
+    """The mean of the elements where `where` holds; NaN of none. Summed in pairs, as NumPy sums without `where`."""
+    return np.sum(np.where(where, a, 0), axis=axis, keepdims=keepdims) / _counted(a, axis, keepdims, where)
+
+
+def _moment(whole: Any, of: Any) -> Any:
+    """The body of ``np.var`` or ``np.std``: `whole`, or, where not all elements count, `of` their deviations."""
 
     def body(
         a: Array,
@@ -132,15 +137,23 @@ def _moment(whole: Any, root: Any) -> Any:
         if where is True:
             # One number alone does not deviate: there is no kink.
             return (whole if count(a.shape, axis) > 1 else variance)(a, axis, ddof or correction, keepdims)
-        deviations = np.where(where, a - np.mean(a, axis=axis, keepdims=True, where=where), 0)
-        free = _counted(a, axis, keepdims, where) - (ddof or correction)
-        return root(np.sum(deviations * deviations, axis=axis, keepdims=keepdims) / free)
+        x = wide(a)
+        deviations = np.where(where, x - mean_where(x, axis, True, where), 0)
+        free = np.maximum(_counted(a, axis, keepdims, where) - (ddof or correction), 0)
+        return narrow(of(deviations, axis, keepdims, free), a)
 
     return body
 
 
-composed(np.var, sign="σ²")(_moment(variance, lambda x: x))
-composed(np.std, sign="σ")(_moment(deviation, np.sqrt))
+composed(np.var, sign="σ²")(
+    _moment(variance, lambda x, axis, keepdims, free: np.sum(x * x, axis=axis, keepdims=keepdims) / free)
+)
+composed(np.std, sign="σ")(  # by a norm, which has a subgradient at 0
+    _moment(
+        deviation,
+        lambda x, axis, keepdims, free: np.linalg.vector_norm(x, axis=axis, keepdims=keepdims) / np.sqrt(free),
+    )
+)
 
 
 def _degrees(a: Array, axis: Axis, ddof: float) -> float:
@@ -184,12 +197,14 @@ def _prod(
         factors = np.concatenate([pairs, factors[2 * half :]])
     # The product of nothing is 1; a sum over nothing, 0, keeps the graph.
     result = factors[0] if len(factors) else factors.sum(axis=0) + 1
-    result = result if type(initial) is int and initial == 1 else result * initial
+    if not (initial is None or (type(initial) is int and initial == 1)):
+        result = (result * initial).astype(result.dtype)
     return kept(result, a.shape, axis) if keepdims else result
 
 
 @composed(np.cumprod)
-def _cumprod(a: Array, axis: int | None = None) -> Array:
+def _cumprod(a: Array, axis: int | None = None, dtype: Any = None) -> Array:
+    a = a if dtype is None else a.astype(dtype)
     scan = np.ravel(a) if axis is None else np.moveaxis(a, axis, 0)
     step = 1
     while step < len(scan):
@@ -229,11 +244,24 @@ def _shared(
     return kept(g, a.shape, axis) * (winners / counts)
 
 
-def _lead(out: Array, a: Array, axis: Axis = None, *, keepdims: bool = False, **others: Any) -> Array:
-    """Distance from the extremum to the second-best element; infinite if there is none."""
-    behind = np.abs(a - kept(out, a.shape, axis))
-    tied = (behind == 0).sum(axis=axis) > 1
-    return np.where(tied, 0, np.min(np.where(behind == 0, math.inf, behind), axis=axis, initial=math.inf))
+def _lead(
+    out: Array,
+    a: Array,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Array:
+    """Distance from the extremum to the next best, an element or the initial value; infinite if there is none."""
+    behind = np.where(where, np.abs(a - kept(out, a.shape, axis)), math.inf)
+    best = (behind == 0).sum(axis=axis)
+    distance = np.min(np.where(behind == 0, math.inf, behind), axis=axis, initial=math.inf)
+    if initial is not np._NoValue:
+        gap = np.abs(np.reshape(out, np.shape(distance)) - initial)
+        best = best + (gap == 0)
+        distance = np.minimum(distance, np.where(gap == 0, math.inf, gap))
+    return np.where(best > 1, 0, distance)
 
 
 for name in ("max", "amax", "min", "amin"):
