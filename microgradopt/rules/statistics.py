@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.rules.reductions import Axis, checked_axes, count
+from microgradopt.rules.reductions import Axis, checked_axes, count, kept, mean_where, narrow, wide
 from microgradopt.rules.registry import arrays, composed
 
 Array = Any
@@ -15,19 +15,35 @@ Array = Any
 # Order statistics -----------------------------------------------------------------------------------------------------
 
 
+# Methods of np.quantile that give an element, and never what lies between two.
+_ELEMENTS = ("inverted_cdf", "closest_observation", "lower", "higher", "nearest")
+
+
+def _sorted(a: Array, axes: tuple[int, ...]) -> Array:
+    """a sorted along `axes` together, which become the first axis. NaNs are sorted to the end."""
+    others = tuple(i for i in range(a.ndim) if i not in axes)
+    first = np.transpose(a, axes + others)
+    return np.sort(first.reshape((count(a.shape, axes), *(a.shape[i] for i in others))), axis=0)
+
+
+def _unless_nan(result: Array, sorted_: Array) -> Array:
+    return np.where(np.any(np.isnan(sorted_[-1:]), axis=0), math.nan, result)
+
+
 @composed(np.quantile)
 def _quantile(a: Array, q: Any, axis: Axis = None, *, method: str = "linear", keepdims: bool = False) -> Array:
     """Each quantile lies between two neighbours in sorted order; NumPy's own quantile of 0, 1, 2, … says where."""
-    (a,), (q,) = arrays(a), arrays(q)
+    (a,), q = arrays(a), np.asarray(q)  # of a tensor that needs a gradient this is refused: none flows to q
     axes = checked_axes(a.ndim, axis)
-    others = tuple(i for i in range(a.ndim) if i not in axes)
-    n = count(a.shape, axes)
-    sorted_ = np.sort(np.transpose(a, axes + others).reshape((n, *(a.shape[i] for i in others))), axis=0)
+    sorted_ = _sorted(a, axes)
+    n = len(sorted_)
     place = np.quantile(np.arange(float(n)), q, method=method)  # type: ignore[call-overload]
     below = np.floor(place).astype(int)
-    weight = (place - below).astype(a.dtype).reshape(q.shape + (1,) * len(others))
-    result = sorted_[below] * (1 - weight) + sorted_[np.minimum(below + 1, n - 1)] * weight
-    result = np.where(np.isnan(sorted_[-1]), math.nan, result)  # NaNs are sorted to the end
+    low, high = sorted_[below], sorted_[np.minimum(below + 1, n - 1)]
+    w = (place - below).astype(a.dtype).reshape(q.shape + (1,) * (sorted_.ndim - 1))
+    # As NumPy: from the nearer end, so that each end is met exactly.
+    between = np.where(w < 0.5, low + (high - low) * w, high - (high - low) * (1 - w))
+    result = _unless_nan(low if method in _ELEMENTS else between, sorted_)
     if not keepdims:
         return result
     return result.reshape(q.shape + tuple(1 if i in axes else size for i, size in enumerate(a.shape)))
@@ -35,15 +51,31 @@ def _quantile(a: Array, q: Any, axis: Axis = None, *, method: str = "linear", ke
 
 @composed(np.percentile)
 def _percentile(a: Array, q: Any, axis: Axis = None, *, method: str = "linear", keepdims: bool = False) -> Array:
-    return _quantile(a, np.true_divide(q, 100), axis, method=method, keepdims=keepdims)
+    return _quantile(a, np.true_divide(np.asarray(q), 100), axis, method=method, keepdims=keepdims)
 
 
 @composed(np.median)
 def _median(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    return _quantile(a, 0.5, axis, keepdims=keepdims)
+    """The mean of the middle element, or of the two in the middle."""
+    axes = checked_axes(a.ndim, axis)
+    sorted_ = _sorted(a, axes)
+    n = len(sorted_)
+    result = _unless_nan(np.mean(sorted_[(n - 1) // 2 : n // 2 + 1], axis=0), sorted_)
+    return kept(result, a.shape, axes) if keepdims else result
 
 
 # Without NaNs ---------------------------------------------------------------------------------------------------------
+
+
+@composed(np.nanmedian)
+def _nanmedian(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+    """The same, of each column's numbers alone."""
+    axes = checked_axes(a.ndim, axis)
+    sorted_ = _sorted(a, axes)
+    n = np.sum(~np.isnan(sorted_), axis=0, keepdims=True)
+    middle = np.concatenate([np.maximum(n - 1, 0) // 2, n // 2])
+    result = np.mean(np.take_along_axis(sorted_, middle, 0), axis=0)
+    return kept(result, a.shape, axes) if keepdims else result
 
 
 def _filled(a: Array, value: float) -> tuple[Array, Array]:
@@ -53,25 +85,42 @@ def _filled(a: Array, value: float) -> tuple[Array, Array]:
 
 
 @composed(np.nansum)
-def _nansum(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    return np.sum(_filled(a, 0.0)[0], axis=axis, keepdims=keepdims)
+def _nansum(
+    a: Array, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = 0, where: Any = True
+) -> Array:
+    return np.sum(_filled(a, 0.0)[0], axis, dtype, keepdims=keepdims, initial=initial, where=where)
 
 
 @composed(np.nanmean)
-def _nanmean(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    return np.mean(_filled(a, 0.0)[0], axis=axis, keepdims=keepdims, where=~np.isnan(a))
+def _nanmean(a: Array, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, where: Any = True) -> Array:
+    a = a if dtype is None else a.astype(dtype)
+    return narrow(mean_where(wide(a), axis, keepdims, ~np.isnan(a) & where), a)
 
 
-@composed(np.nanvar)
-def _nanvar(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
-    filled, numbers = _filled(a, 0.0)
-    return np.var(filled, axis=axis, ddof=ddof or correction, keepdims=keepdims, where=numbers)
+def _nan_moment(moment: Any) -> Any:
+    """The body of ``np.nanvar`` or ``np.nanstd``. NaN where no degree of freedom is left, as NumPy's."""
+
+    def body(
+        a: Array,
+        axis: Axis = None,
+        dtype: Any = None,
+        *,
+        ddof: float = 0,
+        correction: float = 0,
+        keepdims: bool = False,
+        where: Any = True,
+    ) -> Array:
+        a = a if dtype is None else a.astype(dtype)
+        numbers = ~np.isnan(a) & where
+        result = moment(a, axis, ddof=ddof or correction, keepdims=keepdims, where=numbers)
+        free = np.sum(numbers, axis=axis, keepdims=keepdims) > (ddof or correction)
+        return np.where(free, result, math.nan)
+
+    return body
 
 
-@composed(np.nanstd)
-def _nanstd(a: Array, axis: Axis = None, *, ddof: float = 0, correction: float = 0, keepdims: bool = False) -> Array:
-    filled, numbers = _filled(a, 0.0)
-    return np.std(filled, axis=axis, ddof=ddof or correction, keepdims=keepdims, where=numbers)
+composed(np.nanvar)(_nan_moment(np.var))
+composed(np.nanstd)(_nan_moment(np.std))
 
 
 def _nan_extremum(extremum: Any, worst: float, a: Array, axis: Axis, keepdims: bool) -> Array:
@@ -101,11 +150,13 @@ def _cov(m: Array, y: Array = None, rowvar: bool = True, bias: bool = False, ddo
         X = np.concatenate([X, _variables(y, rowvar)], axis=0)
     X = X - np.mean(X, axis=1, keepdims=True)
     free = X.shape[1] - ((0 if bias else 1) if ddof is None else ddof)
-    return np.squeeze(X @ X.T / (free if free > 0 else math.nan))
+    return np.squeeze(X @ X.T * np.true_divide(1, max(free, 0)).item())
 
 
 def _variables(m: Array, rowvar: bool) -> Array:
     (m,) = arrays(m)
+    if m.ndim > 2:
+        raise ValueError(f"cov: a vector or a matrix is wanted, not shape {m.shape}")
     rows = np.reshape(m, (1, -1)) if m.ndim < 2 else m
     return rows.T if not rowvar and m.ndim == 2 else rows
 

@@ -264,6 +264,7 @@ CASES |= {
     ],
     "percentile": [(lambda x: np.percentile(x, [30, 75], axis=-1), (apart(3, 4),))],
     "median": [(np.median, (apart(5),)), (lambda x: np.median(x, axis=1, keepdims=True), (apart(3, 4),)), (np.median, (normal(1),))],
+    "nanmedian": [(lambda x, k=k: np.nanmedian(np.where(HALF, x, np.nan), axis=(0, 2), keepdims=k), (apart(2, 3, 4),)) for k in (False, True)],
     "nansum": [(lambda x: np.nansum(np.where(HALF, x, np.nan), axis=1), (CUBE,))],
     "nanmean": [(lambda x, k=k: np.nanmean(np.where(HALF, x, np.nan), axis=2, keepdims=k), (CUBE,)) for k in (False, True)],
     "nanvar": [(lambda x: np.nanvar(np.where(HALF, x, np.nan), axis=(0, 2), ddof=1), (CUBE,))],
