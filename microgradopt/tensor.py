@@ -11,6 +11,7 @@ through the dispatch protocols NEP 13 and NEP 18 to `dispatch`. Both end in `res
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import operator
@@ -478,12 +479,17 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         return _values_only(function, args, kwargs, name_of(function))
     if known.rules and not kwargs and len(args) <= known.arguments.positional:
         return _apply(function, known, args, _NO_KWARGS)
-    if known.is_question:
+    if known.is_question or (function is np.full_like and _of_numbers((*args[1:], *kwargs.values()))):
         return _answered(function, function, args, kwargs)
     if not (current_mode.get().recording and _needs_grad((*args, *kwargs.values()))):
         return _values_only(function, args, kwargs, name_of(function))
     args, kwargs = _fitting(function, known, args, kwargs)
     return _apply(function, known, args, kwargs) if known.rules else known.body(*args, **kwargs)  # type: ignore[misc]
+
+
+def _of_numbers(fill: tuple[Any, ...]) -> bool:
+    """Whether there is no tensor in it: np.full_like then gives an array to be written to, as np.zeros_like does."""
+    return not _needs_grad(fill) and next(tensors_in(fill), None) is None
 
 
 def _answered(
@@ -507,6 +513,8 @@ def _fitting(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments as the rules or the body take them. NotDifferentiableError for those that they do not know."""
     names, positional = known.arguments
+    if len(args) > positional:
+        args, kwargs = _by_name(function, int(positional), args, kwargs)
     # What is left at NumPy's own default need not be known: dtype=None, out=None.
     kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue and (v is not None or k in names)}
     if "out" in kwargs:
@@ -518,12 +526,27 @@ def _fitting(
         free = names[len(args) : len(names) if positional == math.inf else int(positional)]
         leading = list(itertools.takewhile(kwargs.__contains__, free))
         args = (*args, *[kwargs.pop(name) for name in leading])
+        if known.rules and (left := [name for name, x in kwargs.items() if _needs_grad((x,))]):
+            raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to {', '.join(left)}; .detach() it")
     if len(args) > positional or not kwargs.keys() <= set(names):
         unknown = ", ".join(sorted(kwargs.keys() - set(names))) or f"{len(args)} positional arguments"
         raise NotDifferentiableError(
             f"{name_of(function)}: a gradient can flow with the arguments {', '.join(names)}; not with {unknown}"
         )
     return args, kwargs
+
+
+def _by_name(
+    function: Callable[..., Any], positional: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments beyond those that rules take by position, by NumPy's names: np.var(x, 0, None, None, 1) has a ddof."""
+    try:
+        names = list(inspect.signature(function).parameters)
+    except ValueError:  # some that are written in C do not say
+        return args, kwargs
+    if len(args) > len(names):
+        return args, kwargs
+    return args[:positional], {**dict(zip(names[positional:], args[positional:], strict=False)), **kwargs}
 
 
 def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
