@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,43 @@ derivative(np.angle, lambda g, out, z, deg=False: np.zeros_like(g), jump=lambda 
 
 
 @composed(np.linspace)
-def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, *, axis: int = 0) -> Array:
-    start, stop = np.broadcast_arrays(*arrays(start, stop))
-    t: Any = np.linspace(0.0, 1.0, num, endpoint=endpoint, dtype=np.result_type(start.dtype, stop.dtype, 0.0))
-    t = t.reshape((-1,) + (1,) * start.ndim)
-    return np.moveaxis(start * (1 - t) + stop * t, 0, axis)
+def _linspace(
+    start: Array,
+    stop: Array,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    # Python's own numbers leave float32 as it is.
+    ends = [x if isinstance(x, int | float) else arrays(x)[0] for x in (start, stop)]
+    own = np.result_type(*ends, 0.0)
+    start, stop = (x.astype(own) for x in np.broadcast_arrays(*arrays(*ends)))
+    t: Any = np.linspace(0.0, 1.0, num, endpoint=endpoint, dtype=own).reshape((-1,) + (1,) * start.ndim)
+    points = np.moveaxis(start * (1 - t) + stop * t, 0, axis)
+    points = points if dtype is None else points.astype(dtype)
+    return (points, (stop - start) / ((num - bool(endpoint)) or math.nan)) if retstep else points
 
 
 @composed(np.full_like)
-def _full_like(a: Array, fill_value: Array, dtype: Any = None, *, shape: Any = None) -> Array:
-    ones = np.ones_like(a, dtype=dtype, shape=shape)
+def _full_like(
+    a: Array, fill_value: Array, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None
+) -> Array:
+    ones = np.ones_like(a, dtype, order, subok, shape)
     return (ones * fill_value).astype(ones.dtype)
+
+
+@composed(np.full)  # which NumPy hands over where it is told like=
+def _full(shape: Any, fill_value: Array, dtype: Any = None, order: Any = "C") -> Array:
+    (fill_value,) = arrays(fill_value)
+    ones = np.ones(shape, dtype or fill_value.dtype, order)
+    return (ones * fill_value).astype(ones.dtype)
+
+
+@composed(*existing("astype"))
+def _astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
+    return x.astype(dtype)
 
 
 # Integration and interpolation ----------------------------------------------------------------------------------------
@@ -52,14 +79,23 @@ def _trapezoid(y: Array, x: Array = None, dx: float = 1.0, axis: int = -1) -> Ar
 def _interp(x: Array, xp: Array, fp: Array, left: Any = None, right: Any = None) -> Array:
     """Between two neighbours in xp, linear. A kink at each of them."""
     x, xp, fp = arrays(x, xp, fp)
+    if xp.shape != fp.shape or xp.ndim != 1 or not len(xp):
+        raise ValueError(
+            f"interp: xp and fp are vectors of one length, 1 at least, not of shapes {xp.shape}, {fp.shape}"
+        )
     if len(xp) == 1:
         inside = fp[0] + 0 * x
     else:
         after = np.clip(np.searchsorted(xp, x, side="right"), 1, len(xp) - 1)
-        slope = (fp[after] - fp[after - 1]) / (xp[after] - xp[after - 1])
-        inside = fp[after - 1] + slope * (x - xp[after - 1])
+        x0, x1, f0, f1 = _at(xp, after - 1), _at(xp, after), _at(fp, after - 1), _at(fp, after)
+        inside = f0 + (f1 - f0) / (x1 - x0) * (x - x0)
     low = np.where(x < xp[0], fp[0] if left is None else left, inside)
     return np.where(x > xp[-1], fp[-1] if right is None else right, low)
+
+
+def _at(values: Array, places: Array) -> Array:
+    """values[places], also of plain values at places that are being traced."""
+    return np.take_along_axis(values, np.ravel(places), 0).reshape(np.shape(places))
 
 
 # Polynomials and convolution ------------------------------------------------------------------------------------------
@@ -104,7 +140,8 @@ def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
 # Running sums and products by their newer names -----------------------------------------------------------------------
 
 
-def _cumulative(scan: Any, first: float, x: Array, axis: int | None, include_initial: bool) -> Array:
+def _cumulative(scan: Any, first: float, x: Array, axis: int | None, dtype: Any, include_initial: bool) -> Array:
+    x = np.atleast_1d(x if dtype is None else x.astype(dtype))
     if axis is None and x.ndim > 1:
         raise ValueError(f"cumulative: say along which axis of {x.shape}")
     along = normalize_axis_index(0 if axis is None else axis, x.ndim)
@@ -116,10 +153,12 @@ def _cumulative(scan: Any, first: float, x: Array, axis: int | None, include_ini
 
 
 @composed(*existing("cumulative_sum"))
-def _cumulative_sum(x: Array, /, *, axis: int | None = None, include_initial: bool = False) -> Array:
-    return _cumulative(np.cumsum, 0.0, x, axis, include_initial)
+def _cumulative_sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Array:
+    return _cumulative(np.cumsum, 0.0, x, axis, dtype, include_initial)
 
 
 @composed(*existing("cumulative_prod"))
-def _cumulative_prod(x: Array, /, *, axis: int | None = None, include_initial: bool = False) -> Array:
-    return _cumulative(np.cumprod, 1.0, x, axis, include_initial)
+def _cumulative_prod(
+    x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Array:
+    return _cumulative(np.cumprod, 1.0, x, axis, dtype, include_initial)

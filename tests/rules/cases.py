@@ -40,6 +40,11 @@ def definite(*batch):
     return a @ np.swapaxes(a, -1, -2) + 3 * np.eye(3)
 
 
+def named(*names):
+    """NumPy's functions of these names, those that this version has."""
+    return [getattr(np, name) for name in names if hasattr(np, name)]
+
+
 def symmetric(function):
     """The decompositions of symmetric matrices read one triangle; this gives them a symmetric matrix to read."""
     return lambda a: function((a + np.swapaxes(a, -1, -2)) / 2)
@@ -146,7 +151,7 @@ CASES |= {
     "reshape": [(lambda x: np.reshape(x, (4, -1)), (CUBE,)), (lambda x: np.reshape(x, 24), (CUBE,))],
     "ravel": [(np.ravel, (CUBE,))],
     "copy": [(np.copy, (CUBE,))],
-    "astype": [(lambda x: x.astype(np.float32 if x.dtype == np.float32 else np.float64) * 2, (CUBE,))],
+    "astype": [(lambda x: x.astype(np.float32 if x.dtype == np.float32 else np.float64) * 2, (CUBE,)), *[(lambda x, f=f: f(x, x.dtype) * 2, (CUBE,)) for f in named("astype")]],
     "transpose": [(f, (CUBE,)) for f in (np.transpose, lambda x: np.transpose(x, (1, 2, 0)), lambda x: x.T)],
     "matrix_transpose": [(np.matrix_transpose, (CUBE,)), (lambda x: x.mT, (CUBE,))],
     "linalg.matrix_transpose": [(np.linalg.matrix_transpose, (CUBE,))],
@@ -236,9 +241,11 @@ CASES |= {
     "linspace": [
         (np.linspace, (normal(), normal())),
         (lambda a, b: np.linspace(a, b, 4, endpoint=False, axis=-1), (normal(2, 1), normal(3))),
-        (lambda a: np.linspace(a, np.float32(2.0), 1), (normal(),)),
+        (lambda a: np.linspace(a, 2.0, 1), (normal(),)),
+        (lambda a: np.linspace(0.0, a, 4), (normal(2),)),
     ],
     "full_like": [(lambda x, s: np.full_like(x, s) * s, (normal(2, 3), normal())), (lambda x, s: np.full_like(x, s, shape=(4, 3)), (normal(2), normal(3)))],
+    "full": [(lambda x, s: np.full(x.shape, s, like=x) * x, (normal(2, 3), np.array(0.7)))],
     "trapezoid": [
         (np.trapezoid, (CUBE,)),
         (lambda y: np.trapezoid(y, dx=0.5, axis=1), (CUBE,)),

@@ -36,6 +36,8 @@ WRITTEN_IN_PYTHON = [f for f in NUMPYS if not isinstance(f, np.ufunc) and parame
 def unknown_arguments():
     """For every function, every argument that NumPy knows and its rule does not."""
     for f in NUMPYS:
+        if f is np.full:  # NumPy hands it over only where like= says so
+            continue
         known = KNOWN[f].arguments.names
         if isinstance(f, np.ufunc):
             names = UFUNC_ARGUMENTS[f.signature is not None :]
@@ -171,7 +173,7 @@ def test_what_numpy_refuses_is_refused(call):
 
 
 WITHOUT_RULE = {
-    "fft": np.fft.fft, "unique": np.unique, "nanmedian": np.nanmedian, "unwrap": np.unwrap, "vander": np.vander,
+    "fft": np.fft.fft, "unique": np.unique, "nanpercentile": lambda x: np.nanpercentile(x, 30), "unwrap": np.unwrap, "vander": np.vander,
     "linalg.qr": lambda x: np.linalg.qr(x[:, None]), "linalg.eig": lambda x: np.linalg.eig(x[:, None] * x),
     "linalg.lstsq": lambda x: np.linalg.lstsq(x[:, None], x), "nanprod": np.nanprod, "nextafter": lambda x: np.nextafter(x, 1.0),
     "histogram": np.histogram, "maximum.accumulate": np.maximum.accumulate, "subtract.reduce": np.subtract.reduce,
@@ -200,9 +202,9 @@ def test_a_function_without_a_rule_raises_at_the_call_only_where_a_gradient_woul
         (lambda x: np.linalg.svd(x[0]), "full_matrices=False"),
         (lambda x: np.linalg.vector_norm(x, ord=0), "ord=0"),
         (lambda x: np.exp(x, out=np.empty(x.shape)), "in place"),
-        (lambda x: np.average(x, 0, None, True), "4 positional"),
+        (lambda x: np.average(x, 0, None, True), "not with returned"),
         (lambda x: np.sum(x, dtype=int), "int64"),
-        (lambda x: np.nanmedian(x), "Near by name: .*median.*mg.rules.derivative adds one"),
+        (lambda x: np.nanprod(x), "Near by name: prod.*mg.rules.derivative adds one"),
         (lambda x: np.ldexp(1.0, x), "ldexp|float|int"),
     ],
 )

@@ -131,7 +131,7 @@ NOT_HIPS = {
     "linalg.norm-7", "linalg.norm-8", "linalg.norm-11", "linalg.norm-12", "linalg.norm-13", "linalg.norm-14",
     "linalg.norm-15", "linalg.norm-16", "getitem-8", "einsum-3", "einsum-4", "einsum-14", "einsum-17", "linalg.cholesky-2",
     "linalg.eigh-0", "linalg.eigvalsh", "direction", "gaps", "eigenvalues",
-    "singular_values", "real", "imag", "angle", "real_if_close", "linspace", "full_like", "trapezoid",
+    "singular_values", "real", "imag", "angle", "real_if_close", "linspace", "full_like", "full", "trapezoid",
     "interp", "polyval", "full_convolution", "convolve", "correlate", "cumulative_sum", "cumulative_prod", "quantile",
     "percentile", "median", "nanmedian", "nansum", "nanmean", "nanvar", "nanstd", "nanmax", "nanmin", "cov", "corrcoef",
     "linalg.matmul", "matvec", "vecmat", "linalg.pinv", "vstack-1", "einsum-19", "einsum-20", "einsum-21",
