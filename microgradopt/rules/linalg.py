@@ -126,17 +126,26 @@ def _solve_a(g: Array, out: Array, a: Array, b: Array) -> Array:
 derivative(np.linalg.solve, _solve_a, _solve_b, broadcasts=True, singular=_from_singular)
 
 
-def _pinv_rule(g: Array, out: Array, a: Array, rcond: Any = None, *, rtol: Any = None) -> Array:
+def _pinv_rule(
+    g: Array, out: Array, a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = np._NoValue
+) -> Array:
     """With P = A⁺: −Pᵀ G Pᵀ + (I − A P) Gᵀ P Pᵀ + Pᵀ P Gᵀ (I − P A). Golub & Pereyra 1973, equation 4.12."""
     rows, columns = (np.eye(n, dtype=a.dtype) for n in a.shape[-2:])
+    a = _symmetric(np.tril(a) * 2 - a * rows) if hermitian else a  # of which NumPy reads one triangle
     inside = -(out.mT @ g @ out.mT)
-    return inside + (rows - a @ out) @ g.mT @ out @ out.mT + out.mT @ out @ g.mT @ (columns - out @ a)
+    result = inside + (rows - a @ out) @ g.mT @ out @ out.mT + out.mT @ out @ g.mT @ (columns - out @ a)
+    return _symmetric(result) if hermitian else result
 
 
-def _from_lower_rank(out: Array, a: Array, *args: Any, **kwargs: Any) -> Array:
+def _from_lower_rank(
+    out: Array, a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = np._NoValue
+) -> Array:
     """How near a singular value is to the cut below which it counts as zero: there the rank jumps."""
-    s = np.linalg.svd(a, compute_uv=False)
-    cut = 1e-15 * s.max(axis=-1, keepdims=True, initial=0)
+    s = np.linalg.svd(a, compute_uv=False, hermitian=hermitian)
+    if rcond is None:
+        default = max(a.shape[-2:]) * np.finfo(a.dtype).eps if rtol is None else rtol
+        rcond = 1e-15 if rtol is np._NoValue else default
+    cut = np.asarray(rcond)[..., None] * s.max(axis=-1, keepdims=True, initial=0)
     return np.abs(s - cut).min(axis=-1, initial=math.inf)
 
 

@@ -291,3 +291,49 @@ def test_known_derivatives(f):
         np.linalg.svdvals: np.eye(3)[np.argsort(-d)],
     }.get(f, np.eye(3)[np.argsort(d)])
     np.testing.assert_allclose(jacobian, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 5), (2, 4, 3)])
+def test_pseudoinverses_are_jaxs(shape):
+    jax = pytest.importorskip("jax")
+    a = np.random.default_rng(3).normal(size=shape)
+    with jax.enable_x64(True):
+        theirs = jax.grad(lambda a: jax.numpy.sum(jax.numpy.sin(jax.numpy.linalg.pinv(a))))(a)
+    x = Tensor(a, requires_grad=True)
+    np.testing.assert_allclose(mg.grad(np.sum(np.sin(np.linalg.pinv(x))), x)[0], theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("options", [{"rcond": 0.1}, {"rtol": 0.1}, {"rtol": None}, {"rcond": np.array(0.1)}])
+def test_a_pseudoinverse_of_lower_rank(options):
+    """Its derivative is that among matrices of this rank: along A(t) = B(t) C(t), by central differences."""
+    rng = np.random.default_rng(4)
+    b, c, db, dc = rng.normal(size=(4, 2)), rng.normal(size=(2, 3)), rng.normal(size=(4, 2)), rng.normal(size=(2, 3))
+    weight = rng.normal(size=(3, 4))
+
+    def value(t):
+        return np.sum(weight * np.linalg.pinv((b + t * db) @ (c + t * dc), rcond=1e-9))
+
+    x = Tensor(b @ c, requires_grad=True)
+    result = np.linalg.pinv(x, **options)
+    np.testing.assert_allclose(result.data, np.linalg.pinv(b @ c, **options), rtol=1e-10, atol=1e-12)
+    along = np.sum(mg.grad(np.sum(weight * result), x)[0] * (db @ c + b @ dc))
+    assert along == pytest.approx((value(1e-6) - value(-1e-6)) / 2e-6, rel=1e-5)
+
+
+def test_a_hermitian_pseudoinverse_reads_one_triangle():
+    a = np.array([[2.0, 9.0, 9.0], [1.0, 3.0, 9.0], [0.5, -1.0, 4.0]])
+    lower = np.tril(a) + np.tril(a, -1).T
+    one, other = Tensor(a, requires_grad=True), Tensor(lower, requires_grad=True)
+    np.testing.assert_allclose(np.linalg.pinv(one, hermitian=True).data, np.linalg.inv(lower), rtol=1e-12)
+    ours = mg.grad(np.sum(np.linalg.pinv(one, None, True) ** 3), one)[0]
+    np.testing.assert_allclose(ours, mg.grad(np.sum(np.linalg.inv(other) ** 3), other)[0], rtol=1e-10)
+
+
+def test_how_near_the_rank_of_a_pseudoinverse_is_to_a_jump():
+    distance = mg.rules.KNOWN[np.linalg.pinv].breaks[0].distance
+    a = np.diag([4.0, 1.0])
+    assert distance(None, a) == pytest.approx(1.0)
+    assert distance(None, a, 0.2) == pytest.approx(0.2)
+    assert distance(None, a, rtol=0.2) == pytest.approx(0.2)
+    assert distance(None, a, rtol=None) == pytest.approx(1.0)
+    assert distance(None, np.stack([a, a]), hermitian=True).shape == (2,)
