@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.rules.elementwise import over
-from microgradopt.rules.registry import KNOWN, Known, derivative
+from microgradopt.rules.registry import KNOWN, Known, composite, derivative
 
 
 def known_of_scipy(function: Any) -> Known | None:
@@ -42,7 +42,14 @@ def _register(special: Any) -> None:
     derivative(special.erf, lambda g, out, x: g * (2 / math.sqrt(math.pi)) * np.exp(-x * x), smooth=True)
     derivative(special.erfc, lambda g, out, x: g * (-2 / math.sqrt(math.pi)) * np.exp(-x * x), smooth=True)
     derivative(special.ndtr, lambda g, out, x: g * np.exp(-x * x / 2) / math.sqrt(2 * math.pi), smooth=True)
-    derivative(special.log_ndtr, lambda g, out, x: g * np.exp(-x * x / 2 - out) / math.sqrt(2 * math.pi), smooth=True)
+
+    @composite(lambda g, out, x: -g * out * (x + out), smooth=True)
+    def _mills(x: Any) -> Any:
+        """φ(x) / Φ(x), the inverse Mills ratio; far below 0, too, where exp(−x²/2 − log Φ) is rounding alone."""
+        with np.errstate(over="ignore"):
+            return math.sqrt(2 / math.pi) / special.erfcx(x * -math.sqrt(0.5))
+
+    derivative(special.log_ndtr, lambda g, out, x: g * _mills(x), smooth=True)
     # x log y and x log(1 + y), 0 where x is 0.
     derivative(
         special.xlogy,

@@ -42,6 +42,30 @@ def test_gammaln_to_third_order():
     assert third == pytest.approx(special.polygamma(2, 2.5), rel=1e-13)
 
 
+@pytest.mark.parametrize("x", [-10.0, -1e3, -1e5, -1e8, 0.0, 5.0, 40.0, 1e4])
+def test_log_ndtr_far_out(x):
+    """φ/Φ is sqrt(2/π) / erfcx(−x/√2): near −x far below 0, and 0 far above."""
+    t = Tensor(x, requires_grad=True)
+    (first,) = mg.grad(special.log_ndtr(t), t, create_graph=True)
+    assert first.item() == pytest.approx(np.sqrt(2 / np.pi) / special.erfcx(-x / np.sqrt(2)), rel=1e-13)
+    (second,) = mg.grad(first, t)
+    if abs(x) <= 1e3:
+        assert -1 <= second <= 0
+        assert second == pytest.approx(-first.item() * (x + first.item()), rel=1e-9)
+
+
+@pytest.mark.parametrize("f", [special.expit, special.gammaln, special.log_ndtr, lambda x: special.xlogy(x, x)])
+def test_compiled_they_are_the_same(f):
+    x = Tensor(POINTS, requires_grad=True)
+
+    def value_and_slopes(x):
+        total = np.sum(f(x))
+        return total, *mg.grad(total, x), *mg.hvp(total, x, POINTS)
+
+    for ours, eager in zip(mg.compile(value_and_slopes)(x), value_and_slopes(x), strict=True):
+        np.testing.assert_array_equal(getattr(ours, "data", ours), getattr(eager, "data", eager))
+
+
 def test_the_entropy_of_a_certain_outcome():
     """x log x, 0 at 0 by xlogy."""
     p = Tensor([0.0, 1.0], requires_grad=True)
