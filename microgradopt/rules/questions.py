@@ -57,7 +57,17 @@ def _nearest(out: Array, a: Array, v: Array, *args: Any, **kwargs: Any) -> Array
     return np.min(np.abs(v[..., None] - a), axis=-1, initial=math.inf)
 
 
-def _from_tolerance(out: Array, a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, *args: Any) -> Array:
+def _as_a_whole(out: Array, a1: Array, a2: Array, *args: Any, **kwargs: Any) -> Array:
+    """How far apart arrays are that are compared as a whole. Those whose shapes do not go together stay unequal."""
+    try:
+        return _difference(out, a1, a2)
+    except ValueError:
+        return np.asarray(math.inf)
+
+
+def _from_tolerance(
+    out: Array, a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Array:
     return np.abs(np.abs(np.subtract(a, b)) - (atol + rtol * np.abs(b)))
 
 
@@ -66,7 +76,8 @@ for comparison, symbol in zip(
     (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal), "=≠<≤>≥", strict=True
 ):
     question(comparison, jump=_difference, sign=symbol)
-question(np.array_equal, np.array_equiv, np.isin, jump=_difference)
+question(np.array_equal, np.array_equiv, jump=_as_a_whole)
+question(np.isin, jump=lambda out, element, test_elements, *args, **kwargs: _nearest(out, test_elements, element))
 for logical, symbol in ((np.logical_and, "∧"), (np.logical_or, "∨"), (np.logical_xor, "⊻"), (np.logical_not, "¬")):
     question(logical, jump=_nearest_to_zero, sign=symbol)
 question(bool, np.all, np.any, np.nonzero, np.flatnonzero, np.argwhere, np.count_nonzero, np.signbit, jump=_from_zero)

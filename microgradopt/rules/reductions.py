@@ -115,9 +115,15 @@ def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
+@composite(lambda g, out, a, where, value: np.where(where, g, 0), None, None, smooth=True)
+def only(a: Array, where: Array, value: float) -> Array:
+    """a where `where` holds, else a constant: what is left out, not a choice of two pieces that may meet in a kink."""
+    return np.where(where, a, value)
+
+
 def mean_where(a: Array, axis: Axis, keepdims: bool, where: Any) -> Array:
     """The mean of the elements where `where` holds; NaN of none. Summed in pairs, as NumPy sums without `where`."""
-    return np.sum(np.where(where, a, 0), axis=axis, keepdims=keepdims) / _counted(a, axis, keepdims, where)
+    return np.sum(only(a, where, 0), axis=axis, keepdims=keepdims) / _counted(a, axis, keepdims, where)
 
 
 def _moment(whole: Any, of: Any) -> Any:
@@ -138,7 +144,7 @@ def _moment(whole: Any, of: Any) -> Any:
             # One number alone does not deviate: there is no kink.
             return (whole if count(a.shape, axis) > 1 else variance)(a, axis, ddof or correction, keepdims)
         x = wide(a)
-        deviations = np.where(where, x - mean_where(x, axis, True, where), 0)
+        deviations = only(x - mean_where(x, axis, True, where), where, 0)
         free = np.maximum(_counted(a, axis, keepdims, where) - (ddof or correction), 0)
         return narrow(of(deviations, axis, keepdims, free), a)
 
@@ -186,7 +192,7 @@ def _prod(
     a: Array, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = 1, where: Any = True
 ) -> Array:
     a = a if dtype is None else a.astype(dtype)
-    a = a if where is True else np.where(where, a, 1)
+    a = a if where is True else only(a, where, 1)
     axes = checked_axes(a.ndim, axis)
     others = tuple(i for i in range(a.ndim) if i not in axes)
     kept_shape = tuple(a.shape[i] for i in others)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.rules.reductions import Axis, checked_axes, count, kept, mean_where, narrow, wide
+from microgradopt.rules.reductions import Axis, checked_axes, count, kept, mean_where, narrow, only, wide
 from microgradopt.rules.registry import arrays, composed
 
 Array = Any
@@ -81,7 +81,7 @@ def _nanmedian(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
 def _filled(a: Array, value: float) -> tuple[Array, Array]:
     """a with `value` in place of NaNs, and where it has numbers."""
     numbers = ~np.isnan(a)
-    return np.where(numbers, a, value), numbers
+    return only(a, numbers, value), numbers
 
 
 @composed(np.nansum)

@@ -42,6 +42,10 @@ PLACES = {
     "isclose": (lambda w: w[0] * np.isclose(w[0], 1e-8, rtol=0, atol=1e-8), "jump"), "equal": (lambda w: w[0] * (w[0] == 0), "jump"),
     "logical_not": (lambda w: np.sum(w * np.logical_not(w)), "jump"), "nonzero": (lambda w: np.sum(w[np.nonzero(w)]), "jump"),
     "any": (lambda w: w[0] * np.any(w), "jump"), "argsort": (lambda w: w[np.argsort(w)][0], "jump"), "signbit": (lambda w: w[0] * np.signbit(w[0]), "jump"),
+    "isin": (lambda w: np.sum(w * np.isin(w, [-7.0, 0.0, 5.0])), "jump"), "isclose, nan": (lambda w: w[0] * np.isclose(w[0], 0, 0, 0, equal_nan=True), "jump"),
+    "array_equal": (lambda w: w[0] * np.array_equal(w, [0.0, 0.0]), "jump"), "array_equiv": (lambda w: w[0] * np.array_equiv(w, 0.0), "jump"),
+    "max, initial": (lambda w: np.max(w[0], initial=0.0), "kink"), "std, where": (lambda w: np.std(w, where=[True, True]), "kink"),
+    "nanmedian": (lambda w: np.nanmedian(np.concatenate([w, [1.0]])), "jump"), "nanstd": (np.nanstd, "kink"),
     "digitize": (lambda w: w[0] * np.digitize(w[0], [0.0]), "jump"), "in": (lambda w: w[0] * (0.0 in w), "jump"),
 }  # fmt: skip
 
@@ -73,6 +77,9 @@ SMOOTH = {
     "division by a large constant": lambda w: np.sum(w) * 1e20 / 100, "layer norm": lambda w: np.sum(nn.LayerNorm(2)(w)), "gelu": lambda w: np.sum(nn.functional.gelu(w)),
     "pad, tile, take": lambda w: np.sum(np.take(np.tile(np.pad(w, 1), 2), [1, 1, 2]) ** 2), "matmul": lambda w: w @ np.eye(2) @ w, "sinc": lambda w: np.sum(np.sinc(w)),
     "expit": lambda w: np.sum(special.expit(w)), "comparison far away": lambda w: w[0] * w[0] if w[0] < 1 else w[1],
+    "shapes that differ": lambda w: w[0] if np.array_equal(w, np.zeros(3)) else w[1], "mean, where": lambda w: np.mean(w, where=[True, False]),
+    "linspace": lambda w: np.sum(np.linspace(w[0], w[1], 3)), "polyval, convolve": lambda w: np.polyval(w, 2.0) + np.sum(np.convolve(w, w)),
+    "nanmean": lambda w: np.nanmean(w), "var, where": lambda w: np.var(w, where=[True, True]), "prod, where": lambda w: np.prod(1 + w, where=[True, False]), "max, initial far away": lambda w: np.max(w[:1], initial=-9.0), "log_ndtr": lambda w: np.sum(special.log_ndtr(w)),
 }  # fmt: skip
 
 

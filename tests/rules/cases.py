@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 import microgradopt as mg
-from microgradopt.rules import elementwise, linalg
+from microgradopt.rules import elementwise, linalg, reductions
 
 rng = np.random.default_rng(20)
 
@@ -283,6 +283,7 @@ CASES |= {
         (lambda x: np.cov(x, rowvar=False, ddof=0), (normal(5, 2),)), (np.cov, (normal(5),)),
     ],
     "corrcoef": [(np.corrcoef, (normal(3, 5),)), (lambda x, y: np.corrcoef(x, y)[0, 1], (normal(5), normal(5)))],
+    "only": [(lambda x: reductions.only(x, MASK, 2.0), (CUBE,)), (lambda x: reductions.only(x, np.array(True), 2.0), (normal(3),))],
     # What rules are made of: differentiated where their function is twice.
     "direction": [(elementwise.direction, (normal(3, 2), positive(2)))],
 }  # fmt: skip
@@ -320,7 +321,11 @@ CASES |= {
     "linalg.matmul": [(np.linalg.matmul, (normal(2, 3), normal(3, 2)))],
     "matvec": [(lambda a, x: np.matvec(a, x), (normal(4, 2, 3), normal(3)))],
     "vecmat": [(lambda x, a: np.vecmat(x, a), (normal(3), normal(4, 3, 2)))],
-    "linalg.pinv": [(np.linalg.pinv, (normal(*shape),)) for shape in ((3, 3), (4, 2), (2, 4), (2, 3, 2))],
+    "linalg.pinv": [(np.linalg.pinv, (normal(*shape),)) for shape in ((3, 3), (4, 2), (2, 4), (2, 3, 2))] + [
+        (symmetric(lambda a: np.linalg.pinv(a, hermitian=True)), (normal(2, 3, 3),)),
+        (lambda a: np.linalg.pinv(a, 1e-6), (normal(3, 2),)),
+        (lambda a: np.linalg.pinv(a, rtol=1e-6), (normal(3, 2),)),
+    ],
     "gaps": [(linalg.gaps, (np.array([0.3, 1.1, 2.5]),))],
     "eigenvalues": [(symmetric(lambda a: linalg.eigenvalues(a, "L")), (normal(2, 3, 3),))],
     "singular_values": [(linalg.singular_values, (normal(2, 3, 2),))],

@@ -133,7 +133,7 @@ NOT_HIPS = {
     "linalg.eigh-0", "linalg.eigvalsh", "direction", "gaps", "eigenvalues",
     "singular_values", "real", "imag", "angle", "real_if_close", "linspace", "full_like", "full", "trapezoid",
     "interp", "polyval", "full_convolution", "convolve", "correlate", "cumulative_sum", "cumulative_prod", "quantile",
-    "percentile", "median", "nanmedian", "nansum", "nanmean", "nanvar", "nanstd", "nanmax", "nanmin", "cov", "corrcoef",
+    "percentile", "median", "nanmedian", "only", "nansum", "nanmean", "nanvar", "nanstd", "nanmax", "nanmin", "cov", "corrcoef",
     "linalg.matmul", "matvec", "vecmat", "linalg.pinv", "vstack-1", "einsum-19", "einsum-20", "einsum-21",
 }  # fmt: skip
 NOT_HIPS |= {f"{name}-{i}" for name in ("sum", "mean", "prod", "max", "min", "var", "std") for i in range(10, 15)}
