@@ -35,6 +35,12 @@ def kept(reduced: Array, shape: tuple[int, ...], axis: Axis) -> Array:
     return reduced.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
 
+def together(a: Array, axes: tuple[int, ...]) -> Array:
+    """a with `axes` as one, the first."""
+    others = tuple(i for i in range(a.ndim) if i not in axes)
+    return np.transpose(a, axes + others).reshape((count(a.shape, axes), *(a.shape[i] for i in others)))
+
+
 def count(shape: tuple[int, ...], axis: Axis) -> int:
     """How many elements go into one element of the result. A Python int, so that float32 stays float32."""
     return math.prod(shape[i] for i in reduced_axes(shape, axis))
@@ -126,8 +132,8 @@ def mean_where(a: Array, axis: Axis, keepdims: bool, where: Any) -> Array:
     return np.sum(only(a, where, 0), axis=axis, keepdims=keepdims) / _counted(a, axis, keepdims, where)
 
 
-def _moment(whole: Any, of: Any) -> Any:
-    """The body of ``np.var`` or ``np.std``: `whole`, or, where not all elements count, `of` their deviations."""
+def moment(compute: Any) -> Any:
+    """The body of ``np.var`` and its kin: NumPy's arguments, for compute(a, axis, ddof, keepdims, where)."""
 
     def body(
         a: Array,
@@ -140,24 +146,35 @@ def _moment(whole: Any, of: Any) -> Any:
         where: Any = True,
     ) -> Array:
         a = a if dtype is None else a.astype(dtype)
-        if where is True:
-            # One number alone does not deviate: there is no kink.
-            return (whole if count(a.shape, axis) > 1 else variance)(a, axis, ddof or correction, keepdims)
-        x = wide(a)
-        deviations = only(x - mean_where(x, axis, True, where), where, 0)
-        free = np.maximum(_counted(a, axis, keepdims, where) - (ddof or correction), 0)
-        return narrow(of(deviations, axis, keepdims, free), a)
+        return compute(a, axis, ddof or correction, keepdims, where)
 
     return body
 
 
+def _of_deviations(whole: Any, of: Any) -> Any:
+    """What `moment` computes: `whole`, or, where not all elements count, `of` their deviations."""
+
+    def compute(a: Array, axis: Axis, ddof: float, keepdims: bool, where: Any) -> Array:
+        if where is True:
+            # One number alone does not deviate: there is no kink.
+            return (whole if count(a.shape, axis) > 1 else variance)(a, axis, ddof, keepdims)
+        x = wide(a)
+        deviations = only(x - mean_where(x, axis, True, where), where, 0)
+        free = np.maximum(_counted(a, axis, keepdims, where) - ddof, 0)
+        return narrow(of(deviations, axis, keepdims, free), a)
+
+    return compute
+
+
 composed(np.var, sign="σ²")(
-    _moment(variance, lambda x, axis, keepdims, free: np.sum(x * x, axis=axis, keepdims=keepdims) / free)
+    moment(_of_deviations(variance, lambda x, axis, keepdims, free: np.sum(x * x, axis=axis, keepdims=keepdims) / free))
 )
 composed(np.std, sign="σ")(  # by a norm, which has a subgradient at 0
-    _moment(
-        deviation,
-        lambda x, axis, keepdims, free: np.linalg.vector_norm(x, axis=axis, keepdims=keepdims) / np.sqrt(free),
+    moment(
+        _of_deviations(
+            deviation,
+            lambda x, axis, keepdims, free: np.linalg.vector_norm(x, axis=axis, keepdims=keepdims) / np.sqrt(free),
+        )
     )
 )
 
@@ -194,9 +211,7 @@ def _prod(
     a = a if dtype is None else a.astype(dtype)
     a = a if where is True else only(a, where, 1)
     axes = checked_axes(a.ndim, axis)
-    others = tuple(i for i in range(a.ndim) if i not in axes)
-    kept_shape = tuple(a.shape[i] for i in others)
-    factors = np.transpose(a, axes + others).reshape((count(a.shape, axis), *kept_shape))
+    factors = together(a, axes)
     while len(factors) > 1:
         half = len(factors) // 2
         pairs = factors[:half] * factors[half : 2 * half]

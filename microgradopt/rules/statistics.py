@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.rules.reductions import Axis, checked_axes, count, kept, mean_where, narrow, only, wide
+from microgradopt.rules.reductions import Axis, checked_axes, kept, mean_where, moment, narrow, only, together, wide
 from microgradopt.rules.registry import arrays, composed
 
 Array = Any
@@ -21,9 +21,7 @@ _ELEMENTS = ("inverted_cdf", "closest_observation", "lower", "higher", "nearest"
 
 def _sorted(a: Array, axes: tuple[int, ...]) -> Array:
     """a sorted along `axes` together, which become the first axis. NaNs are sorted to the end."""
-    others = tuple(i for i in range(a.ndim) if i not in axes)
-    first = np.transpose(a, axes + others)
-    return np.sort(first.reshape((count(a.shape, axes), *(a.shape[i] for i in others))), axis=0)
+    return np.sort(together(a, axes), axis=0)
 
 
 def _unless_nan(result: Array, sorted_: Array) -> Array:
@@ -97,30 +95,19 @@ def _nanmean(a: Array, axis: Axis = None, dtype: Any = None, *, keepdims: bool =
     return narrow(mean_where(wide(a), axis, keepdims, ~np.isnan(a) & where), a)
 
 
-def _nan_moment(moment: Any) -> Any:
-    """The body of ``np.nanvar`` or ``np.nanstd``. NaN where no degree of freedom is left, as NumPy's."""
+def _of_numbers(whole: Any) -> Any:
+    """What `moment` computes, of the numbers alone. NaN where no degree of freedom is left, as NumPy's."""
 
-    def body(
-        a: Array,
-        axis: Axis = None,
-        dtype: Any = None,
-        *,
-        ddof: float = 0,
-        correction: float = 0,
-        keepdims: bool = False,
-        where: Any = True,
-    ) -> Array:
-        a = a if dtype is None else a.astype(dtype)
+    def compute(a: Array, axis: Axis, ddof: float, keepdims: bool, where: Any) -> Array:
         numbers = ~np.isnan(a) & where
-        result = moment(a, axis, ddof=ddof or correction, keepdims=keepdims, where=numbers)
-        free = np.sum(numbers, axis=axis, keepdims=keepdims) > (ddof or correction)
-        return np.where(free, result, math.nan)
+        result = whole(a, axis, ddof=ddof, keepdims=keepdims, where=numbers)
+        return np.where(np.sum(numbers, axis=axis, keepdims=keepdims) > ddof, result, math.nan)
 
-    return body
+    return compute
 
 
-composed(np.nanvar)(_nan_moment(np.var))
-composed(np.nanstd)(_nan_moment(np.std))
+composed(np.nanvar)(moment(_of_numbers(np.var)))
+composed(np.nanstd)(moment(_of_numbers(np.std)))
 
 
 def _nan_extremum(extremum: Any, worst: float, a: Array, axis: Axis, keepdims: bool) -> Array:
