@@ -9,6 +9,7 @@ import numpy as np
 
 from microgradopt.rules.registry import arrays
 from microgradopt.rules.stack import Stack
+from microgradopt.rules.values import check_real
 from microgradopt.sweep import Cotangents, Graph, graph_of, sweep
 from microgradopt.tensor import Array, ArrayLike, Tensor, constant, plain
 
@@ -101,8 +102,7 @@ def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bo
 def _real(name: str, vector: Any, dtype: Any) -> Any:
     """A cotangent, or a vector, as an array of real numbers."""
     (array,) = arrays(plain(vector))
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
+    check_real(name, array)
     return array.astype(dtype)
 
 

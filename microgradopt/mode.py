@@ -18,8 +18,10 @@ class Observer:
     def recorded(self, tensor: Any, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
         """`function` has made `tensor` from `inputs`, whose values are `values`; None has made a constant."""
 
-    def asked(self, function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """`function` has answered `out` from the values alone (``x > 0``). Some of `inputs` need a gradient."""
+    def asked(
+        self, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        """`function` has answered `out` from the values alone (``x > 0``). Some of its arguments need a gradient."""
 
     def swept(self, tensor: Any, g: Any, cotangents: dict[Any, Any]) -> None:
         """`g` is the whole cotangent of `tensor`, and its shares have been added to the `cotangents` of its inputs."""
@@ -60,9 +62,8 @@ class Switched(contextlib.ContextDecorator):
         current_mode.reset(self._tokens.pop())
 
     def _recreate_cm(self) -> Switched:
-        return Switched(
-            *self._observers, **self._changes
-        )  # each call of a decorated function in its own thread and at its own depth
+        # Each call of a decorated function in its own thread and at its own depth.
+        return Switched(*self._observers, **self._changes)
 
     def __call__(self, function: Any) -> Any:
         """As a decorator: the mode holds while the function runs."""

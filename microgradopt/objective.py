@@ -151,6 +151,8 @@ class Objective:
     (4.0, array([-4.,  0.]))
     """
 
+    residuals: Callable[[], Tensor] | None = None
+
     def __init__(
         self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike, compile: Callable[[Any], Any] | None = None
     ) -> None:
@@ -159,7 +161,6 @@ class Objective:
             raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
         self.vector = ParameterVector([x])
         self.model: Module | None = None
-        self.residuals: Callable[[], Tensor] | None = None
         self._loss: Callable[[], Tensor] = lambda: f(x)
         self._set(compile)
 
@@ -183,7 +184,6 @@ class Objective:
         objective = cls.__new__(cls)
         objective.vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)
         objective.model = model if isinstance(model, Module) else None
-        objective.residuals = None
         objective._loss = loss
         objective._set(compile)
         return objective

@@ -27,7 +27,7 @@ from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
 from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of, near
 from microgradopt.rules.special import known_of_scipy
-from microgradopt.rules.values import floats, read_only, refuse_masked
+from microgradopt.rules.values import check_real, floats, read_only, refuse_masked
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
@@ -465,9 +465,10 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
     if type(x) is not np.ndarray:
         refuse_masked(name_of(function), x)
     array = x if isinstance(x, ARRAYS) else np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name_of(function)}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
-    if array.dtype.kind == "f" or KNOWN[function].rules[place] is None:
+    if array.dtype.kind == "f":
+        return array
+    check_real(name_of(function), array)
+    if KNOWN[function].rules[place] is None:
         return array
     return array.astype(np.result_type(array.dtype, other.value.dtype))
 
@@ -504,7 +505,7 @@ def _told(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     observers = current_mode.get().observers
     if observers and _needs_grad((*args, *kwargs.values())):
         for observer in observers:
-            observer.asked(function, args, kwargs, out)
+            observer.asked(function, args, _value(args), _value(kwargs), out)
     return out
 
 
@@ -552,9 +553,8 @@ def _by_name(
 def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call of a function with rules of its own."""
     args, values, needs_grad = _arguments(function, known, args)
-    call = (
-        function if current_mode.get().observers else known.call
-    )  # a composite's body shows nobody what it is part of
+    # A composite's body would not show observers what it is part of.
+    call = function if current_mode.get().observers else known.call
     try:
         out = call(*values, **kwargs)
     except ValueError as error:
@@ -582,8 +582,8 @@ def _arguments(
         elif type(x) is list or type(x) is tuple:
             flows = _needs_grad(x)
             if rule is not None:  # several arrays to join; or, where arguments broadcast, one array spelled as a list
-                parts = [part if type(part) is Tensor else np.asarray(part) for part in x]
-                x = np.asarray(x) if known.broadcasts else parts
+                one = known.broadcasts
+                x = np.asarray(x) if one else [part if type(part) is Tensor else np.asarray(part) for part in x]
         else:
             flows = False
             if type(x) is not np.ndarray:

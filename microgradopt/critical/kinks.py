@@ -16,7 +16,7 @@ import numpy.typing as npt
 from microgradopt.mode import Observer, observed
 from microgradopt.objective import Objective
 from microgradopt.rules.registry import KNOWN, name_of
-from microgradopt.tensor import Tensor, plain
+from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -103,8 +103,9 @@ class _Watch(Observer):
         if tensor.needs_grad:
             self.calls.append(_Call(function, inputs, values, tensor.kwargs, tensor.value))
 
-    def asked(self, function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        values = tuple([plain(part) for part in x] if type(x) in (list, tuple) else plain(x) for x in inputs)
+    def asked(
+        self, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
         self.calls.append(_Call(function, inputs, values, kwargs, out))
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt.graph.graph import CONSTANT, Node
-from microgradopt.graph.tracer import Tape, Tracer, recording, view
+from microgradopt.graph.tracer import Tape, Tracer, view
 from microgradopt.mode import Switched
 from microgradopt.rules.outputs import astype, pick
 from microgradopt.rules.registry import KNOWN, name_of
@@ -233,7 +233,7 @@ def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
     g = tape.input(one, name=upstream, of_tensor=True) if upstream else 1.0
     rule = KNOWN[node.function].rules[slot]  # type: ignore[index]
     assert rule is not None
-    with recording(tape), Switched(sweeps=1):
+    with Switched(tape, sweeps=1):
         result = rule(g, out, *arguments, **node.kwargs)
     result = plain(result[part] if part is not None else result)
     return _nested(result.node).text if type(result) is Tracer else literal(result).text

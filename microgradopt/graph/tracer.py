@@ -18,7 +18,7 @@ import numpy as np
 
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.graph.graph import CONSTANT, INPUT, UFUNCS, Graph, Node, overlap, role_at
-from microgradopt.mode import Observer, Switched, current_mode, observed
+from microgradopt.mode import Observer, current_mode, observed
 from microgradopt.rules.outputs import astype
 from microgradopt.rules.registry import KNOWN, Known, name_of
 from microgradopt.rules.stack import Stack
@@ -481,11 +481,6 @@ def view(x: Any, dtype: Any) -> Any:
     return x.view(dtype)
 
 
-def recording(tape: Tape) -> Switched:
-    """Inside, the engine tells the tape what it is doing, so that nodes get their names and roles."""
-    return observed(tape)
-
-
 def record(function: Callable[..., Any], *values: Any, **kwargs: Any) -> Graph:
     """The program that `function` executes on these values: NumPy's calls alone.
 
@@ -495,7 +490,7 @@ def record(function: Callable[..., Any], *values: Any, **kwargs: Any) -> Graph:
     """
     tape = Tape()
     inputs = [tape.input(x, of_tensor=x.dtype.kind == "f") if isinstance(x, NUMPY) else x for x in values]
-    with recording(tape):
+    with observed(tape):
         result = function(*inputs, **kwargs)
     results = result if isinstance(result, list | tuple) else [result]
     return Graph(tape.nodes, [tape._noded(plain(out)) for out in results])

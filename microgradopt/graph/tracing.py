@@ -19,9 +19,9 @@ import numpy as np
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.graph.captures import Captures, Place
 from microgradopt.graph.graph import INPUT, PARAMETER, Node
-from microgradopt.graph.tracer import Tape, Tracer, TracingError, recording
+from microgradopt.graph.tracer import Tape, Tracer, TracingError
 from microgradopt.graph.writer import Returned
-from microgradopt.mode import clock
+from microgradopt.mode import clock, observed
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Array, Tensor, plain
@@ -67,7 +67,7 @@ class Trace:
             self._find(Captures(function, statics))
             traced = iter(self._arguments(leaves, _names(function, args, kwargs)))
             args = rebuilt(args, traced)
-            with recording(self.tape):
+            with observed(self.tape):
                 result = function(*args, **rebuilt(kwargs, traced))
                 for look in self._look:
                     look()

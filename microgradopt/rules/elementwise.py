@@ -77,6 +77,10 @@ def direction(x: Array, length: Array) -> Array:
     return x / (length + (length == 0))
 
 
+def _from_zero(out: Array, x: Array) -> Array:
+    return np.abs(x)
+
+
 # Arithmetic -----------------------------------------------------------------------------------------------------------
 
 derivative(np.add, lambda g, out, x, y: g, lambda g, out, x, y: g, smooth=True, sign="+")
@@ -92,10 +96,13 @@ derivative(
 derivative(np.negative, lambda g, out, x: -g, smooth=True, sign="−x")
 for unchanged in (np.positive, np.conjugate):
     derivative(unchanged, lambda g, out, x: g, smooth=True)
-derivative(
-    np.reciprocal, lambda g, out, x: _denominator_share(g, 1.0, x), singular=lambda out, x: np.abs(x), sign="1/x"
-)
+derivative(np.reciprocal, lambda g, out, x: _denominator_share(g, 1.0, x), singular=_from_zero, sign="1/x")
 derivative(np.square, lambda g, out, x: g * 2 * x, smooth=True, sign="x²")
+
+
+def _from_ends(out: Array, x: Array) -> Array:
+    """How far from −1 and 1, where the slope of an angle is infinite."""
+    return np.abs(1 - np.abs(x))
 
 
 def from_multiple(out: Array, x: Array, y: Array) -> Array:
@@ -183,10 +190,10 @@ for power in (np.power, np.float_power):
 derivative(np.exp, lambda g, out, x: g * out, smooth=True, sign="eˣ")
 derivative(np.expm1, lambda g, out, x: g * np.exp(x), smooth=True, sign="eˣ − 1")  # out + 1 loses small ones
 derivative(np.exp2, lambda g, out, x: g * out * math.log(2), smooth=True, sign="2ˣ")
-derivative(np.log, lambda g, out, x: over(g, x), singular=lambda out, x: np.abs(x), sign="ln")
+derivative(np.log, lambda g, out, x: over(g, x), singular=_from_zero, sign="ln")
 derivative(np.log1p, lambda g, out, x: over(g, 1 + x), singular=lambda out, x: np.abs(1 + x), sign="ln(1 + x)")
-derivative(np.log2, lambda g, out, x: over(g, x * math.log(2)), singular=lambda out, x: np.abs(x), sign="log₂")
-derivative(np.log10, lambda g, out, x: over(g, x * math.log(10)), singular=lambda out, x: np.abs(x), sign="log₁₀")
+derivative(np.log2, lambda g, out, x: over(g, x * math.log(2)), singular=_from_zero, sign="log₂")
+derivative(np.log10, lambda g, out, x: over(g, x * math.log(10)), singular=_from_zero, sign="log₁₀")
 # The sum over −∞ alone is −∞, with derivative 0.
 derivative(
     np.logaddexp,
@@ -203,8 +210,8 @@ derivative(
 derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), None, smooth=True)
 
 # Roots: infinite slope at 0.
-derivative(np.sqrt, lambda g, out, x: over(g, 2 * out), singular=lambda out, x: np.abs(x), sign="√")
-derivative(np.cbrt, lambda g, out, x: over(g, 3 * out * out), singular=lambda out, x: np.abs(x), sign="∛")
+derivative(np.sqrt, lambda g, out, x: over(g, 2 * out), singular=_from_zero, sign="√")
+derivative(np.cbrt, lambda g, out, x: over(g, 3 * out * out), singular=_from_zero, sign="∛")
 # The length of (0, 0) has subgradient 0.
 derivative(
     np.hypot,
@@ -218,19 +225,15 @@ derivative(
 derivative(np.sin, lambda g, out, x: g * np.cos(x), smooth=True)
 derivative(np.cos, lambda g, out, x: -g * np.sin(x), smooth=True)
 derivative(np.tan, lambda g, out, x: g * (1 + out * out), singular=lambda out, x: np.abs(np.cos(x)))
-derivative(
-    np.arcsin, lambda g, out, x: over(g, np.sqrt((1 - x) * (1 + x))), singular=lambda out, x: np.abs(1 - np.abs(x))
-)
-derivative(
-    np.arccos, lambda g, out, x: -over(g, np.sqrt((1 - x) * (1 + x))), singular=lambda out, x: np.abs(1 - np.abs(x))
-)
+derivative(np.arcsin, lambda g, out, x: over(g, np.sqrt((1 - x) * (1 + x))), singular=_from_ends)
+derivative(np.arccos, lambda g, out, x: -over(g, np.sqrt((1 - x) * (1 + x))), singular=_from_ends)
 derivative(np.arctan, lambda g, out, x: g / (1 + x * x), smooth=True)
 derivative(np.sinh, lambda g, out, x: g * np.cosh(x), smooth=True)
 derivative(np.cosh, lambda g, out, x: g * np.sinh(x), smooth=True)
 derivative(np.tanh, lambda g, out, x: g * (1 - out * out), smooth=True, steepest=1.0)
 derivative(np.arcsinh, lambda g, out, x: g / np.sqrt(1 + x * x), smooth=True)
 derivative(np.arccosh, lambda g, out, x: over(g, np.sqrt((x - 1) * (x + 1))), singular=lambda out, x: np.abs(x - 1))
-derivative(np.arctanh, lambda g, out, x: over(g, (1 - x) * (1 + x)), singular=lambda out, x: np.abs(1 - np.abs(x)))
+derivative(np.arctanh, lambda g, out, x: over(g, (1 - x) * (1 + x)), singular=_from_ends)
 # The gradient of the angle is (x, −y) / r²; without r², which leaves the range long before the quotient does.
 derivative(
     np.arctan2,
@@ -270,7 +273,7 @@ derivative(np.sinc, lambda g, out, x: g * sinc_derivative(x, 1), smooth=True)
 # Kinks ----------------------------------------------------------------------------------------------------------------
 
 for absolute in (np.absolute, np.fabs):
-    derivative(absolute, lambda g, out, x: g * np.sign(x), kink=lambda out, x: np.abs(x), sign="|x|")
+    derivative(absolute, lambda g, out, x: g * np.sign(x), kink=_from_zero, sign="|x|")
 derivative(
     np.copysign,
     lambda g, out, x, y: g * np.copysign(np.sign(x), np.sign(x) * y),
@@ -350,7 +353,7 @@ derivative(
 
 # Steps: flat wherever they have a derivative --------------------------------------------------------------------------
 
-derivative(np.sign, lambda g, out, x: np.zeros_like(g), jump=lambda out, x: np.abs(x))
+derivative(np.sign, lambda g, out, x: np.zeros_like(g), jump=_from_zero)
 for step, sign in ((np.floor, "⌊x⌋"), (np.ceil, "⌈x⌉")):
     derivative(step, lambda g, out, x: np.zeros_like(g), jump=lambda out, x: np.abs(x - np.rint(x)), sign=sign)
 derivative(np.rint, lambda g, out, x: np.zeros_like(g), jump=lambda out, x: np.abs(x - np.floor(x) - 0.5))

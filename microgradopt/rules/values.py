@@ -25,12 +25,17 @@ def floats(data: Any, dtype: Any = None, name: str = "Tensor") -> Any:
     """
     refuse_masked(name, data)
     array = np.array(data, order="C")
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
+    check_real(name, array)
     target = np.dtype(dtype) if dtype is not None else array.dtype if array.dtype.kind == "f" else np.dtype(float)
     if target.kind != "f":
         raise TypeError(f"{name}: a Tensor holds floats, not {target}; keep integers (labels) in a plain array")
     return array if array.dtype == target else array.astype(target)
+
+
+def check_real(name: str, array: Any) -> None:
+    """Raise TypeError for complex numbers, strings and objects."""
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
 
 
 def refuse_masked(name: str, data: Any) -> None:

@@ -41,7 +41,7 @@ PLACES = {
     "median": (lambda w: np.median(np.concatenate([w, [1.0]])), "jump"), "searchsorted": (lambda w: w[0] * np.searchsorted([-1.0, 0.0], w[0]), "jump"),
     "isclose": (lambda w: w[0] * np.isclose(w[0], 1e-8, rtol=0, atol=1e-8), "jump"), "equal": (lambda w: w[0] * (w[0] == 0), "jump"),
     "logical_not": (lambda w: np.sum(w * np.logical_not(w)), "jump"), "nonzero": (lambda w: np.sum(w[np.nonzero(w)]), "jump"),
-    "any": (lambda w: w[0] * np.any(w), "jump"), "argsort": (lambda w: w[np.argsort(w)][0], "jump"), "signbit": (lambda w: w[0] * np.signbit(w[0]), "jump"),
+    "any": (lambda w: w[0] * np.any(w), "jump"), "argmax by name": (lambda w: w[np.argmax(a=w)], "jump"), "argsort": (lambda w: w[np.argsort(w)][0], "jump"), "signbit": (lambda w: w[0] * np.signbit(w[0]), "jump"),
     "isin": (lambda w: np.sum(w * np.isin(w, [-7.0, 0.0, 5.0])), "jump"), "isclose, nan": (lambda w: w[0] * np.isclose(w[0], 0, 0, 0, equal_nan=True), "jump"),
     "array_equal": (lambda w: w[0] * np.array_equal(w, [0.0, 0.0]), "jump"), "array_equiv": (lambda w: w[0] * np.array_equiv(w, 0.0), "jump"),
     "max, initial": (lambda w: np.max(w[0], initial=0.0), "kink"), "std, where": (lambda w: np.std(w, where=[True, True]), "kink"),
