@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -32,11 +33,11 @@ def backward(self: Tensor, gradient: ArrayLike = None) -> None:
     owned = _owned(list(cotangents.values()))
     for leaf, g in zip(cotangents, owned, strict=True):
         if leaf.grad is None:
-            leaf.grad, leaf.graded = g, (self.order, g)
+            leaf.grad, leaf.graded = g, (self.order, ref(g))
         else:
             leaf.grad = leaf.grad + g
             again = leaf.graded is not None and leaf.graded[0] == self.order
-            leaf.graded = (self.order, leaf.grad) if again else None
+            leaf.graded = (self.order, ref(leaf.grad)) if again else None
 
 
 Tensor.backward = backward  # type: ignore[method-assign]
@@ -92,7 +93,7 @@ def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bo
                 f"{name}: the output has shape {output.shape}, not a single number: give a cotangent of that shape, or "
                 "reduce it to a loss first (.sum(), .mean())"
             )
-        return np.ones(output.shape, output.dtype)[()]
+        return np.ones(output.shape, output.dtype) if output.ndim else output.dtype.type(1)
     g = weight if create_graph and type(weight) is Tensor else _real(name, weight, output.dtype)
     if g.shape != output.shape:
         raise ValueError(f"{name}: the cotangent has shape {g.shape}, the output {output.shape}; they must be equal")

@@ -17,6 +17,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
 from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of, near
 from microgradopt.rules.special import known_of_scipy
-from microgradopt.rules.values import check_real, floats, read_only, refuse_masked
+from microgradopt.rules.values import MaskedArray, check_real, floats, masked, read_only
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
@@ -75,7 +76,8 @@ class Tensor(ArrayMethods):
     quickly. order: the date of the value, from the clock: when it was made, or, of a leaf, last written.
     function: what made it; None for a leaf. inputs, kwargs: the arguments of that call. values: those of `inputs`, as
     plain arrays. needs_grad: whether a gradient flows through it. sweeps: inside of how many reverse sweeps it was
-    made. graded: the date of the output whose backward pass left `grad`, and that array; None where several did.
+    made. graded: the date of the output whose backward pass left `grad`, and a weak reference to that array (held, it
+    would not be freed by `zero_grad`); None where several did.
 
     NumPy's functions work on tensors (``np.exp(x)``), and so do operators and ndarray's methods (``x.sum(axis=0)``).
     While operations are recorded, a tensor that requires a gradient does not become a plain number or array by itself
@@ -103,7 +105,7 @@ class Tensor(ArrayMethods):
     needs_grad: bool
     sweeps: int
     grad: Array | None
-    graded: tuple[int, Array] | None
+    graded: tuple[int, ref[Array]] | None
 
     def __init__(self, data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> None:
         array = floats(data.__array__() if type(data) is Tensor else data, dtype)
@@ -462,8 +464,8 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
     """
     if type(x) is float or type(x) is int:
         return x
-    if type(x) is not np.ndarray:
-        refuse_masked(name_of(function), x)
+    if isinstance(x, MaskedArray):
+        raise masked(name_of(function))
     array = x if isinstance(x, ARRAYS) else np.asarray(x)
     if array.dtype.kind == "f":
         return array
@@ -584,10 +586,10 @@ def _arguments(
             if rule is not None:  # several arrays to join; or, where arguments broadcast, one array spelled as a list
                 one = known.broadcasts
                 x = np.asarray(x) if one else [part if type(part) is Tensor else np.asarray(part) for part in x]
+        elif isinstance(x, MaskedArray):
+            raise masked(name_of(function))
         else:
             flows = False
-            if type(x) is not np.ndarray:
-                refuse_masked(name_of(function), x)
         if flows and rule is None and current_mode.get().recording:
             raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
         needs_grad = needs_grad or flows

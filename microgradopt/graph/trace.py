@@ -80,8 +80,8 @@ def trace(
 
 def _gradient_of(outputs: Sequence[Tensor], x: Tensor) -> Any:
     """What a backward pass of these outputs has left in a leaf; None where it was another's, or several together."""
-    date, g = x.graded or (0, None)
-    return g if g is x.grad and date in [output.order for output in outputs] else None
+    date, left = x.graded or (0, lambda: None)
+    return x.grad if left() is x.grad and date in [output.order for output in outputs] else None
 
 
 def _reached(outputs: Sequence[Tensor], begin: set[Tensor]) -> list[Tensor]:

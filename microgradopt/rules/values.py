@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.ma import MaskedArray
 
 from microgradopt.rules.registry import dispatched
 
@@ -23,7 +24,8 @@ def floats(data: Any, dtype: Any = None, name: str = "Tensor") -> Any:
 
     Raises TypeError for complex numbers, strings, objects and masked arrays, and for a dtype that is not floating.
     """
-    refuse_masked(name, data)
+    if isinstance(data, MaskedArray):
+        raise masked(name)
     array = np.array(data, order="C")
     check_real(name, array)
     target = np.dtype(dtype) if dtype is not None else array.dtype if array.dtype.kind == "f" else np.dtype(float)
@@ -38,10 +40,9 @@ def check_real(name: str, array: Any) -> None:
         raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
 
 
-def refuse_masked(name: str, data: Any) -> None:
-    """Raise TypeError for a masked array: the mask would be lost."""
-    if isinstance(data, np.ma.MaskedArray):
-        raise TypeError(f"{name}: a masked array would lose its mask; np.where(mask, 0, x) says what to do with it")
+def masked(name: str) -> TypeError:
+    """The error for a masked array."""
+    return TypeError(f"{name}: a masked array would lose its mask; np.where(mask, 0, x) says what to do with it")
 
 
 @dispatched
