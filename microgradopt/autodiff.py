@@ -35,7 +35,8 @@ def backward(self: Tensor, gradient: ArrayLike = None) -> None:
         if leaf.grad is None:
             leaf.grad, leaf.graded = g, (self.order, ref(g))
         else:
-            leaf.grad = leaf.grad + g
+            total = leaf.grad + g
+            leaf.grad = total if total.ndim else np.copy(total)  # the sum of 0-d arrays is a scalar
             again = leaf.graded is not None and leaf.graded[0] == self.order
             leaf.graded = (self.order, ref(leaf.grad)) if again else None
 

@@ -32,6 +32,7 @@ def test_a_second_backward_adds_the_same_again():
     assert x.grad == 27.0
     cube.backward()
     assert x.grad == 54.0
+    assert type(x.grad) is np.ndarray
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def _leads(other: Any) -> bool:
 class Tracer(ArrayMethods):
     """A value, and the node that stands for it in the program. It answers as the value would."""
 
-    __slots__ = ("node", "tape", "value")
+    __slots__ = ("__weakref__", "node", "tape", "value")
 
     def __init__(self, node: Node, tape: Tape, value: Any) -> None:
         self.node, self.tape, self.value = node, tape, value
