@@ -43,8 +43,8 @@ lowest = surface.value(optimum)
 
 optimizers = {
     "Root Mean Square, η = 1": optim.RMS(surface.parameters, lr=1.0),
-    "Root Mean Square, η = 1/√(t+1)": optim.RMS(surface.parameters, lr=schedules.inverse_sqrt(1.0)),
-    "Root Mean Square, η = 10/√(t+1)": optim.RMS(surface.parameters, lr=schedules.inverse_sqrt(10.0)),
+    "Root Mean Square, η = 1/√(t+1)": optim.RMS(surface.parameters, lr=schedules.InverseSqrt(1.0)),
+    "Root Mean Square, η = 10/√(t+1)": optim.RMS(surface.parameters, lr=schedules.InverseSqrt(10.0)),
     "Adagrad, η = 1": optim.Adagrad(surface.parameters, lr=1.0, eps=0.0),
 }
 ways, losses = {}, {}

@@ -82,8 +82,8 @@ def trained(method, lr, seed, epochs):
     updates = epochs * -(-len(data.X) // 32)
     net = nn.MLP((64, 32, 32, 10), nn.Tanh, rng=seed)
     first = updates // 10 if method == "warm-up, decay" else 0
-    falling = schedules.cosine(lr, updates - first)
-    rate = schedules.warmup(first, falling) if first else falling
+    falling = schedules.Cosine(lr, updates - first)
+    rate = schedules.Warmup(first, falling) if first else falling
     adam = (optim.RAdam if method == "RAdam, decay" else optim.Adam)(net.parameters(), lr=rate)
     history = fit(net, nn.cross_entropy, adam, *data, epochs, 32, rng=seed)
     at_train, at_test = evaluate(net, nn.cross_entropy, *data), evaluate(net, nn.cross_entropy, *test)

@@ -159,12 +159,12 @@ class Settings:
 def make_optimizer(settings: Settings, parameters: Any) -> optim.Optimizer:
     """The optimizer with its schedule: η, or η/√(t+1); risen to in a line."""
     schedules = optim.schedules
-    rate = schedules.inverse_sqrt(settings.lr) if settings.decay else schedules.constant(settings.lr)
+    rate = schedules.InverseSqrt(settings.lr) if settings.decay else schedules.Constant(settings.lr)
     hyper = dict(settings.hyper)
     if "beta1" in hyper:
         hyper["betas"] = (hyper.pop("beta1"), hyper.pop("beta2"))
     cls = optimizers()[settings.optimizer][0]
-    return cls(parameters, lr=schedules.warmup(settings.warmup, rate) if settings.warmup else rate, **hyper)
+    return cls(parameters, lr=schedules.Warmup(settings.warmup, rate) if settings.warmup else rate, **hyper)
 
 
 # The way --------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Training: batches, the loop with its history, evaluation, and checkpoints.
+"""Training: batches, the loop with its history, evaluation, and checkpoints (checkpoints.py).
 
 A step is three lines anyone can write (zero_grad, backward, step). `fit` adds what a real run needs: shuffled batches,
 a record of what happened, and a stop, with the last good state kept, when a number is no longer finite.
@@ -7,18 +7,16 @@ a record of what happened, and a stop, with the last good state kept, when a num
 from __future__ import annotations
 
 import functools
-import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.checkpoints import load_checkpoint as load_checkpoint
+from microgradopt.checkpoints import save_checkpoint as save_checkpoint
 from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
@@ -254,76 +252,3 @@ def _check_finite(loss: float, norm: float, step: int) -> None:
             f"fit: at step {step} the loss is {loss} and the gradient norm {norm}. The parameters are those of the "
             "last good step. A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
         )
-
-
-# Checkpoints ----------------------------------------------------------------------------------------------------------
-
-
-def save_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Optimizer | None = None) -> None:
-    """Write the parameters, and the optimizer's state, to one ``.npz`` file. Nothing in it is pickled.
-
-    The file appears whole or not at all: it is written beside its place, and then moved there.
-    """
-    arrays: dict[str, Array] = {f"model/{name}": array for name, array in model.state_dict().items()}
-    if optimizer is not None:
-        state = optimizer.state_dict()
-        plain: list[dict[str, Any]] = []
-        for i, group_state in enumerate(state["state"]):
-            arrays.update({f"state/{i}/{k}": v for k, v in group_state.items() if isinstance(v, np.ndarray)})
-            plain.append({k: v for k, v in group_state.items() if not isinstance(v, np.ndarray)})
-        arrays["optimizer"] = np.array(json.dumps({"state": plain, "param_groups": state["param_groups"]}))
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # numbers and text: nothing is pickled
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def load_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Optimizer | None = None) -> None:
-    """Read what `save_checkpoint` wrote into a model, and an optimizer, of the same make. Bit for bit.
-
-    Raises ValueError for a file that is truncated, foreign, pickled, or does not fit; FileNotFoundError if there is
-    none. Then nothing has been changed.
-    """
-    arrays = _read_arrays(path)
-    parameters = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}
-    before = model.state_dict()
-    try:
-        model.load_state_dict(parameters)
-        if optimizer is not None:
-            optimizer.load_state_dict(_optimizer_state(arrays))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        model.load_state_dict(before)
-        raise ValueError(f"load_checkpoint: {os.fspath(path)} does not fit: {error}; nothing was loaded") from error
-
-
-def _read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if damaged := archive.zip.testzip():
-                raise ValueError(f"the checksum of {damaged} is wrong")
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever a damaged file makes the reader stumble over
-        raise ValueError(f"load_checkpoint: {os.fspath(path)} is not a whole checkpoint: {error}") from error
-
-
-def _optimizer_state(arrays: dict[str, Array]) -> dict[str, Any]:
-    if "optimizer" not in arrays:
-        raise ValueError("it holds no optimizer state")
-    state: dict[str, Any] = json.loads(str(arrays["optimizer"]))
-    for name, array in arrays.items():
-        if name.startswith("state/"):
-            _, group, key = name.split("/", 2)
-            state["state"][int(group)][key] = array
-    for group_settings in state["param_groups"]:
-        # JSON has no tuples.
-        group_settings.update({k: tuple(v) for k, v in group_settings.items() if isinstance(v, list) and k != "params"})
-    return state

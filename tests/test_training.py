@@ -91,7 +91,7 @@ class TestFit:
 
     def test_history(self):
         model = network()
-        schedule = optim.schedules.exponential(0.1, 0.5)
+        schedule = optim.schedules.Exponential(0.1, 0.5)
         history = fit(model, nn.cross_entropy, optim.SGD(model.parameters(), schedule), X, y, epochs=4)
         assert history.lr == [0.1, 0.05, 0.025, 0.0125]
         assert len(history) == len(history.gradient_norm) == len(history.seconds) == 4

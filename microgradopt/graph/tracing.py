@@ -230,9 +230,9 @@ class Trace:
             self.conditions.append(f"all({text}.param_groups[{i}][k] == v for k, v in {known}.items())")
             blocks = list(optimizer._blocks[i])
             self.conditions.append(f"{text}._blocks[{i}] == {self._call(blocks)}")
-            rate, own = optimizer._rate(i, "lr"), group["lr"]
+            rate, own = optimizer.rate("lr", i), group["lr"]
             tracer = group["lr"] = self.tape.input(rate, name="lr")
-            self.reads[tracer.node] = f"{text}._rate({i}, 'lr')"
+            self.reads[tracer.node] = f"{text}.rate('lr', {i})"
             self._undo.append(functools.partial(group.__setitem__, "lr", own))
             self._slot(Place(optimizer._steps, i, "step"), f"{text}._steps[{i}]", f"{text}._steps[{i}] = {{}}")
             self._look.append(functools.partial(self._undivided, optimizer, i, blocks))

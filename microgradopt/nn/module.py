@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,13 @@ class Module:
 
         Raises KeyError for missing and unexpected names, ValueError for shapes, dtypes and numbers that do not fit.
         """
+        self.loading(state_dict, strict)()
+
+    def loading(self, state_dict: Mapping[str, Any], strict: bool = True) -> Callable[[], None]:
+        """Check a state_dict, as `load_state_dict` does; the function that is returned then loads it."""
         own = dict(self._all_parameters())
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"load_state_dict: wants a dict of arrays by name, not {type(state_dict).__name__}")
         missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
         if strict and (missing or unexpected):
             raise KeyError(f"load_state_dict: missing {missing}, unexpected {unexpected}; nothing was loaded")
@@ -128,8 +134,12 @@ class Module:
                 arrays[name] = array.astype(own[name].dtype)
             if not np.array_equal(np.isinf(arrays[name]), np.isinf(array)):
                 raise ValueError(f"load_state_dict: {name} is too large for {own[name].dtype}; nothing was loaded")
-        for name, array in arrays.items():
-            own[name].data = array
+
+        def load() -> None:
+            for name, array in arrays.items():
+                own[name].data = array
+
+        return load
 
     # In words
 

@@ -1,9 +1,11 @@
 """Optimizers: from a gradient to an update."""
 
-from microgradopt.optim import schedules
+from microgradopt.optim import hyperparameters, schedules
 from microgradopt.optim.adaptive import RMS, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
+from microgradopt.optim.blocks import State, moving_average
 from microgradopt.optim.clipping import clip_grad_norm, clip_grad_value
 from microgradopt.optim.first_order import SGD, Momentum
+from microgradopt.optim.free import Prodigy, ScheduleFreeAdamW
 from microgradopt.optim.lbfgs import LBFGS
 from microgradopt.optim.least_squares import GaussNewton, LevenbergMarquardt
 from microgradopt.optim.modern import Lion, Muon
@@ -31,10 +33,15 @@ __all__ = [
     "NewtonCG",
     "Optimizer",
     "PerturbedGD",
+    "Prodigy",
     "RAdam",
     "RMSprop",
     "SaddleFreeNewton",
+    "ScheduleFreeAdamW",
+    "State",
     "clip_grad_norm",
     "clip_grad_value",
+    "hyperparameters",
+    "moving_average",
     "schedules",
 ]

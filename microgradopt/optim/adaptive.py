@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State, moving_average
-
-Betas = tuple[float, float]
+from microgradopt.optim.blocks import State, moving_average
+from microgradopt.optim.hyperparameters import Betas, LearningRate, betas, choice, flag, number, rate
+from microgradopt.optim.optimizer import Array, Group, Optimizer
 
 
 def _decayed(g: Array, theta: Array, group: Group) -> Array:
@@ -40,13 +40,12 @@ class RMS(Optimizer):
     (with its eps at 0). Source: the lecture.
     """
 
-    keeps = ("sum",)
+    keeps = squares = ("sum",)
 
-    def __init__(self, params: Parameters, lr: LearningRate = 1e-2, *, maximize: bool = False) -> None:
-        super().__init__(params, lr=lr, maximize=maximize)
+    lr: LearningRate = rate(1e-2)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         total = state["sum"] = state.get("sum", 0.0) + g * g
         sigma = np.sqrt(total / (state["t"] + 1))
         return theta - lr * _quotient(g, sigma)
@@ -64,31 +63,16 @@ class Adagrad(Optimizer):
     Source: Duchi, Hazan, Singer 2011, in the form of ``torch.optim.Adagrad``.
     """
 
-    keeps = ("sum",)
+    keeps = squares = ("sum",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            lr_decay=lr_decay,
-            weight_decay=weight_decay,
-            initial_accumulator_value=initial_accumulator_value,
-            eps=eps,
-            maximize=maximize,
-        )
+    lr: LearningRate = rate(1e-2)
+    lr_decay: float = number(0.0)
+    weight_decay: float = number(0.0)
+    initial_accumulator_value: float = number(0.0)
+    eps: float = number(1e-10)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         g = _decayed(g, theta, group)
         s = state["sum"] = state.get("sum", group["initial_accumulator_value"]) + g * g
         return theta - lr / (1 + state["t"] * group["lr_decay"]) * _quotient(g, np.sqrt(s) + group["eps"])
@@ -112,35 +96,18 @@ class RMSprop(Optimizer):
     Source: Tieleman and Hinton 2012; centered: Graves 2013; in the form of ``torch.optim.RMSprop``.
     """
 
-    keeps, may_keep = ("v",), ("a", "b")
+    keeps, may_keep, squares = ("v",), ("a", "b"), ("v",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
-        start: str = "zero",
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            centered=centered,
-            start=start,
-            maximize=maximize,
-        )
+    lr: LearningRate = rate(1e-2)
+    alpha: float = number(0.99, below=1.0)
+    eps: float = number(1e-8)
+    weight_decay: float = number(0.0)
+    momentum: float = number(0.0)
+    centered: bool = flag(False)
+    start: str = choice("zero", "gradient")
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         alpha, momentum = group["alpha"], group["momentum"]
         g = _decayed(g, theta, group)
         first = g * g if group["start"] == "gradient" else 0.0
@@ -169,22 +136,15 @@ class Adadelta(Optimizer):
     Source: Zeiler 2012, algorithm 1, in the form of ``torch.optim.Adadelta``. eps is inside of the roots.
     """
 
-    keeps = ("v", "u")
+    keeps = squares = ("v", "u")
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1.0,
-        rho: float = 0.9,
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize)
+    lr: LearningRate = rate(1.0)
+    rho: float = number(0.9, below=1.0)
+    eps: float = number(1e-6)
+    weight_decay: float = number(0.0)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         rho, eps = group["rho"], group["eps"]
         g = _decayed(g, theta, group)
         u = state.get("u", np.zeros_like(g))
@@ -217,25 +177,16 @@ class Adam(Optimizer):
     Tensor([ 0.9, -1.9], requires_grad=True)
     """
 
-    keeps, may_keep = ("m", "v"), ("v_max",)
+    keeps, may_keep, squares = ("m", "v"), ("v_max",), ("v", "v_max")
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize
-        )
+    lr: LearningRate = rate(1e-3)
+    betas: Betas = betas(0.9, 0.999)
+    eps: float = number(1e-8)
+    weight_decay: float = number(0.0)
+    amsgrad: bool = flag(False)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         return theta - lr * adam_direction(_decayed(g, theta, group), state, group)
 
 
@@ -261,25 +212,16 @@ class AdamW(Optimizer):
     Source: Loshchilov and Hutter 2019, algorithm 2, in the form of ``torch.optim.AdamW``.
     """
 
-    keeps, may_keep = ("m", "v"), ("v_max",)
+    keeps, may_keep, squares = ("m", "v"), ("v_max",), ("v", "v_max")
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize
-        )
+    lr: LearningRate = rate(1e-3)
+    betas: Betas = betas(0.9, 0.999)
+    eps: float = number(1e-8)
+    weight_decay: float = number(1e-2)
+    amsgrad: bool = flag(False)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         return (1 - lr * group["weight_decay"]) * theta - lr * adam_direction(g, state, group)
 
 
@@ -296,22 +238,15 @@ class Adamax(Optimizer):
     Source: Kingma and Ba 2015, algorithm 2, in the form of ``torch.optim.Adamax``.
     """
 
-    keeps = ("m", "u")
+    keeps, squares = ("m", "u"), ("u",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 2e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize)
+    lr: LearningRate = rate(2e-3)
+    betas: Betas = betas(0.9, 0.999)
+    eps: float = number(1e-8)
+    weight_decay: float = number(0.0)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         (beta1, beta2), t = group["betas"], state["t"] + 1
         g = _decayed(g, theta, group)
         m = moving_average(state, "m", g, beta1)
@@ -335,33 +270,17 @@ class NAdam(Optimizer):
     Source: Dozat 2016, in the form of ``torch.optim.NAdam``.
     """
 
-    keeps = ("m", "v", "mu_product")
+    keeps, numbers, squares = ("m", "v", "mu_product"), ("mu_product",), ("v", "mu_product")
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 2e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum_decay: float = 4e-3,
-        decoupled_weight_decay: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum_decay=momentum_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            maximize=maximize,
-        )
+    lr: LearningRate = rate(2e-3)
+    betas: Betas = betas(0.9, 0.999)
+    eps: float = number(1e-8)
+    weight_decay: float = number(0.0)
+    momentum_decay: float = number(4e-3)
+    decoupled_weight_decay: bool = flag(False)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         (beta1, beta2), t = group["betas"], state["t"] + 1
         theta, g = _decay(theta, g, lr, group)
         m = moving_average(state, "m", g, beta1)
@@ -389,31 +308,16 @@ class RAdam(Optimizer):
     Source: Liu et al. 2020, algorithm 2 (which has ρₜ > 4), in the form of ``torch.optim.RAdam``.
     """
 
-    keeps = ("m", "v")
+    keeps, squares = ("m", "v"), ("v",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            maximize=maximize,
-        )
+    lr: LearningRate = rate(1e-3)
+    betas: Betas = betas(0.9, 0.999)
+    eps: float = number(1e-8)
+    weight_decay: float = number(0.0)
+    decoupled_weight_decay: bool = flag(False)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         (beta1, beta2), t = group["betas"], state["t"] + 1
         theta, g = _decay(theta, g, lr, group)
         m = moving_average(state, "m", g, beta1)

@@ -5,31 +5,30 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from microgradopt.curvature.line_search import Phi
+from microgradopt.curvature.line_search import Phi, backtracking
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import ParameterVector
-from microgradopt.optim.optimizer import Array, Group, Optimizer, State, _Block
+from microgradopt.optim.blocks import Block, Move, State, Step
+from microgradopt.optim.optimizer import Array, Closure, Group, Optimizer
 from microgradopt.tensor import Tensor
 
-Closure = Callable[[], Tensor]
 
-_POSITIVE = ("radius", "damping")
-_COUNTS = ("history_size", "max_iter", "rank", "interval")
-
-
-class Surroundings:
+class LocalLoss:
     """The loss at θ and around it, within one step.
 
     Attributes: `theta` (n,), `value` L(θ), `gradient` ∇L(θ), all where the step starts; `output`, what the closure gave
-    there, with its graph; `vector`, the tensors that move; `rounding`, a difference of losses too small to be told.
+    there, with its graph; `vector`, the tensors that move; `rounding`: differences of losses below this are rounding;
+    `stopped`: why the method has stopped, in words, "" if it goes on.
 
     Raises NonFiniteError where the value or the gradient is not finite.
     """
+
+    stopped = ""
 
     def __init__(
         self,
@@ -48,6 +47,11 @@ class Surroundings:
                 f"{name}.step: the loss is {self.value}, or its gradient not finite; the parameters stay as they were; "
                 "mg.detect_anomaly() finds the operation"
             )
+
+    def stay(self, why: str) -> Array:
+        """The θ where the step started, for a method that has stopped."""
+        self.stopped = why
+        return self.theta
 
     def at(self, theta: Array) -> tuple[float, Array]:
         """L and ∇L at another θ, by the closure. Afterwards the tensors are as if they had never been there."""
@@ -76,6 +80,13 @@ class Surroundings:
             return 1.0
         return (self.value - value) / predicted
 
+    def searched(self, d: Array, slope: float, lr: float) -> Array:
+        """θ + t d, with t = lr or shorter until the loss is low enough (Armijo's condition); θ where there is none."""
+        if not (slope < 0 and lr):  # the slope may underflow
+            return self.stay("the loss has no slope along the step, or the learning rate is 0")
+        t = backtracking(self.along(d), self.value, slope, lr).step
+        return self.theta + t * d if t else self.stay("no step along the direction lowers the loss")
+
     def hessian(self) -> HessianOperator:
         """H(θ)."""
         return HessianOperator.of(self._loss, self.vector)
@@ -96,16 +107,20 @@ class ClosureOptimizer(Optimizer):
     A step ends at a finite θ, or raises and leaves θ as it was. `.grad` is then that of the last evaluation.
 
     A subclass writes `move`.
+
+    stopped: after a step, why the method has stopped ("the gradient is 0"), or "" if it goes on. A method that has
+    stopped stays where it is.
     """
 
     wants_closure = True
+    stopped: ClassVar[str] = ""
 
     @abstractmethod
-    def move(self, around: Surroundings, state: State, group: Group) -> Array:
-        """The new θ. state, group: as `update` has them, but that the arrays in state are replaced, not written to."""
+    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
+        """The new θ. state, group: as `update` has them."""
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """Not these: a gradient at one θ is too little for them."""
+        """Unused: these optimizers implement `move`."""
         raise NotImplementedError(f"{self._name} steps by move(), not by update()")
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
@@ -114,46 +129,26 @@ class ClosureOptimizer(Optimizer):
             raise ValueError(f"{self._name}: one parameter group only, since curvature couples all tensors")
         super().add_param_group(group)
 
-    def check(self, group: Group) -> None:
-        """Radii and dampings are positive, and counts at least 1."""
-        super().check(group)
-        for key in _POSITIVE:
-            value = group.get(key, 1.0)
-            if not (isinstance(value, float | int) and 0 < value < math.inf):
-                raise ValueError(f"{self._name}: {key} is a positive number, not {value!r}")
-        for key in _COUNTS:
-            value = group.get(key)
-            if key in group and not (isinstance(value, int) and value >= 1) and (key, value) != ("rank", None):
-                raise ValueError(f"{self._name}: {key} is a whole number from 1, not {value!r}")
-
-    def step(self, closure: Closure | None = None) -> Tensor:
-        """One step. closure: clears the gradients, computes the loss, calls backward and gives the loss.
-
-        Called several times, at different θ; should be deterministic. Returns the loss where the step started.
-
-        Raises TypeError without a closure, RuntimeError if there is no gradient, NonFiniteError where the loss or its
-        gradient is not finite at the start. Then nothing has changed.
-        """
+    def prepare(self, closure: Closure | None, allow_nonfinite: bool) -> Step:
+        """Compute a step. A loss or gradient that is not finite where it starts is refused in any case."""
         if closure is None:
             raise TypeError(
                 f"{self._name}.step: wants a closure, a function that clears the gradients, computes the loss, calls "
                 "backward and returns the loss: it is evaluated several times in a step"
             )
         output, loss = self.evaluate(closure)
-        block = self._moving_block()
-        around = Surroundings(self._name, lambda: self.evaluate(closure), block.vector, output, loss)
-        group = dict(self.param_groups[0])
-        if "lr" in group:
-            group["lr"] = self._rate(0, "lr")
-        state = dict(block.state)  # of its own, so that a closure that raises half-way leaves the state as it was too
-        theta = self.move(around, state, group)
+        blocks = self._divided()
+        around = LocalLoss(self._name, lambda: self.evaluate(closure), blocks[0].vector, output, loss)
+        state = blocks[0].state.copy()
+        theta = self.move(around, state, self.settings(0))
         if not np.isfinite(theta).all():
             raise NonFiniteError(f"{self._name}.step: the step is not finite; the parameters stay as they were")
-        if theta is not around.theta:
-            block.vector.write(theta)
-        block.state = {**state, "t": state["t"] + 1}
-        self._steps[0] += 1
-        return loss
+        state["t"] += 1
+        if len(state) != len(blocks[0].state):
+            self._check_names(state)
+        self.stopped = around.stopped  # type: ignore[misc]
+        move = Move(blocks[0], None if theta is around.theta else theta, state)
+        return Step(loss, [move], [blocks], [self._steps[0] + 1])
 
     def evaluate(self, closure: Closure) -> tuple[Tensor, Tensor]:
         """What the closure gives, and the loss; afterwards the tensors have their gradients."""
@@ -162,20 +157,14 @@ class ClosureOptimizer(Optimizer):
             raise TypeError(f"{self._name}.step: the closure is to return the loss, a Tensor, not {loss!r}")
         return loss, loss
 
-    def _moving_block(self) -> _Block:
-        """The tensors that have gradients, as one block."""
+    def _divided(self) -> list[Block]:
+        """The tensors that have gradients as one block, the first; the others as another."""
         params = self.param_groups[0]["params"]
         moving = {p for p in params if p.grad is not None and p.needs_grad}
         if not moving:
             raise RuntimeError(f"{self._name}.step: no parameter has a gradient; the closure is to call backward()")
-        for block in self._blocks[0]:
-            if set(block.vector.parameters) == moving:
-                return block
+        both = sorted(self._blocks[0], key=lambda block: set(block.vector.parameters) != moving)
+        if set(both[0].vector.parameters) == moving:
+            return both
         parts = [[p for p in params if (p in moving) is wanted] for wanted in (True, False)]
-        self._blocks[0] = [_Block(part, {"t": 0}) for part in parts if part]
-        return self._blocks[0][0]
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step; 1 for those that have none, and find the length of their step."""
-        return self._rate(0, "lr") if "lr" in self.param_groups[0] else 1.0
+        return [Block(part, State({"t": 0})) for part in parts if part]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State
+import math
+
+from microgradopt.optim.blocks import State
+from microgradopt.optim.hyperparameters import LearningRate, flag, number, rate
+from microgradopt.optim.optimizer import Array, Group, Optimizer
 
 
 class SGD(Optimizer):
@@ -30,35 +34,19 @@ class SGD(Optimizer):
 
     may_keep = ("b",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            maximize=maximize,
-        )
+    lr: LearningRate = rate(1e-3)
+    momentum: float = number(0.0)
+    dampening: float = number(0.0, low=-math.inf)
+    weight_decay: float = number(0.0)
+    nesterov: bool = flag(False)
+    maximize: bool = flag(False)
 
     def check(self, group: Group) -> None:
         """Nesterov's form is defined with a momentum, and without dampening."""
-        super().check(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum, and no dampening")
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         momentum = group["momentum"]
         if group["weight_decay"]:
             g = g + group["weight_decay"] * theta
@@ -86,12 +74,10 @@ class Momentum(Optimizer):
 
     keeps = ("m",)
 
-    def __init__(
-        self, params: Parameters, lr: LearningRate = 1e-3, momentum: float = 0.9, *, maximize: bool = False
-    ) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, maximize=maximize)
+    lr: LearningRate = rate(1e-3)
+    momentum: float = number(0.9)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         m = state["m"] = group["momentum"] * state.get("m", 0.0) - lr * g
         return theta + m

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from microgradopt.curvature.line_search import strong_wolfe
-from microgradopt.optim.closure import ClosureOptimizer, Surroundings, slope_along
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Parameters, State
+from microgradopt.optim.blocks import State
+from microgradopt.optim.closure import ClosureOptimizer, LocalLoss, slope_along
+from microgradopt.optim.hyperparameters import LearningRate, number, rate, whole
+from microgradopt.optim.optimizer import Array, Group
 
 
 class LBFGS(ClosureOptimizer):
@@ -41,29 +43,18 @@ class LBFGS(ClosureOptimizer):
 
     may_keep = ("pairs",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1.0,
-        max_iter: int = 20,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 1e-9,
-        history_size: int = 10,
-    ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            max_iter=max_iter,
-            tolerance_grad=tolerance_grad,
-            tolerance_change=tolerance_change,
-            history_size=history_size,
-        )
+    lr: LearningRate = rate(1.0)
+    max_iter: int = whole(20)
+    tolerance_grad: float = number(1e-7)
+    tolerance_change: float = number(1e-9)
+    history_size: int = whole(10)
 
-    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
         """The formula above, until one of its ends."""
         theta, value, g = around.theta, around.value, around.gradient
         for _ in range(group["max_iter"]):
             if np.abs(g).max() <= group["tolerance_grad"] or not group["lr"]:
+                around.stopped = "the gradient is at most tolerance_grad, or the learning rate 0"
                 break
             pairs = state.get("pairs", np.zeros((0, 2, theta.size), theta.dtype))
             d = -two_loops(pairs, g)
@@ -73,6 +64,7 @@ class LBFGS(ClosureOptimizer):
             found = strong_wolfe(line, value, slope, first) if slope < 0 else None
             if found is None or not found.step:
                 if not len(pairs):
+                    around.stopped = "no step along the gradient lowers the loss"
                     break
                 del state["pairs"]
                 continue
@@ -83,17 +75,18 @@ class LBFGS(ClosureOptimizer):
                 state["pairs"] = np.concatenate([pairs, [[s, y]]])[-group["history_size"] :]
             fall, theta, value, g = value - found.value, theta_after, found.value, g_after
             if np.abs(s).max() <= group["tolerance_change"] or fall < group["tolerance_change"]:
+                around.stopped = "θ or the loss changes by at most tolerance_change"
                 break
         return theta
 
-    def _fits(self, value: Array, theta: Array) -> bool:
+    def fits(self, key: str, value: Array, theta: Array) -> bool:
         return value.shape[1:] == (2, *theta.shape)
 
 
 class _Line:
     """φ(t) = L(θ + t d), which remembers where it has been."""
 
-    def __init__(self, around: Surroundings, theta: Array, d: Array) -> None:
+    def __init__(self, around: LocalLoss, theta: Array, d: Array) -> None:
         self._around, self._theta, self._d = around, theta, d
         self.reached: dict[float, tuple[Array, Array]] = {}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from microgradopt.autodiff import jacobian
-from microgradopt.curvature.line_search import backtracking
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import half_square
-from microgradopt.optim.closure import Closure, ClosureOptimizer, Surroundings
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Parameters, State
+from microgradopt.optim.blocks import State
+from microgradopt.optim.closure import ClosureOptimizer, LocalLoss
+from microgradopt.optim.hyperparameters import LearningRate, positive, rate
+from microgradopt.optim.optimizer import Array, Closure, Group
 from microgradopt.tensor import Tensor
 
 _TRIES = 20  # dampings to try in a step; the growth grows itself
@@ -34,16 +35,21 @@ class LeastSquares(ClosureOptimizer):
         loss.backward()
         return residuals, loss
 
-    def decomposed(self, around: Surroundings) -> tuple[Array, Array, Array]:
-        """J = ∂r/∂θ as U diag(s) Vᵀ; gives s, Vᵀ and Uᵀr."""
+    def jacobian(self, around: LocalLoss) -> Array:
+        """J = ∂r/∂θ, (m, n)."""
         r = around.output
         J = np.concatenate([part.reshape(r.size, -1) for part in jacobian(r, around.vector.parameters)], axis=1)
         if not np.isfinite(J).all():
             raise NonFiniteError(
                 f"{self._name}.step: the Jacobian, of shape {J.shape}, is not finite; the parameters stay as they were"
             )
-        U, s, Vt = np.linalg.svd(J, full_matrices=False)
-        return s, Vt, U.T @ r.data.ravel()
+        return J
+
+
+def decomposed(J: Array, r: Tensor) -> tuple[Array, Array, Array]:
+    """J as U diag(s) Vᵀ; gives s, Vᵀ and Uᵀr."""
+    U, s, Vt = np.linalg.svd(J, full_matrices=False)
+    return s, Vt, U.T @ r.data.ravel()
 
 
 class GaussNewton(LeastSquares):
@@ -65,18 +71,14 @@ class GaussNewton(LeastSquares):
     (42.0, array([1., 2.]))
     """
 
-    def __init__(self, params: Parameters, lr: LearningRate = 1.0) -> None:
-        super().__init__(params, lr=lr)
+    lr: LearningRate = rate(1.0)
 
-    def move(self, around: Surroundings, state: State, group: Group) -> Array:
-        """The formula above."""
-        s, Vt, r = self.decomposed(around)
+    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
+        s, Vt, r = decomposed(self.jacobian(around), around.output)
         zero = max(around.output.size, around.vector.size) * float(np.finfo(s.dtype).eps) * s.max()
         p = -(Vt.T @ np.divide(r, s, out=np.zeros_like(s), where=s > zero))
         slope = float(around.gradient @ p)
-        if not (slope < 0 and group["lr"]):
-            return around.theta
-        return around.theta + backtracking(around.along(p), around.value, slope, group["lr"]).step * p
+        return around.searched(p, slope, group["lr"])
 
 
 class LevenbergMarquardt(LeastSquares):
@@ -84,16 +86,19 @@ class LevenbergMarquardt(LeastSquares):
 
     .. code-block:: text
 
-        p = −(JᵀJ + μ I)⁻¹ Jᵀr
-        ρ = (L(θ) − L(θ + p)) / ½ pᵀ(μ p − g)
+        D = diag(the longest that each column of J has been)
+        p = −(JᵀJ + μ D²)⁻¹ Jᵀr
+        ρ = (L(θ) − L(θ + p)) / ½ pᵀ(μ D² p − g)
         ρ > 0:  θ ← θ + p;   μ ← μ max(⅓, 1 − (2ρ − 1)³);   ν ← 2
         else:   μ ← μ ν;   ν ← 2 ν;   and again, from the same J
 
-    At first μ = damping · max diag(JᵀJ), ν = 2. The loss never rises; where no step lowers it, θ stays.
+    At first μ = damping, ν = 2. D is Marquardt's scaling, in Moré's form: the steps do not depend on the units of the
+    parameters. The loss never rises; where no step lowers it, θ stays.
 
     damping: 10⁻³ for a start near the solution, up to 1 for one that is not.
 
-    Source: Levenberg 1944; Marquardt 1963; Nielsen 1999; Madsen, Nielsen & Tingleff 2004, algorithm 3.16.
+    Source: Levenberg 1944; Marquardt 1963; Moré 1978, section 6 (D); Nielsen 1999; Madsen, Nielsen & Tingleff 2004,
+    algorithm 3.16 (μ).
 
     >>> import microgradopt as mg
     >>> w, x = mg.Tensor([1.0, -1.0], requires_grad=True), np.linspace(0, 1, 5)
@@ -105,28 +110,31 @@ class LevenbergMarquardt(LeastSquares):
     array([ 3., -2.])
     """
 
-    keeps = ("mu", "nu")
+    keeps = squares = ("mu", "nu", "scale")
+    numbers = ("mu", "nu")
 
-    def __init__(self, params: Parameters, damping: float = 1e-3) -> None:
-        super().__init__(params, damping=damping)
+    damping: float = positive(1e-3)
 
-    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
         """The formula above. One decomposition of J serves all dampings."""
-        s, Vt, r = self.decomposed(around)
-        if "mu" not in state:
-            state["mu"] = group["damping"] * float(np.max((s * s) @ (Vt * Vt)))  # diag(JᵀJ) = Σₖ sₖ² Vₖⱼ²
-            state["nu"] = 2.0
+        J = self.jacobian(around)
+        longest = np.maximum(state.get("scale", 0.0), np.linalg.norm(J, axis=0))
+        D = np.where(longest > 0, longest, 1)
+        s, Vt, r = decomposed(J / D, around.output)
+        mu, nu = state.get("mu", float(group["damping"])), state.get("nu", 2.0)
+        state.update(mu=mu, nu=nu, scale=longest)
         for _ in range(_TRIES):
-            mu = state["mu"]
-            p = -(Vt.T @ np.divide(s * r, s * s + mu, out=np.zeros_like(s), where=s > 0))
-            predicted = float(p @ (mu * p - around.gradient)) / 2
+            q = -(Vt.T @ np.divide(s * r, s * s + mu, out=np.zeros_like(s), where=s > 0))  # D p
+            p = q / D
+            predicted = float(mu * (q @ q) - p @ around.gradient) / 2
             if predicted <= 0:
-                break
+                return around.stay("the model predicts no decrease")
             ratio = around.gain(around.theta + p, predicted)
             if ratio > 0:
-                state["mu"], state["nu"] = mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
+                state.update(mu=mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), nu=2.0)
                 return around.theta + p
             if predicted <= around.rounding:
-                break
-            state["mu"], state["nu"] = mu * state["nu"], 2 * state["nu"]
-        return around.theta
+                return around.stay("no decrease larger than rounding is left")
+            mu, nu = mu * nu, 2 * nu
+            state.update(mu=mu, nu=nu)
+        return around.stay(f"no step lowers the loss, up to a damping of {mu:.1g}")

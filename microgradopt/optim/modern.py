@@ -7,8 +7,20 @@ import math
 import numpy as np
 
 from microgradopt.objective import ParameterVector
-from microgradopt.optim.adaptive import Betas, adam_direction
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State, moving_average
+from microgradopt.optim.adaptive import adam_direction
+from microgradopt.optim.blocks import State, moving_average
+from microgradopt.optim.hyperparameters import (
+    Betas,
+    LearningRate,
+    betas,
+    choice,
+    flag,
+    number,
+    rate,
+    several,
+    whole,
+)
+from microgradopt.optim.optimizer import Array, Group, Optimizer
 
 
 class Lion(Optimizer):
@@ -25,19 +37,12 @@ class Lion(Optimizer):
 
     keeps = ("m",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-4,
-        betas: Betas = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize)
+    lr: LearningRate = rate(1e-4)
+    betas: Betas = betas(0.9, 0.99)
+    weight_decay: float = number(0.0)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
-        """The formula above."""
         beta1, beta2 = group["betas"]
         m = state.get("m", np.zeros_like(g))
         c = beta1 * m + (1 - beta1) * g
@@ -65,40 +70,20 @@ class Muon(Optimizer):
     matrices only and rounds the iteration to bfloat16, where this one keeps the dtype of the parameters.
     """
 
-    keeps = ("b", "m", "v")
+    keeps, squares = ("b", "m", "v"), ("v",)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-3,
-        weight_decay: float = 0.1,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
-        eps: float = 1e-7,
-        ns_steps: int = 5,
-        adjust_lr_fn: str = "original",
-        adam_lr: LearningRate = 3e-4,
-        adam_betas: Betas = (0.9, 0.95),
-        adam_eps: float = 1e-10,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            nesterov=nesterov,
-            ns_coefficients=ns_coefficients,
-            eps=eps,
-            ns_steps=ns_steps,
-            adjust_lr_fn=adjust_lr_fn,
-            adam_lr=adam_lr,
-            adam_betas=adam_betas,
-            adam_eps=adam_eps,
-            maximize=maximize,
-        )
+    lr: LearningRate = rate(1e-3)
+    weight_decay: float = number(0.1)
+    momentum: float = number(0.95, below=1.0)
+    nesterov: bool = flag(True)
+    ns_coefficients: tuple[float, float, float] = several(3.4445, -4.775, 2.0315)
+    eps: float = number(1e-7)
+    ns_steps: int = whole(5)
+    adjust_lr_fn: str = choice("original", "match_rms_adamw")
+    adam_lr: LearningRate = rate(3e-4)
+    adam_betas: Betas = betas(0.9, 0.95)
+    adam_eps: float = number(1e-10)
+    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         """The formula above for the matrices, AdamW for the rest."""

@@ -2,79 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, dataclass_transform, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.objective import ParameterVector
+from microgradopt.errors import NonFiniteError
+from microgradopt.optim import saving
+from microgradopt.optim.blocks import Block, Move, State, Step
+from microgradopt.optim.hyperparameters import Hyperparameter, rate
+from microgradopt.rules.values import expect
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
-State = dict[str, Any]
 Group = dict[str, Any]
-Schedule = Callable[[int], float]
-LearningRate = float | Schedule
 Parameters = Iterable[Tensor] | Iterable[Mapping[str, Any]]
-
-# Where hyperparameters may lie: from the first number, and below the second.
-_RANGES: dict[str, tuple[float, float]] = {
-    "lr": (0.0, math.inf),
-    "momentum": (0.0, math.inf),
-    "weight_decay": (0.0, math.inf),
-    "eps": (0.0, math.inf),
-    "lr_decay": (0.0, math.inf),
-    "initial_accumulator_value": (0.0, math.inf),
-    "momentum_decay": (0.0, math.inf),
-    "alpha": (0.0, 1.0),
-    "rho": (0.0, 1.0),
-    "betas": (0.0, 1.0),
-    "adam_lr": (0.0, math.inf),
-    "adam_betas": (0.0, 1.0),
-    "adam_eps": (0.0, math.inf),
-    "tolerance_grad": (0.0, math.inf),
-    "tolerance_change": (0.0, math.inf),
-    "gradient_threshold": (0.0, math.inf),
-}
-_PAIRS = ("betas", "adam_betas")
-_RATES = ("lr", "adam_lr")  # may be schedules
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "start": ("zero", "gradient"),
-    "adjust_lr_fn": ("original", "match_rms_adamw"),
-}
+Closure = Callable[[], Tensor]
+Call = tuple[Array, Array, State, float, Group]
 
 
-class _Block:
-    """Tensors of one group that have made the same steps: they share the vectors of one state."""
-
-    __slots__ = ("state", "vector")
-
-    def __init__(self, parameters: list[Tensor], state: State) -> None:
-        self.vector, self.state = ParameterVector(parameters), state
-
-    def divided(self, ready: list[bool]) -> list[_Block]:
-        """Two blocks in place of this one, those that are ready first; each takes its own parts of the state."""
-        both = []
-        for wanted in (True, False):
-            chosen = [i for i, is_ready in enumerate(ready) if is_ready is wanted]
-            parts = [self.vector.slices[i] for i in chosen]
-            state = {
-                key: np.concatenate([value[part] for part in parts]) if np.ndim(value) else value
-                for key, value in self.state.items()
-            }
-            both.append(_Block([self.vector.parameters[i] for i in chosen], state))
-        return both
-
-
+@dataclass_transform()
 class Optimizer(ABC):
-    """Base of all optimizers: parameter groups, the learning rate at step t, gathering and scattering, state.
+    """Base of all optimizers: parameter groups, the learning rate at step t, steps that are whole, saving and loading.
 
-    params: the tensors to optimise; or groups, dicts with "params" and hyperparameters of their own.
-    lr: a number, or a schedule: a function of the step t (0 first) that gives the learning rate ηₜ.
-    maximize: climb instead of descend.
+    A subclass declares its hyperparameters (`hyperparameters`), names its state and writes its formula, `update`:
+
+    >>> from microgradopt.optim.hyperparameters import rate
+    >>> class SignDescent(Optimizer):
+    ...     lr: float = rate(0.5)
+    ...     def update(self, theta, g, state, lr, group):
+    ...         return theta - lr * np.sign(g)
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = SignDescent([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step(); w
+    Tensor([ 0.75, -1.75], requires_grad=True)
+
+    params: the tensors to optimise; or groups, dicts with "params" and hyperparameters of their own. Then the
+    hyperparameters, by position or by name. An `__init__` of one's own may have more, without a range, and gives all of
+    them to this one by name.
 
     Within a group θ, g and every state vector are flat, in the order of its tensors. `param_groups` holds the groups;
     changing ``optimizer.param_groups[0]["lr"]`` takes effect at the next step.
@@ -82,38 +53,72 @@ class Optimizer(ABC):
     Tensors that miss a step (no gradient, frozen) are from then on a block of their own, with their own state and count
     of steps: each tensor moves exactly as if it were alone.
 
-    A subclass writes `update`, and names its state in `keeps` and `may_keep`, so that a state_dict can be checked.
-
-    Raises ValueError for hyperparameters out of range and parameters that are no leaves.
+    Raises TypeError for unknown hyperparameters, ValueError for those out of range and for parameters that are no
+    leaves.
     """
 
-    keeps: tuple[str, ...] = ()
-    """What the state holds after every step, besides t."""
-    wants_closure: bool = False
-    """Whether `step` evaluates the loss itself, and so cannot do without a closure."""
-    wants_graph: bool = False
-    """Whether it asks for curvature: what the closure returns is then to have its graph."""
-    may_keep: tuple[str, ...] = ()
+    params: Parameters
+    hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
+    """Those that the class declares, by name."""
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """What the state holds after every step, besides t: flat vectors."""
+    may_keep: ClassVar[tuple[str, ...]] = ()
     """What it may hold, depending on the hyperparameters."""
+    numbers: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are numbers, not vectors."""
+    squares: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are never negative."""
+    wants_closure: ClassVar[bool] = False
+    """Whether `step` evaluates the loss itself, and so cannot do without a closure."""
+    wants_graph: ClassVar[bool] = False
+    """Whether it asks for curvature: what the closure returns is then to have its graph."""
 
-    def __init__(self, params: Parameters, **defaults: Any) -> None:
-        self._defaults = defaults
+    def __init_subclass__(cls) -> None:
+        """Collect the declarations; annotated plain values are declared without a range."""
+        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Hyperparameter)}
+        for name, annotation in inspect.get_annotations(cls).items():
+            if name in vars(cls) and name not in declared and "ClassVar" not in str(annotation):
+                declared[name] = Hyperparameter(vars(cls)[name], name=name)
+                setattr(cls, name, declared[name])
+        cls.hyperparameters = {**cls.hyperparameters, **declared}
+        if cls.__init__ is Optimizer.__init__:
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            named = [inspect.Parameter(name, kind, default=h.default) for name, h in cls.hyperparameters.items()]
+            cls.__signature__ = inspect.Signature([inspect.Parameter("params", kind), *named])  # type: ignore[attr-defined]
+
+    def __init__(self, params: Parameters, *positional: Any, **named: Any) -> None:
+        self._defaults = self._given(positional, named)
+        self._rates = [key for key in self._defaults if self._declared(key).is_rate]
         self.param_groups: list[Group] = []
-        self._blocks: list[list[_Block]] = []
+        self._checked: list[Group] = []  # what was in the groups when it was checked last
+        self._blocks: list[list[Block]] = []
         self._steps: list[int] = []  # of each group: what its schedule is asked for
         listed: list[Any] = [params] if isinstance(params, Mapping | Tensor) else list(params)
         grouped = bool(listed) and all(isinstance(item, Mapping) for item in listed)
         for group in listed if grouped else [{"params": params if isinstance(params, Tensor) else listed}]:
             self.add_param_group(group)
 
+    def _given(self, positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+        """The hyperparameters that were given, and the defaults of the others."""
+        names = list(self.hyperparameters)
+        own = [] if type(self).__init__ is Optimizer.__init__ else inspect.signature(type(self).__init__).parameters
+        by_position = dict(zip(names, positional, strict=False))
+        wrong = [*positional[len(names) :], *(by_position.keys() & named), *(named.keys() - {"lr", *names, *own})]
+        if wrong:
+            raise TypeError(f"{self._name}: takes {', '.join(['params', *names, *own])}, each once; not {wrong[0]!r}")
+        return {name: h.default for name, h in self.hyperparameters.items()} | by_position | named
+
     @abstractmethod
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         """The new θ from the old one: the optimizer's formula.
 
-        theta, g: (n,), not to be written to; g is overwritten by the next step. state: the vectors kept from step to
-        step, empty at first, and "t", the number of steps before this one. lr: the learning rate of this step. group:
-        the hyperparameters at this step, and under "params" the tensors that theta is made of.
+        theta, g: (n,), not to be written to. state: the vectors kept from step to step, empty at first, and "t", the
+        number of steps before this one; replace its values, do not write to its arrays. lr: the learning rate of this
+        step. group: the hyperparameters at this step, and under "params" the tensors that theta is made of.
         """
+
+    def check(self, group: Group) -> None:  # noqa: B027 (a hook)
+        """Raise ValueError where the hyperparameters of a group, each in its range, do not go together."""
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Optimise more tensors, with the hyperparameters in `group` or else the defaults."""
@@ -123,192 +128,199 @@ class Optimizer(ABC):
                 f"{self._name}: a group has params and any of {sorted(self._defaults)}; found {sorted(group)}"
             )
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        block = _Block(params, {"t": 0})
+        block = Block(params, State({"t": 0}))
         if not {parameter for other in self.param_groups for parameter in other["params"]}.isdisjoint(params):
             raise ValueError(f"{self._name}: a parameter is in more than one group")
-        complete = {key: _plain(value) for key, value in {**self._defaults, **group}.items()} | {"params": params}
-        self.check(complete)
+        complete = self.accepted({**self._defaults, **group, "params": params})
         self.param_groups.append(complete)
+        self._checked.append(self._unchanging(complete))
         self._blocks.append([block])
         self._steps.append(0)
 
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One update of all parameters from their `.grad`.
+    def accepted(self, group: Group) -> Group:
+        """The group with its hyperparameters checked, as Python's own numbers. Raises ValueError."""
+        complete = {
+            key: value if key == "params" else self._declared(key).accepted(self._name, value)
+            for key, value in group.items()
+        }
+        self.check(complete)
+        return complete
 
-        closure: clears the gradients, computes the loss, calls backward and gives the loss; called first, if given.
+    def _unchanging(self, group: Group) -> Group:
+        """Without the rates, which are checked at each step."""
+        return {key: value for key, value in group.items() if key not in self._rates}
+
+    def _declared(self, key: str) -> Hyperparameter:
+        """What is known of a hyperparameter. lr, wherever it is declared, is a learning rate."""
+        return self.hyperparameters.get(key) or (_LR if key == "lr" else Hyperparameter(None, name=key))
+
+    # The step
+
+    @overload
+    def step(self, closure: None = None, *, allow_nonfinite: bool = False) -> None: ...
+    @overload
+    def step(self, closure: Closure, *, allow_nonfinite: bool = False) -> Tensor: ...
+    def step(self, closure: Closure | None = None, *, allow_nonfinite: bool = False) -> Tensor | None:
+        """One update of all parameters from their `.grad`: of all of them or, where anything raises, of none.
+
+        closure: clears the gradients, computes the loss, calls backward and gives the loss, which `step` returns. It is
+        called first; by optimizers that evaluate the loss themselves (`wants_closure`) several times, at different θ.
+        allow_nonfinite: step also where a gradient has NaN or infinity in it.
+
         Parameters without a gradient, and frozen ones, stay as they are, and so do their entries of the state.
 
-        Raises RuntimeError if there is no gradient, ValueError for a learning rate out of range (a schedule's, or one
-        set since) or a gradient of the wrong shape. A group is moved as a whole or, where its update raises, not.
+        Raises RuntimeError if there is no gradient, NonFiniteError for one that is not finite, ValueError for one of
+        the wrong shape and for hyperparameters out of range (a schedule's rate, or what was set since), TypeError
+        without a closure that is wanted. Then, and where the closure raises, or Ctrl-C comes, parameters and state are
+        those before the step.
         """
-        loss = None if closure is None else closure()
-        ready = [self._ready_blocks(i) for i in range(len(self.param_groups))]
-        if not any(ready):
+        here = [(p, p.value, p.order) for p in self._parameters()] if closure is not None else []
+        try:
+            step = self.prepare(closure, allow_nonfinite)
+        except BaseException:
+            for p, value, order in here:  # Ctrl-C may come while the closure is evaluated at another θ
+                p.value, p.order = value, order
+            raise
+        saving.whole(lambda: self._make(step))
+        return step.loss
+
+    def prepare(self, closure: Closure | None, allow_nonfinite: bool) -> Step:
+        """Compute a step. Changes nothing."""
+        step = Step(None if closure is None else closure(), [], [], [])
+        moving: list[Block] = []
+        calls: list[Call] = []
+        for i, own in enumerate(self._blocks):
+            blocks, ready = _divided(own)
+            step.blocks.append(blocks)
+            step.steps.append(self._steps[i] + 1 if ready else self._steps[i])
+            settings = self.settings(i) if ready else {}
+            calls += [self._call(block, settings, allow_nonfinite) for block in ready]
+            moving += ready
+        if not moving:
             raise RuntimeError(f"{self._name}.step: no parameter has a gradient; call loss.backward() first")
-        for i, blocks in enumerate(ready):
-            if blocks:
-                self._step_group(i, blocks)
-        return loss
-
-    def _ready_blocks(self, i: int) -> list[_Block]:
-        """The blocks of group i whose tensors all have gradients. One of which only some have is divided first."""
-        blocks, ready_blocks = [], []
-        for block in self._blocks[i]:
-            ready = [p.grad is not None and p.needs_grad for p in block.vector.parameters]
-            parts = block.divided(ready) if any(ready) and not all(ready) else [block]
-            blocks += parts
-            if any(ready):
-                ready_blocks.append(parts[0])
-        self._blocks[i] = blocks
-        return ready_blocks
-
-    def _step_group(self, i: int, blocks: list[_Block]) -> None:
-        group = self.param_groups[i]
-        rates = {key: self._rate(i, key) for key in _RATES if key in group}
-        for block in blocks:
-            vector, state = block.vector, block.state
-            g = vector.gradient()
-            settings = {**group, **rates, "params": vector.parameters}
-            vector.write(self.update(vector.theta(), -g if group.get("maximize") else g, state, rates["lr"], settings))
+        for block, call, theta in zip(moving, calls, self.updates(calls), strict=True):
+            state = call[2]
             state["t"] += 1
-        self._steps[i] += 1
+            if len(state) != len(block.state):
+                self._check_names(state)
+            step.moves.append(Move(block, theta, state))
+        return step
 
-    def _rate(self, i: int, key: str) -> float:
-        """A learning rate of group i as it is now, as a Python number, which leaves float32 what it is."""
+    def _call(self, block: Block, settings: Group, allow_nonfinite: bool) -> Call:
+        """The arguments of `update` for a block."""
+        vector = block.vector
+        g = vector.gradient()
+        # g·g is not finite where g is not, and is quick; where it overflows, g itself is asked.
+        if not (allow_nonfinite or expect(np.isfinite(np.dot(g, g))) or np.isfinite(g).all()):
+            raise self._not_finite(vector.parameters)
+        g = -g if settings.get("maximize") else g
+        return vector.theta(), g, block.state.copy(), settings.get("lr", 1.0), {**settings, "params": vector.parameters}
+
+    def updates(self, calls: list[Call]) -> list[Array]:
+        """The new θ of every block; calls: the arguments of `update` for each. For rules that couple the blocks."""
+        return [self.update(*call) for call in calls]
+
+    def _make(self, step: Step) -> None:
+        for move in step.moves:
+            move.make()
+        for i, (blocks, n) in enumerate(zip(step.blocks, step.steps, strict=True)):
+            self._blocks[i], self._steps[i] = blocks, n
+
+    def _not_finite(self, parameters: list[Tensor]) -> NonFiniteError:
+        i, wrong = next((i, p) for i, p in enumerate(parameters) if not np.isfinite(p.grad).all())  # type: ignore[arg-type]
+        return NonFiniteError(
+            f"{self._name}.step: the gradient of parameter {i}, of shape {wrong.shape}, is not finite; the parameters "
+            "stay as they were. mg.detect_anomaly() finds the operation; step(allow_nonfinite=True) lets it through"
+        )
+
+    def _check_names(self, state: State) -> None:
+        """Whether the state has the names that were declared: a checkpoint could not be loaded otherwise."""
+        unknown = sorted(state.keys() - {"t", *self.keeps, *self.may_keep})
+        missing = sorted({*self.keeps} - state.keys())
+        if unknown or missing:
+            raise TypeError(
+                f"{self._name}: after a step its state has {sorted(state)}; keeps and may_keep, in its class, are to "
+                f"name them (t apart): missing {missing}, not named {unknown}"
+            )
+
+    def settings(self, i: int) -> Group:
+        """The hyperparameters of group i as they are now, the rates as numbers. Raises ValueError, see `step`."""
+        group = self.param_groups[i]
+        if not self._checked[i].items() <= group.items():  # something has been set since
+            self._checked[i] = self._unchanging(self.accepted({**self._defaults, **self._unchanging(group)}))
+        return group | {key: self.rate(key, i) for key in self._rates}
+
+    def rate(self, key: str = "lr", i: int = 0) -> float:
+        """A learning rate of group i at its next step, as a Python number, which leaves float32 what it is."""
         rate = self.param_groups[i][key]
         rate = rate(self._steps[i]) if callable(rate) else rate
         rate = rate.item() if isinstance(rate, np.generic | np.ndarray) else rate
-        if not 0.0 <= rate < math.inf:
-            raise ValueError(f"{self._name}.step: {key} is from 0 to below inf, not {rate}, at step {self._steps[i]}")
+        if isinstance(rate, bool) or not hasattr(rate, "__float__") or not 0.0 <= rate < math.inf:
+            raise ValueError(f"{self._name}.step: {key} is a number from 0, not {rate!r}, at step {self._steps[i]}")
         return rate
+
+    @property
+    def lr(self) -> Any:
+        """The learning rate that the next step of the first group will use; 1 where there is none."""
+        return self.rate("lr") if "lr" in self.param_groups[0] else 1.0
 
     def zero_grad(self) -> None:
         """Forget the gradients: every parameter's `.grad` becomes None."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        for parameter in self._parameters():
+            parameter.grad = None
 
-    @property
-    def lr(self) -> float:
-        """The learning rate that the next step of the first group will use."""
-        return self._rate(0, "lr")
+    def train(self) -> None:  # noqa: B027
+        """Prepare the parameters for the next step. Changes something in `ScheduleFreeAdamW` alone."""
+
+    def eval(self) -> None:  # noqa: B027
+        """Prepare the parameters for being evaluated. Changes something in `ScheduleFreeAdamW` alone."""
+
+    def evaluating(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the parameters are those to be evaluated: `eval`, and afterwards as before."""
+        return contextlib.nullcontext()
+
+    def _parameters(self) -> Iterator[Tensor]:
+        return (parameter for group in self.param_groups for parameter in group["params"])
 
     def blocks(self) -> Iterator[tuple[Group, float, list[Tensor], State]]:
         """For tensors that share a state: hyperparameters, learning rate of the next step, the tensors, the state."""
         for i, group in enumerate(self.param_groups):
             for block in self._blocks[i]:
-                yield group, self._rate(i, "lr"), block.vector.parameters, block.state
+                yield group, self.settings(i).get("lr", 1.0), block.vector.parameters, block.state
 
     # Saving and loading
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs: "state", a list, and "param_groups", hyperparameters with positions of tensors.
+        """All that a resumed run needs: "optimizer", the name of its class; "state", a list; and "param_groups".
 
         An entry of the state is that of tensors which have made the same steps, in general all of a group: their
         positions ("params"), the steps of their group ("step") and their own ("t"), and the flat vectors.
+        param_groups: hyperparameters, with the positions of tensors.
 
-        Arrays are copies. Schedules, being functions, are not in it: give them again when building the optimizer.
+        Arrays are copies. Schedules of `optim.schedules` are in it; a function of one's own is not: give it again when
+        building the optimizer.
         """
-        position = self._positions()
-        states = [
-            {"params": [position[p] for p in block.vector.parameters], "step": step, **_copied(block.state)}
-            for blocks, step in zip(self._blocks, self._steps, strict=True)
-            for block in blocks
-        ]
-        groups = [
-            {
-                **{key: value for key, value in group.items() if not callable(value)},
-                "params": [position[p] for p in group["params"]],
-            }
-            for group in self.param_groups
-        ]
-        return {"state": states, "param_groups": groups}
+        return saving.saved(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a `state_dict` of the same optimizer on parameters of the same sizes, bit for bit.
 
-        Raises ValueError, before anything is changed, for one that does not fit.
+        Raises ValueError for one that does not fit: another optimizer's, other sizes, numbers out of range or not
+        finite, a number for the learning rate where this one has a schedule, or the reverse. Then nothing has changed.
         """
-        try:
-            groups = self._loaded_groups(state_dict)
-            blocks, steps = self._loaded_blocks(state_dict)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{self._name}.load_state_dict: {error}; nothing loaded") from error
-        for own, group in zip(self.param_groups, groups, strict=True):
-            own.update(group)
-        self._blocks, self._steps = blocks, steps
+        saving.whole(self.loading(state_dict))
 
-    def _positions(self) -> dict[Tensor, int]:
-        return {p: i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+    def loading(self, state_dict: Mapping[str, Any]) -> Callable[[], None]:
+        """Check a `state_dict`, as `load_state_dict` does; the function that is returned then loads it."""
+        return saving.loading(self, state_dict)
 
-    def _loaded_groups(self, state_dict: Mapping[str, Any]) -> list[Group]:
-        """The hyperparameters in a state_dict, checked, without the positions."""
-        if state_dict.keys() != {"state", "param_groups"}:
-            raise ValueError(f"wants state and param_groups, found {sorted(state_dict)}")
-        wanted, loaded = self.state_dict()["param_groups"], list(state_dict["param_groups"])
-        if [list(group["params"]) for group in loaded] != [group["params"] for group in wanted]:
-            raise ValueError(f"this optimizer has groups of {[len(group['params']) for group in wanted]} parameters")
-        groups = []
-        for own, group in zip(self.param_groups, loaded, strict=True):
-            # A schedule is not saved. What this optimizer has for it then stays.
-            unfit = (own.keys() ^ group.keys()) - {key for key in _RATES if callable(own.get(key))}
-            if unfit:
-                raise ValueError(f"a group has {sorted(own)}; missing or unknown {sorted(unfit)}")
-            groups.append({key: _plain(value) for key, value in group.items() if key != "params"})
-            self.check({**own, **groups[-1]})
-        return groups
-
-    def _loaded_blocks(self, state_dict: Mapping[str, Any]) -> tuple[list[list[_Block]], list[int]]:
-        """The state in a state_dict, checked and copied, by group; and the steps of the groups."""
-        position, entries = self._positions(), list(state_dict["state"])
-        if sorted(i for entry in entries for i in entry["params"]) != list(range(len(position))):
-            raise ValueError(f"its states are not those of {len(position)} parameters")
-        blocks, steps = [], []
-        for group in self.param_groups:
-            own = {position[p]: p for p in group["params"]}
-            found = [entry for entry in entries if not own.keys().isdisjoint(entry["params"])]
-            blocks.append([self._loaded_block([own[i] for i in entry["params"]], entry) for entry in found])
-            steps.append(found[0]["step"])
-            if any(entry["step"] != steps[-1] for entry in found):
-                raise ValueError("the states of a group disagree about its steps")
-        return blocks, steps
-
-    def _loaded_block(self, parameters: list[Tensor], entry: Mapping[str, Any]) -> _Block:
-        block = _Block(parameters, _copied({key: entry[key] for key in entry if key not in ("params", "step")}))
-        theta, state = block.vector.theta(), block.state
-        if not all(type(entry[key]) is int and entry[key] >= 0 for key in ("t", "step")):
-            raise ValueError(f"t and step count steps: found {entry['t']!r} and {entry['step']!r}")
-        missing = [key for key in self.keeps if key not in state and state["t"]]
-        unknown = sorted(state.keys() - {"t", *self.keeps, *self.may_keep})
-        if missing or unknown:
-            raise ValueError(f"in the state, missing {missing}, unknown {unknown}")
-        for key, value in state.items():
-            is_vector = isinstance(value, np.ndarray) and value.dtype.kind == "f" and self._fits(value, theta)
-            if not is_vector and not isinstance(value, float | int):
-                raise ValueError(f"{key} in the state is not a vector of {theta.dtype} of shape {theta.shape}")
-        return block
-
-    def _fits(self, value: Array, theta: Array) -> bool:
-        """Whether an array in a state is of the shape it has to have."""
+    def fits(self, key: str, value: Array, theta: Array) -> bool:
+        """Whether a vector in a state, named `key`, is of the shape it has to have."""
         return value.shape == theta.shape
 
     @property
     def _name(self) -> str:
         return type(self).__name__
-
-    def check(self, group: Group) -> None:
-        """Raise ValueError where the hyperparameters of a group are out of range, or are not what they should be."""
-        for key, value in group.items():
-            if key in _CHOICES and value not in _CHOICES[key]:
-                raise ValueError(f"{self._name}: {key} is one of {_CHOICES[key]}, not {value!r}")
-            if key not in _RANGES or (key in _RATES and callable(value)):
-                continue
-            numbers = value if key in _PAIRS and isinstance(value, tuple | list) else [value]
-            low, high = _RANGES[key]
-            wanted = 2 if key in _PAIRS else 1
-            if len(numbers) != wanted or not all(isinstance(x, float | int) and low <= x < high for x in numbers):
-                kind = "two numbers" if key in _PAIRS else "a number"
-                raise ValueError(f"{self._name}: {key} is {kind} from {low} to below {high}, not {value!r}")
 
     def __repr__(self) -> str:
         lines = []
@@ -319,22 +331,17 @@ class Optimizer(ABC):
         return "\n".join([f"{self._name}(", *lines, ")"])
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's: those leave float32 what it is, and can be written as JSON."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return type(value)(_plain(item) for item in value) if type(value) in (tuple, list) else value
+def _divided(own: list[Block]) -> tuple[list[Block], list[Block]]:
+    """The blocks of a group, those divided of which only some tensors have gradients; and of them those to be moved."""
+    blocks, ready_blocks = [], []
+    for block in own:
+        ready = [p.grad is not None and p.needs_grad for p in block.vector.parameters]
+        parts = [block] if all(ready) or not any(ready) else block.divided(ready)
+        blocks += parts
+        if any(ready):
+            ready_blocks.append(parts[0])
+    return blocks, ready_blocks
 
 
-def _copied(state: Mapping[str, Any]) -> State:
-    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in state.items()}
-
-
-def moving_average(state: State, key: str, x: Array, beta: float, start: Array | float = 0.0) -> Array:
-    """a ← β a + (1 − β) x, where a is ``state[key]``, at first `start`. In place: fresh memory costs more than sums."""
-    if key not in state:
-        state[key] = np.zeros_like(x) + start
-    a: Array = state[key]
-    a *= beta
-    a += (1 - beta) * x
-    return a
+_LR = rate(1e-3)
+_LR.name = "lr"

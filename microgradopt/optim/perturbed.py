@@ -9,9 +9,11 @@ import numpy as np
 
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import ParameterVector
-from microgradopt.optim.closure import Closure, ClosureOptimizer, Surroundings
+from microgradopt.optim.blocks import State, Step
+from microgradopt.optim.closure import ClosureOptimizer, LocalLoss
 from microgradopt.optim.first_order import SGD
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Optimizer, Parameters, State
+from microgradopt.optim.hyperparameters import LearningRate, flag, number, positive, rate, seed, whole
+from microgradopt.optim.optimizer import Array, Closure, Group, Optimizer, Parameters
 from microgradopt.tensor import Tensor
 
 
@@ -44,6 +46,8 @@ class SAM(Optimizer):
     """
 
     wants_closure = True
+    rho: float = number(0.05)
+    adaptive: bool = flag(False)
 
     def __init__(
         self,
@@ -53,26 +57,26 @@ class SAM(Optimizer):
         adaptive: bool = False,
         **base_hyperparameters: Any,
     ) -> None:
+        if not (isinstance(base, type) and issubclass(base, Optimizer)):
+            raise TypeError(f"SAM: base is the class of an optimizer, as optim.Adam, not {base!r}")
         if issubclass(base, ClosureOptimizer | SAM):
             raise ValueError(f"SAM: the base is an optimizer that steps by one gradient, not {base.__name__}")
+        if taken := base.hyperparameters.keys() & SAM.hyperparameters.keys():
+            raise ValueError(f"SAM({base.__name__}): the base has {', '.join(taken)} of its own")
         # Only its formula and its checks are used; the groups and the state are SAM's own.
         self._base = base([Tensor(0.0, requires_grad=True)], **base_hyperparameters)
-        self.keeps, self.may_keep = base.keeps, base.may_keep
-        super().__init__(params, **{**self._base._defaults, "rho": rho, "adaptive": adaptive})
+        for name in ("keeps", "may_keep", "numbers", "squares"):
+            setattr(self, name, getattr(base, name))
+        self.hyperparameters = {**base.hyperparameters, **SAM.hyperparameters}  # type: ignore[misc]
+        super().__init__(params, **self._base._defaults, rho=rho, adaptive=adaptive)
 
     @property
     def _name(self) -> str:
         return f"SAM({type(self._base).__name__})"
 
     def check(self, group: Group) -> None:
-        """What the base checks; and ρ, which is SAM's."""
-        own = {"rho", "adaptive"}
-        if own & self._base._defaults.keys():
-            raise ValueError(f"{self._name}: the base has a rho of its own")
-        self._base.check({key: value for key, value in group.items() if key not in own})
-        rho = group["rho"]
-        if not (isinstance(rho, float | int) and 0 <= rho < math.inf):
-            raise ValueError(f"{self._name}: rho is a number from 0, not {rho!r}")
+        """What the base checks; and there is no climbing."""
+        self._base.check(group)
         if group.get("maximize"):
             raise ValueError(f"{self._name}: maximize has no sharpness to avoid; negate the loss")
 
@@ -80,12 +84,8 @@ class SAM(Optimizer):
         """The base's formula."""
         return self._base.update(theta, g, state, lr, group)
 
-    def step(self, closure: Closure | None = None) -> Tensor:
-        """One step. closure: clears the gradients, computes the loss, calls backward and gives the loss; called twice.
-
-        Returns the loss at θ. Raises TypeError without a closure, NonFiniteError where the loss or its gradient is not
-        finite, at θ or at θ + ε. Then nothing has changed.
-        """
+    def prepare(self, closure: Closure | None, allow_nonfinite: bool) -> Step:
+        """Compute a step. A loss or gradient that is not finite, at θ or at θ + ε, is refused in any case."""
         if closure is None:
             raise TypeError(f"{self._name}.step: wants a closure: the gradient is wanted at two points")
         loss = closure()
@@ -104,8 +104,7 @@ class SAM(Optimizer):
         if norm > 0:
             with np.errstate(all="ignore"), vector.moved_to(theta + rho * scale * g / norm):
                 self._check_finite("θ + ε", closure(), vector)
-        super().step()
-        return loss
+        return super().prepare(None, False)._replace(loss=loss)
 
     def _check_finite(self, where: str, loss: Tensor, vector: ParameterVector) -> None:
         if not (math.isfinite(loss.item()) and np.isfinite(vector.gradient()).all()):
@@ -150,29 +149,14 @@ class PerturbedGD(ClosureOptimizer):
     array([0.   , 0.707])
     """
 
-    keeps = ("noise",)
+    keeps = numbers = ("noise",)
+    lr: LearningRate = rate(1e-3)
+    radius: float = positive(1e-3)
+    gradient_threshold: float = number(1e-3)
+    interval: int = whole(100)
+    rng: np.random.Generator | int = seed(0)
 
-    def __init__(
-        self,
-        params: Parameters,
-        lr: LearningRate = 1e-3,
-        radius: float = 1e-3,
-        gradient_threshold: float = 1e-3,
-        interval: int = 100,
-        rng: np.random.Generator | int = 0,
-    ) -> None:
-        seed = int(rng.integers(2**32)) if isinstance(rng, np.random.Generator) else rng
-        super().__init__(
-            params, lr=lr, radius=radius, gradient_threshold=gradient_threshold, interval=interval, rng=seed
-        )
-
-    def check(self, group: Group) -> None:
-        """The seed is a whole number."""
-        super().check(group)
-        if not (isinstance(group["rng"], int) and group["rng"] >= 0):
-            raise ValueError(f"{self._name}: rng is a seed from 0, or a Generator, not {group['rng']!r}")
-
-    def move(self, around: Surroundings, state: State, group: Group) -> Array:
+    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
         """The formula above. state["noise"]: the last step that noise was added at."""
         theta, g, t = around.theta, around.gradient, state["t"]
         last = state.setdefault("noise", -group["interval"] - 1)

@@ -1,121 +1,283 @@
-"""Learning-rate schedules (L11, L12): pure functions of the step, t = 0 first, that give ηₜ.
+"""Learning-rate schedules (L11, L12): functions of the step, t = 0 first, that give ηₜ.
 
-Give one to any optimizer as its `lr`. They hold no state: a resumed run has the right rate at once.
+Give one to any optimizer as its `lr`. Each is a frozen dataclass: it prints, compares, pickles, and is saved with the
+optimizer. It holds no state: a resumed run has the right rate at once.
 
 >>> from microgradopt.optim import schedules
->>> lr = schedules.warmup(4, schedules.cosine(1.0, steps=8))
+>>> lr = schedules.Warmup(4, schedules.Cosine(1.0, steps=8))
 >>> [round(lr(t), 3) for t in range(13)]
 [0.25, 0.5, 0.75, 1.0, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0.0]
+>>> lr
+Warmup(steps=4, then=Cosine(lr=1.0, steps=8, final=0.0))
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
-Schedule = Callable[[int], float]
+from microgradopt.optim.hyperparameters import is_number, plain
+
+_POSITIVE = ("every", "steps", "decay", "power", "start_factor", "final_factor", "d_model", "warmup_steps")
 
 
-def constant(lr: float) -> Schedule:
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """Base of the schedules. A subclass is a frozen dataclass with a formula, `__call__`.
+
+    Raises ValueError for numbers out of range: rates and factors are at least 0, counts of steps are positive.
+    """
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            if field.type in ("int", "float"):
+                self._check(field.name, value, whole=field.type == "int")
+
+    def _check(self, name: str, value: Any, whole: bool) -> None:
+        is_right = (
+            is_number(value, 0) and (value > 0 or name not in _POSITIVE) and (isinstance(value, int) or not whole)
+        )
+        if not is_right:
+            wanted = ("a whole number" if whole else "a number") + (", positive" if name in _POSITIVE else " from 0")
+            raise ValueError(f"{type(self).__name__}: {name} is {wanted}, not {value!r}")
+
+    @abstractmethod
+    def __call__(self, t: int) -> float:
+        """ηₜ, the learning rate of step t."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
     """ηₜ = lr."""
-    return lambda t: lr
+
+    lr: float
+
+    def __call__(self, t: int) -> float:
+        return self.lr
 
 
-def step_decay(lr: float, every: int, factor: float = 0.1) -> Schedule:
+@dataclass(frozen=True)
+class StepDecay(Schedule):
     """ηₜ = lr · factor^⌊t / every⌋. PyTorch's StepLR."""
-    _positive("step_decay", every=every)
-    return lambda t: lr * factor ** (t // every)
+
+    lr: float
+    every: int
+    factor: float = 0.1
+
+    def __call__(self, t: int) -> float:
+        return self.lr * self.factor ** (t // self.every)
 
 
-def piecewise(lr: float, factors: Mapping[int, float]) -> Schedule:
+@dataclass(frozen=True)
+class Piecewise(Schedule):
     """ηₜ = lr times all factors whose step has been reached: {1000: 0.1, 2000: 0.1}. PyTorch's MultiStepLR."""
-    return lambda t: lr * math.prod(factor for boundary, factor in factors.items() if t >= boundary)
+
+    lr: float
+    factors: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        factors = {plain(step): plain(factor) for step, factor in dict(self.factors).items()}
+        if not all(isinstance(step, int) and is_number(step, 0) and is_number(x, 0) for step, x in factors.items()):
+            raise ValueError(f"Piecewise: factors are numbers from 0, by the step they begin at, not {self.factors!r}")
+        object.__setattr__(self, "factors", factors)
+
+    def __call__(self, t: int) -> float:
+        return self.lr * math.prod(factor for step, factor in self.factors.items() if t >= step)
 
 
-def exponential(lr: float, gamma: float) -> Schedule:
+@dataclass(frozen=True)
+class Exponential(Schedule):
     """ηₜ = lr · gammaᵗ. PyTorch's ExponentialLR."""
-    return lambda t: lr * gamma**t
+
+    lr: float
+    gamma: float
+
+    def __call__(self, t: int) -> float:
+        return self.lr * self.gamma**t
 
 
-def inverse_time(lr: float, decay: float = 1.0) -> Schedule:
+@dataclass(frozen=True)
+class InverseTime(Schedule):
     """ηₜ = lr / (1 + decay · t): Robbins and Monro's condition, Σ ηₜ = ∞ and Σ ηₜ² < ∞, holds."""
-    _positive("inverse_time", decay=decay)
-    return lambda t: lr / (1 + decay * t)
+
+    lr: float
+    decay: float = 1.0
+
+    def __call__(self, t: int) -> float:
+        return self.lr / (1 + self.decay * t)
 
 
-def inverse_sqrt(lr: float) -> Schedule:
+@dataclass(frozen=True)
+class InverseSqrt(Schedule):
     """ηₜ = lr / sqrt(t + 1): the lecture's decay (L11). Root Mean Square with it is Adagrad."""
-    return lambda t: lr / math.sqrt(t + 1)
+
+    lr: float
+
+    def __call__(self, t: int) -> float:
+        return self.lr / math.sqrt(t + 1)
 
 
-def polynomial(lr: float, steps: int, power: float = 1.0, final: float = 0.0) -> Schedule:
+@dataclass(frozen=True)
+class Polynomial(Schedule):
     """ηₜ = final + (lr − final) (1 − t/steps)^power up to `steps`, then final; a line for power 1. PolynomialLR."""
-    _positive("polynomial", steps=steps, power=power)
-    return lambda t: final + (lr - final) * (1 - min(t, steps) / steps) ** power
+
+    lr: float
+    steps: int
+    power: float = 1.0
+    final: float = 0.0
+
+    def __call__(self, t: int) -> float:
+        return self.final + (self.lr - self.final) * (1 - min(t, self.steps) / self.steps) ** self.power
 
 
-def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
+@dataclass(frozen=True)
+class Cosine(Schedule):
     """ηₜ = final + (lr − final) (1 + cos(π t/steps)) / 2 up to `steps`, then final. Loshchilov, Hutter 2017, eq. 5."""
-    _positive("cosine", steps=steps)
-    return lambda t: final + (lr - final) * (1 + math.cos(math.pi * min(t, steps) / steps)) / 2
+
+    lr: float
+    steps: int
+    final: float = 0.0
+
+    def __call__(self, t: int) -> float:
+        return _cosine(self.lr, self.final, min(t, self.steps) / self.steps)
 
 
-def warmup(steps: int, then: Schedule | float) -> Schedule:
+@dataclass(frozen=True)
+class Warmup(Schedule):
     """Rise in a line to where `then` starts, in `steps` steps, and go on with it (L12).
 
-    ηₜ = (t + 1) / steps · then(0) for t < steps, afterwards then(t − steps).
+    ηₜ = (t + 1) / steps · then(0) for t < steps, afterwards then(t − steps). then: a schedule, or a number.
     """
-    _positive("warmup", steps=steps)
-    after = then if callable(then) else constant(then)
-    return lambda t: (t + 1) / steps * after(0) if t < steps else after(t - steps)
+
+    steps: int
+    then: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "then", self.then if callable(self.then) else Constant(self.then))
+
+    def __call__(self, t: int) -> float:
+        rate: float = (t + 1) / self.steps * self.then(0) if t < self.steps else self.then(t - self.steps)
+        return rate
 
 
-def joined(schedules: list[Schedule], boundaries: list[int]) -> Schedule:
+@dataclass(frozen=True)
+class Joined(Schedule):
     """One schedule after the other, each from its own t = 0: the second from step boundaries[0] on, and so forth."""
-    if len(boundaries) != len(schedules) - 1 or list(boundaries) != sorted(set(boundaries)):
-        raise ValueError(
-            f"joined: {len(schedules)} schedules need {len(schedules) - 1} rising boundaries, not {boundaries}"
-        )
-    starts = [0, *boundaries]
 
-    def schedule(t: int) -> float:
-        i = sum(t >= boundary for boundary in boundaries)
-        return schedules[i](t - starts[i])
+    schedules: Sequence[Any]
+    boundaries: Sequence[int]
 
-    return schedule
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        starts = list(self.boundaries)
+        if len(starts) != len(self.schedules) - 1 or starts != sorted(set(starts)):
+            raise ValueError(
+                f"Joined: {len(self.schedules)} schedules want one boundary less, in rising order, not {starts}"
+            )
+        if not all(callable(schedule) for schedule in self.schedules):
+            raise ValueError(
+                f"Joined: schedules are wanted, not {self.schedules!r}; Constant(lr) makes one of a number"
+            )
+
+    def __call__(self, t: int) -> float:
+        starts = [0, *self.boundaries]
+        i = sum(t >= start for start in starts) - 1
+        rate: float = self.schedules[i](t - starts[i])
+        return rate
 
 
-def one_cycle(
-    max_lr: float, steps: int, warmup_fraction: float = 0.3, start_factor: float = 25.0, final_factor: float = 1e4
-) -> Schedule:
+@dataclass(frozen=True)
+class OneCycle(Schedule):
     """Up from max_lr / start_factor and down to that / final_factor, both along a cosine. Smith and Topin 2018.
 
     PyTorch's OneCycleLR: the peak is at t = warmup_fraction · steps − 1, the end at t = steps − 1.
     """
-    _positive("one_cycle", steps=steps, start_factor=start_factor, final_factor=final_factor)
-    if not 0 <= warmup_fraction <= 1:
-        raise ValueError(f"one_cycle: warmup_fraction is from 0 to 1, not {warmup_fraction}")
-    peak, last = warmup_fraction * steps - 1, steps - 1
-    start = max_lr / start_factor
 
-    def between(a: float, b: float, part: float) -> float:
-        return b + (a - b) * (1 + math.cos(math.pi * part)) / 2
+    max_lr: float
+    steps: int
+    warmup_fraction: float = 0.3
+    start_factor: float = 25.0
+    final_factor: float = 1e4
 
-    def schedule(t: int) -> float:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup_fraction > 1:
+            raise ValueError(f"OneCycle: warmup_fraction is from 0 to 1, not {self.warmup_fraction}")
+
+    def __call__(self, t: int) -> float:
+        peak, last = self.warmup_fraction * self.steps - 1, self.steps - 1
+        start = self.max_lr / self.start_factor
         if t <= peak:
-            return between(start, max_lr, t / peak if peak else 1.0)
-        return between(max_lr, start / final_factor, (t - peak) / (last - peak) if t < last else 1.0)
-
-    return schedule
+            return _cosine(start, self.max_lr, t / peak if peak else 1.0)
+        return _cosine(self.max_lr, start / self.final_factor, (t - peak) / (last - peak) if t < last else 1.0)
 
 
-def transformer(d_model: int, warmup_steps: int = 4000, factor: float = 1.0) -> Schedule:
+@dataclass(frozen=True)
+class Transformer(Schedule):
     """ηₜ = factor · d^−½ · min(s^−½, s · warmup^−1.5) with s = t + 1. Vaswani et al. 2017, eq. 3."""
-    _positive("transformer", d_model=d_model, warmup_steps=warmup_steps)
-    return lambda t: factor * d_model**-0.5 * min((t + 1) ** -0.5, (t + 1) * warmup_steps**-1.5)
+
+    d_model: int
+    warmup_steps: int = 4000
+    factor: float = 1.0
+
+    def __call__(self, t: int) -> float:
+        return self.factor * self.d_model**-0.5 * min((t + 1) ** -0.5, (t + 1) * self.warmup_steps**-1.5)
 
 
-def _positive(name: str, **numbers: float) -> None:
-    for key, number in numbers.items():
-        if not number > 0:
-            raise ValueError(f"{name}: {key} is positive, not {number}")
+def _cosine(a: float, b: float, part: float) -> float:
+    """From a to b along half a cosine. part: from 0 to 1."""
+    return b + (a - b) * (1 + math.cos(math.pi * part)) / 2
+
+
+# As plain data, for files ---------------------------------------------------------------------------------------------
+
+_KINDS = {kind.__name__: kind for kind in Schedule.__subclasses__()}
+
+
+def encoded(value: Any) -> Any:
+    """A schedule as lists, dicts and numbers; all else as it is. TypeError for a schedule of another make."""
+    if isinstance(value, Schedule):
+        if _KINDS.get(type(value).__name__) is not type(value):
+            raise TypeError(f"the schedule {value!r} is of a class of your own, which a file cannot name")
+        parts = {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
+        return {"schedule": type(value).__name__, **parts}
+    if isinstance(value, Mapping):
+        return {"factors": [[step, factor] for step, factor in value.items()]}
+    return [encoded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def decoded(data: Any) -> Any:
+    """What `encoded` was given. Raises ValueError or TypeError for what is none of that."""
+    if isinstance(data, dict) and "schedule" in data:
+        parts = {key: decoded(part) for key, part in data.items() if key != "schedule"}
+        if data["schedule"] not in _KINDS:
+            raise ValueError(f"there is no schedule {data['schedule']!r}")
+        return _KINDS[data["schedule"]](**parts)
+    if isinstance(data, dict):
+        return dict(data["factors"])
+    return tuple(decoded(item) for item in data) if isinstance(data, list) else data
+
+
+# The names of the release before ------------------------------------------------------------------------------------
+
+_RENAMED = {
+    "constant": Constant, "step_decay": StepDecay, "piecewise": Piecewise, "exponential": Exponential,
+    "inverse_time": InverseTime, "inverse_sqrt": InverseSqrt, "polynomial": Polynomial, "cosine": Cosine,
+    "warmup": Warmup, "joined": Joined, "one_cycle": OneCycle, "transformer": Transformer,
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    new = _RENAMED[name]
+    warnings.warn(f"schedules.{name} is now schedules.{new.__name__}", DeprecationWarning, stacklevel=2)
+    return new

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 
 from microgradopt.curvature.lanczos import tridiagonal
-from microgradopt.curvature.line_search import backtracking
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import conjugate_gradient, trust_region_step
 from microgradopt.errors import NonFiniteError
-from microgradopt.optim.closure import ClosureOptimizer, Surroundings
-from microgradopt.optim.optimizer import Array, Group, LearningRate, Parameters, State
+from microgradopt.optim.blocks import State
+from microgradopt.optim.closure import ClosureOptimizer, LocalLoss
+from microgradopt.optim.hyperparameters import LearningRate, positive, rate, whole
+from microgradopt.optim.optimizer import Array, Group
 
 _TRIES = 30  # radii to try in a step, each at most a quarter of the one before
 
@@ -29,29 +30,31 @@ class TrustRegion(ClosureOptimizer):
         Δ ← ¼ ‖p‖ if ρ < ¼;   2 Δ if ρ > ¾ and ‖p‖ = Δ
         θ ← θ + p if ρ > 10⁻⁴; else again with the smaller Δ, from the same H
 
-    The loss never rises. Where no step lowers it, as far as rounding lets see, θ stays.
+    The loss never rises. Where rounding hides every decrease, θ stays. A decrease that is predicted to be negative, as
+    it may be where eigenvalues differ by more than rounding can hold, counts as ρ < ¼.
 
     Source: Nocedal & Wright 2006, algorithm 4.1.
     """
 
-    keeps = ("radius",)
+    keeps = numbers = squares = ("radius",)
     wants_graph = True
 
     @abstractmethod
-    def model(self, around: Surroundings, group: Group) -> Callable[[float], tuple[Array, float]]:
+    def model(self, around: LocalLoss, group: Group) -> Callable[[float], tuple[Array, float]]:
         """The function of Δ that gives p, and the decrease −(gᵀp + ½ pᵀH p) it promises."""
 
-    def move(self, around: Surroundings, state: State, group: Group) -> Array:
-        """The formula above."""
+    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
         radius = state.setdefault("radius", float(group["radius"]))
         model = self.model(around, group)
         for _ in range(_TRIES):
             p, predicted = model(radius)
-            if predicted <= 0:  # critical, for all that the model can see
-                break
-            ratio, size = around.gain(around.theta + p, predicted), float(np.linalg.norm(p))
-            if predicted <= around.rounding and ratio < 0:  # as low as rounding lets see: not the model's fault
-                break
+            size = float(np.linalg.norm(p))
+            if predicted <= 0 and -float(around.gradient @ p) <= around.rounding:
+                return around.stay("the model predicts no decrease")
+            # Predicted from a Hessian whose small eigenvalues are noise: that is no better than a step that failed.
+            ratio = around.gain(around.theta + p, predicted) if predicted > 0 else -math.inf
+            if 0 < predicted <= around.rounding and ratio < 0:
+                return around.stay("no decrease larger than rounding is left")
             if ratio < 0.25:
                 radius = size / 4
             elif ratio > 0.75 and size > 0.99 * radius:
@@ -59,7 +62,7 @@ class TrustRegion(ClosureOptimizer):
             state["radius"] = radius
             if ratio > 1e-4:
                 return around.theta + p
-        return around.theta
+        return around.stay(f"no step lowers the loss, down to a radius of {radius:.1g}")
 
 
 class Newton(TrustRegion):
@@ -89,10 +92,9 @@ class Newton(TrustRegion):
     array([0.      , 0.707107])
     """
 
-    def __init__(self, params: Parameters, radius: float = 1.0) -> None:
-        super().__init__(params, radius=radius)
+    radius: float = positive(1.0)
 
-    def model(self, around: Surroundings, group: Group) -> Callable[[float], tuple[Array, float]]:
+    def model(self, around: LocalLoss, group: Group) -> Callable[[float], tuple[Array, float]]:
         """One decomposition serves all radii."""
         values, vectors = eigenvalues(around.hessian())
         g = around.gradient
@@ -121,10 +123,10 @@ class NewtonCG(TrustRegion):
     Source: Steihaug 1983; Nocedal & Wright 2006, algorithm 7.2.
     """
 
-    def __init__(self, params: Parameters, radius: float = 1.0, max_iter: int = 200) -> None:
-        super().__init__(params, radius=radius, max_iter=max_iter)
+    radius: float = positive(1.0)
+    max_iter: int = whole(200)
 
-    def model(self, around: Surroundings, group: Group) -> Callable[[float], tuple[Array, float]]:
+    def model(self, around: LocalLoss, group: Group) -> Callable[[float], tuple[Array, float]]:
         """Conjugate gradients from zero for each radius: a path that a smaller radius cuts off earlier."""
         H, g = around.hessian(), around.gradient
         tol = min(0.5, math.sqrt(float(np.linalg.norm(g))))
@@ -156,22 +158,18 @@ class SaddleFreeNewton(ClosureOptimizer):
 
     wants_graph = True
 
-    def __init__(
-        self, params: Parameters, lr: LearningRate = 1.0, damping: float = 1e-3, rank: int | None = None
-    ) -> None:
-        super().__init__(params, lr=lr, damping=damping, rank=rank)
+    lr: LearningRate = rate(1.0)
+    damping: float = positive(1e-3)
+    rank: int | None = whole(None)
 
-    def move(self, around: Surroundings, state: State, group: Group) -> Array:
-        """The formula above."""
+    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
         H, g = around.hessian(), around.gradient
-        if not (g.any() and group["lr"]):
-            return around.theta
+        if not g.any():
+            return around.stay("the gradient is 0")
         values, vectors = eigenvalues(H) if group["rank"] is None else krylov_eigenvalues(H, g, group["rank"])
         d = -(vectors @ ((vectors.T @ g) / (np.abs(values) + group["damping"])))
         slope = float(g @ d)
-        if not slope < 0:  # it underflows
-            return around.theta
-        return around.theta + backtracking(around.along(d), around.value, slope, group["lr"]).step * d
+        return around.searched(d, slope, group["lr"])
 
 
 def eigenvalues(H: HessianOperator) -> tuple[Array, Array]:

@@ -31,6 +31,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# What takes no part in NumPy's dispatch protocol, or nothing but NumPy's own: most arguments are of these.
+_PLAIN = frozenset({np.ndarray, int, float, str, bool, type(None), np.bool, np.float64, np.float32})
+
 Function = Callable[..., Any]
 Rule = Callable[..., Any]
 
@@ -179,7 +182,7 @@ def dispatched(body: Function) -> Function:
     def function(*args: Any, **kwargs: Any) -> Any:
         for argument in args:
             for value in argument if type(argument) is tuple else (argument,):  # an index may be a tuple of arrays
-                if type(value) is not np.ndarray and hasattr(value, "__array_function__"):
+                if type(value) not in _PLAIN and hasattr(value, "__array_function__"):
                     result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
                     if result is not NotImplemented:
                         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.ma import MaskedArray
+from numpy.ma import MaskedArray as MaskedArray  # exported
 
 from microgradopt.rules.registry import dispatched
 

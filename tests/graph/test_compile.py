@@ -108,13 +108,13 @@ OPTIMIZERS = {
     "Adagrad": lambda p: optim.Adagrad(p, lr=0.1, lr_decay=0.01),
     "RMSprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
     "Adadelta": lambda p: optim.Adadelta(p),
-    "Adam": lambda p: optim.Adam(p, lr=optim.schedules.warmup(3, optim.schedules.cosine(0.05, steps=9))),
+    "Adam": lambda p: optim.Adam(p, lr=optim.schedules.Warmup(3, optim.schedules.Cosine(0.05, steps=9))),
     "amsgrad": lambda p: optim.Adam(p, lr=0.01, amsgrad=True, weight_decay=0.1),
     "AdamW": lambda p: optim.AdamW(p, lr=0.01),
     "Adamax": lambda p: optim.Adamax(p, lr=0.01),
     "NAdam": lambda p: optim.NAdam(p, lr=0.01),
     "RAdam": lambda p: optim.RAdam(p, lr=0.01),
-    "Muon": lambda p: optim.Muon(p, lr=0.01, adam_lr=optim.schedules.cosine(0.05, steps=9)),
+    "Muon": lambda p: optim.Muon(p, lr=0.01, adam_lr=optim.schedules.Cosine(0.05, steps=9)),
     "Lion": lambda p: optim.Lion(p, lr=0.01),
 }
 

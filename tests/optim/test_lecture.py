@@ -104,7 +104,7 @@ def test_momentum_is_a_weighted_sum_of_all_past_gradients():
 
 
 def test_root_mean_square_with_decay_is_adagrad():
-    decayed = run(optim.RMS, lr=optim.schedules.inverse_sqrt(0.5))[0]
+    decayed = run(optim.RMS, lr=optim.schedules.InverseSqrt(0.5))[0]
     np.testing.assert_allclose(decayed, run(optim.Adagrad, lr=0.5, eps=0.0)[0], rtol=1e-12)
 
 
@@ -218,6 +218,6 @@ def test_root_mean_square_arrives():
 def test_decay_takes_the_bursts_away():
     """L9 and L11: at η = 1 the loss leaps up again on the way; with η/√(t+1) it never does."""
     bursting, _ = losses(optim.RMS, 3000, lr=1.0)
-    decayed, _ = losses(optim.RMS, 3000, lr=optim.schedules.inverse_sqrt(1.0))
+    decayed, _ = losses(optim.RMS, 3000, lr=optim.schedules.InverseSqrt(1.0))
     assert (bursting[200:] / np.minimum.accumulate(bursting)[200:]).max() > 10
     assert (np.diff(decayed[200:]) <= 0).all()

@@ -154,39 +154,39 @@ def test_muon_as_far_as_bfloat16_goes(adjust):
 
 def schedule_pairs():
     s, t = optim.schedules, torch.optim.lr_scheduler
-    yield "step", s.step_decay(0.3, 7, 0.5), lambda o: t.StepLR(o, 7, 0.5)
-    yield "piecewise", s.piecewise(0.3, {5: 0.1, 20: 0.1}), lambda o: t.MultiStepLR(o, [5, 20], 0.1)
-    yield "exponential", s.exponential(0.3, 0.9), lambda o: t.ExponentialLR(o, 0.9)
-    yield "polynomial", s.polynomial(0.3, 20, 2.0), lambda o: t.PolynomialLR(o, 20, 2.0)
-    yield "linear", s.polynomial(0.3, 20, 1.0, 0.03), lambda o: t.LinearLR(o, 1.0, 0.1, 20)
-    yield "cosine", s.cosine(0.3, 40, 0.01), lambda o: t.CosineAnnealingLR(o, 40, 0.01)
-    yield "one_cycle", s.one_cycle(0.3, 40), lambda o: t.OneCycleLR(o, 0.3, 40, cycle_momentum=False)
+    yield "step", s.StepDecay(0.3, 7, 0.5), lambda o: t.StepLR(o, 7, 0.5)
+    yield "piecewise", s.Piecewise(0.3, {5: 0.1, 20: 0.1}), lambda o: t.MultiStepLR(o, [5, 20], 0.1)
+    yield "exponential", s.Exponential(0.3, 0.9), lambda o: t.ExponentialLR(o, 0.9)
+    yield "polynomial", s.Polynomial(0.3, 20, 2.0), lambda o: t.PolynomialLR(o, 20, 2.0)
+    yield "linear", s.Polynomial(0.3, 20, 1.0, 0.03), lambda o: t.LinearLR(o, 1.0, 0.1, 20)
+    yield "cosine", s.Cosine(0.3, 40, 0.01), lambda o: t.CosineAnnealingLR(o, 40, 0.01)
+    yield "one_cycle", s.OneCycle(0.3, 40), lambda o: t.OneCycleLR(o, 0.3, 40, cycle_momentum=False)
     yield (
         "one_cycle_2",
-        s.one_cycle(0.3, 40, 0.45, 10.0, 100.0),
+        s.OneCycle(0.3, 40, 0.45, 10.0, 100.0),
         lambda o: t.OneCycleLR(
             o, 0.3, 40, None, None, 0.45, div_factor=10.0, final_div_factor=100.0, cycle_momentum=False
         ),
     )
-    yield "constant", s.constant(0.3), lambda o: t.ConstantLR(o, 1.0)
-    yield "sqrt", s.inverse_sqrt(0.3), lambda o: t.LambdaLR(o, lambda k: (k + 1) ** -0.5)
-    yield "warmup", s.warmup(8, 0.3), lambda o: t.LinearLR(o, 1 / 8, 1.0, 7)
+    yield "constant", s.Constant(0.3), lambda o: t.ConstantLR(o, 1.0)
+    yield "sqrt", s.InverseSqrt(0.3), lambda o: t.LambdaLR(o, lambda k: (k + 1) ** -0.5)
+    yield "warmup", s.Warmup(8, 0.3), lambda o: t.LinearLR(o, 1 / 8, 1.0, 7)
     yield (
         "warmup_cosine",
-        s.warmup(8, s.cosine(0.3, 32)),
+        s.Warmup(8, s.Cosine(0.3, 32)),
         lambda o: t.SequentialLR(o, [t.LinearLR(o, 1 / 8, 1.0, 7), t.CosineAnnealingLR(o, 32)], [8]),
     )
     yield (
         "joined",
-        s.joined([s.constant(0.3), s.exponential(0.3, 0.9), s.polynomial(0.3, 9)], [10, 20]),
+        s.Joined([s.Constant(0.3), s.Exponential(0.3, 0.9), s.Polynomial(0.3, 9)], [10, 20]),
         lambda o: t.SequentialLR(o, [t.ConstantLR(o, 1.0), t.ExponentialLR(o, 0.9), t.PolynomialLR(o, 9)], [10, 20]),
     )
     yield (
         "transformer",
-        s.transformer(16, 10, 0.3),
+        s.Transformer(16, 10, 0.3),
         lambda o: t.LambdaLR(o, lambda k: 16**-0.5 * min((k + 1) ** -0.5, (k + 1) * 10**-1.5)),
     )
-    yield "inverse_time", s.inverse_time(0.3, 0.2), lambda o: t.LambdaLR(o, lambda k: 1 / (1 + 0.2 * k))
+    yield "inverse_time", s.InverseTime(0.3, 0.2), lambda o: t.LambdaLR(o, lambda k: 1 / (1 + 0.2 * k))
 
 
 @pytest.mark.filterwarnings("ignore:.*epoch parameter:UserWarning")  # PyTorch's, of its own SequentialLR

@@ -330,7 +330,7 @@ def test_lbfgs_forgets_what_leads_nowhere():
 
 
 def test_levenberg_marquardt_is_its_formula():
-    """Madsen, Nielsen & Tingleff 2004, algorithm 3.16, literally."""
+    """Madsen, Nielsen & Tingleff 2004, algorithm 3.16, literally, with Moré's D in place of the identity."""
     x = np.linspace(0, 3, 20)
     y = curve([2.0, -1.5, 0.5], x)
     w = Tensor([0.1, 1.0, 3.0], requires_grad=True)  # so far that some steps are refused
@@ -342,15 +342,16 @@ def test_levenberg_marquardt_is_its_formula():
 
     theta, nu, refused = w.data.copy(), 2.0, 0
     r, J = r_and_jacobian(theta)
-    mu = 1e-3 * np.max(np.diag(J.T @ J))
+    mu, D = 1e-3, np.zeros(3)
     for _ in range(12):
+        D = np.maximum(D, np.sqrt(np.diag(J.T @ J)))
         loss = optimizer.step(lambda: curve(w, x) - y)
         assert loss.item() == pytest.approx(r @ r / 2)
         while True:
             g = J.T @ r
-            h = -np.linalg.solve(J.T @ J + mu * np.eye(3), g)
+            h = -np.linalg.solve(J.T @ J + mu * np.diag(D**2), g)
             r_new, J_new = r_and_jacobian(theta + h)
-            ratio = (r @ r / 2 - r_new @ r_new / 2) / (h @ (mu * h - g) / 2)
+            ratio = (r @ r / 2 - r_new @ r_new / 2) / (h @ (mu * D**2 * h - g) / 2)
             if ratio > 0:
                 theta, r, J = theta + h, r_new, J_new
                 mu, nu = mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0

@@ -29,7 +29,7 @@ CASES = [
 ]
 SHAPES = [(3, 2), (4,), (2, 2), ()]
 every_case = pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "")
-SCHEDULE = optim.schedules.warmup(5, optim.schedules.cosine(0.02, 20))
+SCHEDULE = optim.schedules.Warmup(5, optim.schedules.Cosine(0.02, 20))
 
 
 def tensors(dtype=np.float64):
