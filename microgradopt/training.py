@@ -36,8 +36,13 @@ def batches(
 ) -> Iterator[tuple[Array, Array]]:
     """The samples once, in batches: of `batch_size`, the last one perhaps smaller, or all at once (None).
 
-    X, y: arrays with equally many rows. rng: a Generator or a seed shuffles them first; None keeps their order.
+    X, y: arrays with equally many rows, or what NumPy makes arrays of (lists, pandas): rows are taken by position.
+    rng: a Generator or a seed shuffles them first; None keeps their order.
+
+    Raises ValueError for unequal lengths, no samples and a batch_size below 1, TypeError for what is no array of
+    numbers.
     """
+    X, y = _array("X", X), _array("y", y)
     if len(X) != len(y) or not len(X):
         raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
     size = len(X) if batch_size is None else batch_size
@@ -47,6 +52,13 @@ def batches(
     for start in range(0, len(X), size):
         chosen = order[start : start + size]
         yield X[chosen], y[chosen]
+
+
+def _array(name: str, data: Any) -> Array:
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        raise TypeError(f"batches: {name} is to be an array of numbers, one row for each sample, not {data!r:.60}")
+    return array
 
 
 # Evaluation -----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 
 from microgradopt.nn.functional import log_softmax, sigmoid
 from microgradopt.rules.registry import arrays, composite
+from microgradopt.rules.values import expect
 
 Array = Any  # an ndarray or a Tensor
 
@@ -50,6 +51,11 @@ def _checked_target(name: str, input: Array, target: Array) -> Array:
     if not hasattr(target, "dtype"):
         return np.asarray(target, input.dtype)
     return target if target.dtype.kind == "f" else target.astype(input.dtype)
+
+
+def _check_labels(name: str, are_right: Array, wanted: str, target: Array) -> None:
+    if not expect(np.all(are_right)):
+        raise ValueError(f"{name}: targets are {wanted}; found {np.min(target):.3g} to {np.max(target):.3g}")
 
 
 # Regression -----------------------------------------------------------------------------------------------------------
@@ -105,9 +111,12 @@ def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: floa
 def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str = "mean") -> Array:
     """−t log σ(x) − (1 − t) log(1 − σ(x)) for logits x, as max(x, 0) − x t + log(1 + exp(−|x|)): nothing overflows.
 
-    input: logits; target: probabilities, 0 to 1. Both of any, equal, shape.
+    input: logits; target: probabilities, 0 to 1. Both of any, equal, shape. Raises ValueError for other targets.
     """
     target = _checked_target("binary_cross_entropy_with_logits", input, target)
+    _check_labels(
+        "binary_cross_entropy_with_logits", (target >= 0) & (target <= 1), "probabilities, from 0 to 1", target
+    )
     return _reduced(np.maximum(input, 0) - input * target + np.log1p(np.exp(-np.abs(input))), reduction)
 
 
@@ -118,8 +127,12 @@ def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str
     None,
 )
 def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
-    """max(0, 1 − target · input), the support vector machine's. target: −1 or 1. Both of any, equal, shape."""
+    """max(0, 1 − target · input), the support vector machine's. target: −1 or 1. Both of any, equal, shape.
+
+    Raises ValueError for other targets.
+    """
     target = _checked_target("hinge_loss", input, target)
+    _check_labels("hinge_loss", np.abs(target) == 1, "−1 or 1 (2 * y − 1 makes them of 0 and 1)", target)
     return _reduced(np.maximum(0, 1 - target * input), reduction)
 
 

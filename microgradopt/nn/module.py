@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,12 @@ StateDict = dict[str, npt.NDArray[Any]]
 class Module:
     """Base of all layers and networks: subclass it, assign parameters and modules in `__init__`, write `forward`.
 
-    A leaf Tensor that requires a gradient, assigned to an attribute, is a parameter, and stays one when it is frozen
-    (``requires_grad = False``). Modules assigned to attributes, also in lists and tuples, are children.
+    A leaf Tensor that requires a gradient is a parameter, and stays one when it is frozen (``requires_grad = False``):
+    in an attribute, or in lists, tuples and dicts in one. Modules there are children. Names are dotted: "scale",
+    "layers.0.weight", "heads.left.bias". Sets and deques of them, which have no places to name, are refused.
+
+    Raises TypeError where a parameter is replaced by a result (``self.w = self.w - step``) or a constant: assign to its
+    ``.data`` instead.
 
     >>> class Scale(Module):
     ...     def __init__(self):
@@ -31,16 +35,22 @@ class Module:
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        names: dict[str, None] = self.__dict__.setdefault("_parameter_names", {})
-        if isinstance(value, Tensor) and value.is_leaf and value.requires_grad:
-            names[name] = None
-        else:
-            names.pop(name, None)
+        known: set[Tensor] = self.__dict__.setdefault("_known", set())
+        before = self.__dict__.get(name)
+        if type(value) is Tensor and not _is_new(value) and type(before) is Tensor and before in known:
+            raise TypeError(
+                f"{type(self).__name__}.{name}: a parameter cannot be replaced by a "
+                f"{'constant' if value.is_leaf else 'result'}; to write it, assign to its data: "
+                f"self.{name}.data = ...; to make it something else, del self.{name} first"
+            )
+        if isinstance(value, set | frozenset | collections.deque) and any(_inside("", item) for item in value):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: tensors and modules in a {type(value).__name__} have no names; put "
+                "them in a list or a dict"
+            )
+        known -= {x for _, x in _inside(name, before) if type(x) is Tensor}
+        known.update(x for _, x in _inside(name, value) if type(x) is Tensor and _is_new(x))
         object.__setattr__(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self.__dict__.get("_parameter_names", {}).pop(name, None)
-        object.__delattr__(self, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes. To be written by the subclass; called by calling the module."""
@@ -61,21 +71,34 @@ class Module:
 
     # What it is made of
 
+    def _parts(self) -> list[tuple[str, Any]]:
+        """The tensors and modules in its attributes, with their names."""
+        found = []
+        for name, value in vars(self).items():
+            if name not in ("_known", "_calls"):
+                found += _inside(name, value)
+        return found
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, with their names: "hidden", or "layers.0" inside a list."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, list | tuple):
-                for i, item in enumerate(value):
-                    if isinstance(item, Module):
-                        yield f"{name}.{i}", item
+        return ((name, x) for name, x in self._parts() if isinstance(x, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all inside it, with their dotted names; this one's own is `prefix`."""
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        """This module and all inside it, with their dotted names; this one's own is `prefix`.
+
+        Raises ValueError for a module that contains itself.
+        """
+        return ((name, module) for name, module, _ in self._walk(prefix, ()))
+
+    def _walk(self, prefix: str, above: tuple[Module, ...]) -> Iterator[tuple[str, Module, list[tuple[str, Any]]]]:
+        """This module and all inside it, with their dotted names and what they are made of."""
+        if self in above:
+            raise ValueError(f"{type(self).__name__}: contains itself, as {prefix}")
+        parts = self._parts()
+        yield prefix, self, parts
+        for name, child in parts:
+            if isinstance(child, Module):
+                yield from child._walk(f"{prefix}.{name}" if prefix else name, (*above, self))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """All parameters with their dotted names, own ones first; a shared one once, under its first name."""
@@ -91,9 +114,17 @@ class Module:
 
     def _all_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every name that a parameter goes by."""
-        for prefix, module in self.named_modules():
-            for name in vars(module).get("_parameter_names", {}):
-                yield (f"{prefix}.{name}" if prefix else name), getattr(module, name)
+        for prefix, module, parts in self._walk("", ()):
+            for name, x in parts:
+                if type(x) is Tensor and module._holds(x):
+                    yield (f"{prefix}.{name}" if prefix else name), x
+
+    def _holds(self, x: Tensor) -> bool:
+        """Whether a tensor in an attribute is a parameter. Once it is, it stays one."""
+        known: set[Tensor] = self.__dict__["_known"]
+        if _is_new(x):
+            known.add(x)
+        return x in known
 
     def zero_grad(self) -> None:
         """Forget the gradients: every parameter's `.grad` becomes None."""
@@ -148,13 +179,31 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        shapes = [f"{name} {getattr(self, name).shape}" for name in vars(self).get("_parameter_names", {})]
+        shapes = [f"{name} {x.shape}" for name, x in self._parts() if type(x) is Tensor and self._holds(x)]
         count = sum(parameter.size for parameter in self.parameters())
         counted = f"  # {', '.join([*shapes, f'{count:,} parameters'])}" if count else ""
         children = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         if not children:
             return f"{type(self).__name__}({self.describe()}){counted}"
         return "\n  ".join([f"{type(self).__name__}({counted}", *children]) + "\n)"
+
+
+def _is_new(x: Tensor) -> bool:
+    """Whether a tensor that is not known yet is a parameter."""
+    return x.function is None and x.needs_grad
+
+
+def _inside(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Tensors and modules: a value that is one, or those in a list, tuple or dict, with their names."""
+    if isinstance(value, Tensor | Module):
+        return [(name, value)]
+    if isinstance(value, list | tuple):
+        items: Iterable[tuple[Any, Any]] = enumerate(value)
+    elif isinstance(value, dict):
+        items = value.items()
+    else:
+        return []
+    return [found for key, item in items for found in _inside(f"{name}.{key}", item)]
 
 
 class Sequential(Module):
@@ -166,9 +215,9 @@ class Sequential(Module):
     def __init__(self, *modules: Module) -> None:
         self._layers = modules
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
+    def _parts(self) -> list[tuple[str, Any]]:
         """The modules, numbered from "0"."""
-        return ((str(i), module) for i, module in enumerate(self._layers))
+        return [(str(i), module) for i, module in enumerate(self._layers)]
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._layers)
