@@ -57,7 +57,7 @@ def end_of(width, seed, iterations):
     objective.theta = objective.theta * rng.choice([0.1, 1.0, 2.0])
     updates = int(10 ** rng.uniform(0, 3))
     trajectory(objective, optim.SGD(objective.parameters, lr=0.3, momentum=0.9), updates)
-    found = critical.find(objective, objective.theta, iterations=iterations)
+    found = critical.find(objective, objective.theta, max_iter=iterations)
     if not (found.points or found.gradient_flat):
         return {"kind": "unfinished"}
     point = (found.points or found.gradient_flat)[0]

@@ -370,7 +370,7 @@ def judge(objective: Objective, theta: np.ndarray) -> Verdict:
     With many parameters no critical point is searched: Newton's method takes too long for a click.
     """
     here = critical.classify(objective, theta)
-    found = critical.find(objective, [theta], iterations=100).points if objective.n == 2 else []
+    found = critical.find(objective, [theta], max_iter=100).points if objective.n == 2 else []
     nearest = found[0] if found else None
     start = here if nearest is None else nearest
     try:

@@ -1,16 +1,30 @@
 """microgradopt: automatic differentiation and optimization in one readable codebase, from loss to update."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from microgradopt import curvature, nn, optim, rules
 from microgradopt.anomaly import detect_anomaly
 from microgradopt.autodiff import grad, hessian, hvp, jacobian
+from microgradopt.differences import gradcheck
 from microgradopt.errors import GradcheckError, NonFiniteError, OverwrittenError
-from microgradopt.gradcheck import gradcheck
+from microgradopt.lazy import on_use
 from microgradopt.mode import is_grad_enabled, no_grad
 from microgradopt.objective import Objective
 from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, softmax
 from microgradopt.tensor import Tensor
+
+if TYPE_CHECKING:
+    from microgradopt import critical, graph, plots, training
+    from microgradopt.graph import (
+        Drawing,
+        GraphvizMissingError,
+        TracingError,
+        compile,
+        draw,
+        explain,
+        source,
+        trace,
+    )
 
 __version__ = "0.1.0"
 
@@ -32,6 +46,7 @@ __all__ = [
     "explain",
     "grad",
     "gradcheck",
+    "graph",
     "hessian",
     "hvp",
     "is_grad_enabled",
@@ -41,24 +56,22 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "plots",
     "rules",
     "softmax",
     "source",
     "trace",
+    "training",
 ]
 
+__getattr__ = on_use(
+    __name__,
+    {name: name for name in ("critical", "graph", "plots", "training")}
+    | dict.fromkeys(
+        ("Drawing", "GraphvizMissingError", "TracingError", "compile", "draw", "explain", "source", "trace"), "graph"
+    ),
+)
 
-_GRAPH = ("Drawing", "GraphvizMissingError", "TracingError", "compile", "draw", "explain", "source", "trace")
 
-
-def __getattr__(name: str) -> Any:
-    """What is loaded when it is first asked for: importing the library is to cost little more than NumPy."""
-    if name == "critical":
-        import microgradopt.critical
-
-        return microgradopt.critical
-    if name in _GRAPH:
-        import microgradopt.graph
-
-        return getattr(microgradopt.graph, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__", "__doc__", "__file__", "__name__", "__path__"])

@@ -215,7 +215,7 @@ def decision_boundary(
 # Directions to draw along ---------------------------------------------------------------------------------------------
 
 
-def filter_normalised(objective: Objective, rng: np.random.Generator | int) -> Array:
+def filter_normalised(objective: Objective, rng: np.random.Generator | int | None = 0) -> Array:
     """A random direction, (n,), in which every unit's weights move in proportion to their own size.
 
     Each row of a weight matrix (what leads to one unit) is scaled to the norm that it has in θ; biases do not move. Two

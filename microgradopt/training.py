@@ -27,17 +27,19 @@ from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Tensor]
+RNG = np.random.Generator | int | None
 
 # Data -----------------------------------------------------------------------------------------------------------------
 
 
 def batches(
-    X: Array, y: Array, batch_size: int | None = None, rng: np.random.Generator | int | None = None
+    X: Any, y: Any, batch_size: int | None = None, rng: RNG = None, shuffle: bool = True
 ) -> Iterator[tuple[Array, Array]]:
     """The samples once, in batches: of `batch_size`, the last one perhaps smaller, or all at once (None).
 
     X, y: arrays with equally many rows, or what NumPy makes arrays of (lists, pandas): rows are taken by position.
-    rng: a Generator or a seed shuffles them first; None keeps their order.
+    shuffle: draw another order first, from `rng`, a seed or a Generator; None draws a fresh one. All at once keeps the
+    order that there is.
 
     Raises ValueError for unequal lengths, no samples and a batch_size below 1, TypeError for what is no array of
     numbers.
@@ -48,7 +50,8 @@ def batches(
     size = len(X) if batch_size is None else batch_size
     if size < 1:
         raise ValueError(f"batches: batch_size is at least 1, not {size}")
-    order = np.arange(len(X)) if rng is None else np.random.default_rng(rng).permutation(len(X))
+    in_order = batch_size is None or not shuffle
+    order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
     for start in range(0, len(X), size):
         chosen = order[start : start + size]
         yield X[chosen], y[chosen]
@@ -135,10 +138,11 @@ def fit(
     y: Array,
     epochs: int,
     batch_size: int | None = None,
-    rng: np.random.Generator | int | None = None,
+    rng: RNG = None,
     history: History | None = None,
     on_epoch: Callable[[int, History], object] | None = None,
     compile: Callable[[Any], Any] | None = None,
+    shuffle: bool = True,
 ) -> History:
     """Train: for every batch of every epoch, one forward, one backward, one step.
 
@@ -147,7 +151,8 @@ def fit(
 
     loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``. For least squares
     methods it gives the residuals r, not one number, ``lambda out, y: out - y``; the history then has ½ ‖r‖².
-    batch_size: None is the whole set. rng: a Generator or a seed for shuffling every epoch; None does not shuffle.
+    X, y: as `batches` takes them. batch_size: None is the whole set. shuffle: draw another order for every epoch, from
+    `rng`, a seed or a Generator; None draws fresh ones.
     history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
     compile: what makes functions quick, ``mg.compile``, for loss and gradient; None computes them as they are written,
     and so do second-order methods, which need the graph of the loss.
@@ -156,21 +161,30 @@ def fit(
     would have spoilt: the parameters and the optimizer stay as the last good step left them. Raises TypeError for a
     least squares method and a loss that is a single number.
     """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"fit: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r}")
+    if not (isinstance(epochs, int) and epochs >= 0):
+        raise ValueError(f"fit: epochs is a whole number from 0, not {epochs!r}")
     history = History() if history is None else history
-    rng = None if rng is None else np.random.default_rng(rng)
+    rng = np.random.default_rng(rng)
     parameters = list(model.parameters())
     evaluate, closure_of = _evaluation(model, loss, optimizer, compile)
-    for epoch in range(epochs):
-        for inputs, targets in batches(X, y, batch_size, rng):
-            started = time.perf_counter()
-            value = evaluate(inputs, targets)
-            norm = gradient_norm(parameters)
-            _check_finite(value.item(), norm, len(history))
-            lr = optimizer.lr
-            optimizer.step(functools.partial(closure_of, inputs, targets) if optimizer.wants_closure else None)
-            history.append(value.item(), norm, lr, time.perf_counter() - started)
-        if on_epoch is not None:
-            on_epoch(epoch, history)
+    optimizer.train()
+    try:
+        for epoch in range(epochs):
+            for inputs, targets in batches(X, y, batch_size, rng, shuffle):
+                started = time.perf_counter()
+                value = evaluate(inputs, targets)
+                norm = gradient_norm(parameters)
+                _check_finite(value.item(), norm, len(history))
+                lr = optimizer.lr
+                optimizer.step(functools.partial(closure_of, inputs, targets) if optimizer.wants_closure else None)
+                history.append(value.item(), norm, lr, time.perf_counter() - started)
+            if on_epoch is not None:
+                with optimizer.evaluating():
+                    on_epoch(epoch, history)
+    finally:
+        optimizer.eval()
     return history
 
 
@@ -195,6 +209,7 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
         return value
 
     closure = _closure(objective, optimizer, evaluate)
+    optimizer.train()
     for _ in range(steps):
         started, lr = time.perf_counter(), optimizer.lr
         value, norm = evaluate(), gradient_norm(objective.parameters)
@@ -205,7 +220,9 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
             break
         optimizer.step(closure if optimizer.wants_closure else None)
         history.append(value, norm, lr, time.perf_counter() - started)
-        thetas.append(objective.theta)
+        with optimizer.evaluating():
+            thetas.append(objective.theta)
+    optimizer.eval()
     return np.array(thetas)
 
 
@@ -252,6 +269,8 @@ def _backward(model: Module, loss: Loss, optimizer: Optimizer) -> Callable[[Arra
         for parameter in parameters:
             parameter.grad = None
         value = loss(model(inputs), targets)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"fit: the loss is to give a Tensor, a single number with its graph, not {value!r:.60}")
         value.backward()
         return value
 

@@ -4,3 +4,8 @@ import os
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+
+def pytest_addoption(parser):
+    """Long generators have a short default."""
+    parser.addoption("--interrupts", type=int, default=28, help="of how many steps of each optimizer to interrupt")

@@ -41,7 +41,7 @@ def test_docstring_examples(name):
 def test_the_reference_names_every_public_name():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"microgradopt\.(\w+)$", text, re.MULTILINE))
-    modules = {"critical", "curvature", "nn", "optim", "rules", "training"}
+    modules = {"critical", "curvature", "graph", "nn", "optim", "plots", "rules", "training"}
     assert set(microgradopt.__all__) - modules - {"Objective"} <= documented
 
 

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.classify import classify
 from microgradopt.critical.escape import Escape, escape, size_of
-from microgradopt.critical.layers import Layer, layers
 from microgradopt.critical.point import DEGENERATE, CriticalPoint
+from microgradopt.critical.units import Layer, layers
+from microgradopt.critical.verdict import classify
 from microgradopt.curvature.lanczos import eigenpairs
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import conjugate_gradient
@@ -113,7 +113,7 @@ class Evidence:
     @functools.cached_property
     def point(self) -> CriticalPoint:
         """The verdict on θ as a critical point."""
-        return classify(self.objective, dense_up_to=_DENSE, products=_PRODUCTS, rng=self.rng)
+        return classify(self.objective, dense_up_to=_DENSE, max_products=_PRODUCTS, rng=self.rng)
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
@@ -129,7 +129,7 @@ class Evidence:
     @functools.cached_property
     def newton_gain(self) -> float:
         """What Newton's step promises, where the curvature is positive: ½ gᵀH⁺g."""
-        p = conjugate_gradient(self.hessian, -self.gradient, tol=1e-3, max_iterations=50).x
+        p = conjugate_gradient(self.hessian, -self.gradient, tol=1e-3, max_iter=50).x
         return max(0.0, -float(self.gradient @ p + p @ (self.hessian @ p) / 2))
 
     @functools.cached_property

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.escape import Escape, escape, search, size_of
-from microgradopt.critical.kinks import Kink
+from microgradopt.critical.nonsmooth import Kink
 from microgradopt.objective import Objective
 
 Array = npt.NDArray[Any]
@@ -106,7 +106,7 @@ class CriticalPoint:
         """Whether no direction is flat."""
         return self.zero == 0
 
-    def escape(self, rng: np.random.Generator | int = 0) -> Escape:
+    def escape(self, rng: np.random.Generator | int | None = 0) -> Escape:
         """The way down: along the most negative curvature, or, where there is none but flat directions, a search.
 
         rng: for the search. Raises ValueError where there is no way down to be found: at a minimum; and where none is

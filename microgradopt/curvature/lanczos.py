@@ -89,7 +89,7 @@ def eigenpairs(
     which: str = "smallest",
     tol: float | None = None,
     max_products: int | None = None,
-    rng: np.random.Generator | int = 0,
+    rng: np.random.Generator | int | None = 0,
 ) -> Eigenpairs:
     """The k eigenvalues at an end of the spectrum of H, with their vectors, from products H v alone.
 

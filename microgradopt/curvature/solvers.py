@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.deprecated import old_arguments
+
 Array = npt.NDArray[Any]
 
 _NEWTON = 100  # iterations of the secular equation, which takes about 5
@@ -31,8 +33,9 @@ class Solution(NamedTuple):
     direction: Array | None
 
 
+@old_arguments(max_iterations="max_iter")
 def conjugate_gradient(
-    A: Any, b: npt.ArrayLike, radius: float = math.inf, tol: float = 1e-10, max_iterations: int | None = None
+    A: Any, b: npt.ArrayLike, radius: float = math.inf, tol: float = 1e-10, max_iter: int | None = None
 ) -> Solution:
     """Truncated conjugate gradients: the minimum of ½ xᵀA x − bᵀx, within ‖x‖ ≤ radius.
 
@@ -43,7 +46,7 @@ def conjugate_gradient(
     For a positive definite A that is A x = b. Where x would leave the ball, it ends on the boundary. Where a direction
     has dᵀA d ≤ 0, it goes along d to the boundary; with an infinite radius it stops, and gives x so far, and d.
 
-    tol: of ‖b − A x‖ / ‖b‖. max_iterations: by default 10 n.
+    tol: of ‖b − A x‖ / ‖b‖. max_iter: by default 10 n.
 
     Source: Steihaug 1983; Toint 1981; Nocedal & Wright 2006, algorithm 7.2.
 
@@ -53,7 +56,7 @@ def conjugate_gradient(
     r = _vector("conjugate_gradient", b)
     x, d, squared = np.zeros_like(r), r, float(r @ r)
     enough = tol * math.sqrt(squared)
-    limit = 10 * r.size if max_iterations is None else max_iterations
+    limit = 10 * r.size if max_iter is None else max_iter
     for k in range(limit):
         if math.sqrt(squared) <= enough:
             return Solution(x, math.sqrt(squared), k, "converged", None)
@@ -89,11 +92,12 @@ def _to_boundary(x: Array, d: Array, radius: float) -> float:
     return -c / (b + root) if b > 0 else (root - b) / a  # the form without cancellation
 
 
+@old_arguments(max_iterations="max_iter")
 def minres(
     A: Any,
     b: npt.ArrayLike,
     tol: float = 1e-10,
-    max_iterations: int | None = None,
+    max_iter: int | None = None,
     *,
     stop_at_negative_curvature: bool = False,
 ) -> Solution:
@@ -105,7 +109,7 @@ def minres(
     stop_at_negative_curvature: stop at the first residual r = b − A x with rᵀA r ≤ 0 and give it as the direction, as
     Newton-MR does. With b = −g it is a descent direction: gᵀr = −‖r‖². It is told from the recurrence, at no cost, and
     then confirmed by one more product. Before it has been found, A is positive on all that was seen, and x is a
-    direction of descent as well. max_iterations: by default 10 n.
+    direction of descent as well. max_iter: by default 10 n.
 
     Source: Paige & Saunders 1975; Liu & Roosta 2022, "MINRES: from negative curvature detection to monotonicity
     properties", algorithm 1; Roosta, Liu, Xu & Mahoney 2022, "Newton-MR".
@@ -121,7 +125,7 @@ def minres(
     v, v_before = r / size, np.zeros_like(r)
     d, d_before = np.zeros_like(r), np.zeros_like(r)
     phi, beta, c, s, delta, epsilon, norm = size, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0
-    limit = 10 * r.size if max_iterations is None else max_iterations
+    limit = 10 * r.size if max_iter is None else max_iter
     for k in range(limit):
         q = A @ v
         alpha = float(v @ q)

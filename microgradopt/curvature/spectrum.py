@@ -47,7 +47,7 @@ def dense_spectrum(H: npt.ArrayLike) -> DenseSpectrum:
     return DenseSpectrum(values, vectors, float(np.linalg.norm(matrix - matrix.T)), float(np.linalg.norm(matrix)))
 
 
-def trace(H: SymmetricOperator, products: int = 30, rng: np.random.Generator | int = 0) -> Estimate:
+def trace(H: SymmetricOperator, products: int = 30, rng: np.random.Generator | int | None = 0) -> Estimate:
     """tr H from a few products: the large eigenvalues by projection, the rest by random signs (Hutch++).
 
     Q = an orthonormal basis of H S, for random signs S; then, with P = I − Q Qᵀ and m columns g of random signs,
@@ -78,7 +78,7 @@ def trace(H: SymmetricOperator, products: int = 30, rng: np.random.Generator | i
     return Estimate(projected + mean, error, products)
 
 
-def sharpness(H: SymmetricOperator, tol: float = 1e-4, rng: np.random.Generator | int = 0) -> Estimate:
+def sharpness(H: SymmetricOperator, tol: float = 1e-4, rng: np.random.Generator | int | None = 0) -> Estimate:
     """λ_max of H, by Lanczos' method (`eigenpairs`). Gradient descent is stable where it is below 2/lr.
 
     tol: what the error should be, relative to ‖H‖.
@@ -132,7 +132,7 @@ class SpectralDensity(NamedTuple):
 
 
 def spectral_density(
-    H: SymmetricOperator, probes: int = 10, steps: int = 80, rng: np.random.Generator | int = 0
+    H: SymmetricOperator, probes: int = 10, steps: int = 80, rng: np.random.Generator | int | None = 0
 ) -> SpectralDensity:
     """How the eigenvalues of H are distributed, by stochastic Lanczos quadrature: probes · steps products.
 

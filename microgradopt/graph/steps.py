@@ -14,7 +14,7 @@ import numpy as np
 
 from microgradopt.autodiff import grad
 from microgradopt.graph.graph import Edge, Graph, Node
-from microgradopt.graph.trace import _reached
+from microgradopt.graph.reader import _reached
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import Cotangents, _hand_over

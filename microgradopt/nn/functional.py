@@ -9,8 +9,9 @@ import numpy as np
 
 from microgradopt.rules import log_softmax, softmax
 from microgradopt.rules.registry import composite
+from microgradopt.tensor import Tensor
 
-Array = Any  # an ndarray or a Tensor
+Array = Any  # an ndarray or a Tensor; results are annotated for the second
 
 __all__ = [
     "elu",
@@ -51,7 +52,7 @@ def _summed_pairs(g: Array, x: Array) -> Array:
     smooth=True,
     sign="xWᵀ + b",
 )
-def linear(x: Array, weight: Array, bias: Array = None) -> Array:
+def linear(x: Array, weight: Array, bias: Array = None) -> Tensor:
     """x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,) or None. Gives (..., out)."""
     return x @ weight.T if bias is None else x @ weight.T + bias
 
@@ -60,7 +61,7 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Array:
 
 
 @composite(lambda g, out, x: g * (out > 0), steepest=1.0)
-def relu(x: Array) -> Array:
+def relu(x: Array) -> Tensor:
     """max(x, 0). Its derivative at the kink is 0, as in PyTorch."""
     return np.maximum(x, 0)
 
@@ -69,7 +70,7 @@ def relu(x: Array) -> Array:
     lambda g, out, x, negative_slope=0.01: np.where(x > 0, g, negative_slope * g),
     kink=lambda out, x, negative_slope=0.01: np.abs(x),
 )
-def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+def leaky_relu(x: Array, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else negative_slope · x. Maas et al. 2013."""
     return np.where(x > 0, x, negative_slope * x)
 
@@ -79,42 +80,43 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     kink=lambda out, x, alpha=1.0: np.abs(x),
     steepest=1.0,
 )
-def elu(x: Array, alpha: float = 1.0) -> Array:
+def elu(x: Array, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha · (exp(x) − 1). Clevert et al. 2016, eq. 15."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-def selu(x: Array) -> Array:
+def selu(x: Array) -> Tensor:
     """scale · elu(x, alpha), with the constants that keep mean 0 and variance 1. Klambauer et al. 2017."""
     return 1.0507009873554804934193349852946 * elu(x, 1.6732632423543772848170429916717)
 
 
 @composite(lambda g, out, x: g * out * (1 - out), smooth=True, steepest=0.25)
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Array) -> Tensor:
     """1 / (1 + exp(−x)), computed from exp(−|x|), so that nothing overflows and small values keep their digits."""
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, small) / (1 + small)
 
 
-def silu(x: Array) -> Array:
+def silu(x: Array) -> Tensor:
     """x · sigmoid(x), also called swish. Elfwing et al. 2017."""
     return x * sigmoid(x)
 
 
 @composite(lambda g, out, x, beta=1.0: g * sigmoid(beta * x), smooth=True)
-def softplus(x: Array, beta: float = 1.0) -> Array:
+def softplus(x: Array, beta: float = 1.0) -> Tensor:
     """log(1 + exp(βx)) / β, a smooth relu. PyTorch returns x itself beyond βx = 20, which differs by at most 2e-9."""
     return np.logaddexp(0, beta * x) / beta
 
 
 @composite(lambda g, out, x: g * np.exp(-x * x / 2) / math.sqrt(2 * math.pi), smooth=True)
-def normal_cdf(x: Array) -> Array:
+def normal_cdf(x: Array) -> Tensor:
     """Φ(x) = (1 + erf(x/√2)) / 2, the normal distribution function; from ``math.erfc``, exact in the far tail too."""
     flat = np.ravel(x) / -math.sqrt(2)
-    return np.fromiter((math.erfc(v) / 2 for v in flat), flat.dtype, flat.size).reshape(np.shape(x))
+    values: Any = np.fromiter((math.erfc(v) / 2 for v in flat), flat.dtype, flat.size)
+    return values.reshape(np.shape(x))
 
 
-def gelu(x: Array, approximate: str = "none") -> Array:
+def gelu(x: Array, approximate: str = "none") -> Tensor:
     """x · Φ(x), Φ the normal distribution function. Hendrycks and Gimpel 2016.
 
     approximate: "none" is exact and costs some 0.1 µs an element, as NumPy has no erf; "tanh" is
@@ -137,6 +139,6 @@ def _standardize_rule(g: Array, out: Array, x: Array, axis: tuple[int, ...], eps
 
 
 @composite(_standardize_rule, None, None)
-def standardize(x: Array, axis: tuple[int, ...], eps: float) -> Array:
+def standardize(x: Array, axis: tuple[int, ...], eps: float) -> Tensor:
     """(x − mean) / sqrt(var + eps) over `axis`. Ba et al. 2016, eq. 4, before gain and bias."""
     return (x - x.mean(axis=axis, keepdims=True)) / np.sqrt(x.var(axis=axis, keepdims=True) + eps)

@@ -12,8 +12,9 @@ import numpy as np
 from microgradopt.nn.functional import log_softmax, sigmoid
 from microgradopt.rules.registry import arrays, composite
 from microgradopt.rules.values import expect
+from microgradopt.tensor import Tensor
 
-Array = Any  # an ndarray or a Tensor
+Array = Any  # an ndarray or a Tensor; results are annotated for the second
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -65,7 +66,7 @@ def _check_labels(name: str, are_right: Array, wanted: str, target: Array) -> No
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * 2 * (input - target),
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * 2 * (target - input),
 )
-def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     """Squared error, (input − target)². Both of any, equal, shape."""
     target = _checked_target("mse_loss", input, target)
     return _reduced(np.square(input - target), reduction)
@@ -75,7 +76,7 @@ def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * np.sign(input - target),
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * np.sign(target - input),
 )
-def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     """Absolute error, abs(input − target). Both of any, equal, shape."""
     target = _checked_target("l1_loss", input, target)
     return _reduced(np.abs(input - target), reduction)
@@ -90,7 +91,7 @@ def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     ),
     kink=lambda out, input, target, reduction="mean", delta=1.0: np.abs(np.abs(input - target) - delta),
 )
-def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
+def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """½e² where abs(e) ≤ delta, else delta · (abs(e) − ½ delta), e = input − target. Huber 1964.
 
     Both of any, equal, shape.
@@ -108,7 +109,7 @@ def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: floa
     lambda g, out, input, target, reduction="mean": _share(g, input.size, reduction) * -input,
     smooth=True,
 )
-def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str = "mean") -> Array:
+def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     """−t log σ(x) − (1 − t) log(1 − σ(x)) for logits x, as max(x, 0) − x t + log(1 + exp(−|x|)): nothing overflows.
 
     input: logits; target: probabilities, 0 to 1. Both of any, equal, shape. Raises ValueError for other targets.
@@ -126,7 +127,7 @@ def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str
     ),
     None,
 )
-def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     """max(0, 1 − target · input), the support vector machine's. target: −1 or 1. Both of any, equal, shape.
 
     Raises ValueError for other targets.
@@ -178,11 +179,11 @@ def _place(g: Array, labels: Array, shape: tuple[int, ...]) -> Array:
 
 @composite(
     lambda g, out, input, target, reduction="mean": _place(
-        -_share(g, np.size(target), reduction), *arrays(target), input.shape
+        -_share(g, np.size(target), reduction), arrays(target)[0], input.shape
     ),
     None,
 )
-def nll_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+def nll_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     """Minus the log-probability of the right class.
 
     input: log-probabilities, (samples, classes), or (classes,), or (samples, classes, ...). target: integer labels,
@@ -191,7 +192,7 @@ def nll_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     return _reduced(-input[_own_class(_checked_labels(target, input.shape))], reduction)
 
 
-def cross_entropy(input: Array, target: Array, reduction: str = "mean", label_smoothing: float = 0.0) -> Array:
+def cross_entropy(input: Array, target: Array, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
     """−Σ_c p_c log softmax(input)_c, stable for any logits.
 
     input: logits, (samples, classes), or (classes,), or (samples, classes, ...).

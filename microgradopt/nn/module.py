@@ -56,10 +56,10 @@ class Module:
         """What the module computes. To be written by the subclass; called by calling the module."""
         raise NotImplementedError(f"{type(self).__name__} has no forward method")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward`."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """`forward`; its result, in general a Tensor."""
         started = clock.tick()
-        result = self.forward(*args, **kwargs)
+        result: Tensor = self.forward(*args, **kwargs)
         if "_calls" not in self.__dict__:
             self.__dict__["_calls"] = collections.deque(maxlen=16)
         self.__dict__["_calls"].append((started, clock.tick()))

@@ -2,7 +2,7 @@
 
 from microgradopt.optim import hyperparameters, schedules
 from microgradopt.optim.adaptive import RMS, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
-from microgradopt.optim.blocks import State, moving_average
+from microgradopt.optim.blocks import moving_average
 from microgradopt.optim.clipping import clip_grad_norm, clip_grad_value
 from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.free import Prodigy, ScheduleFreeAdamW
@@ -38,7 +38,6 @@ __all__ = [
     "RMSprop",
     "SaddleFreeNewton",
     "ScheduleFreeAdamW",
-    "State",
     "clip_grad_norm",
     "clip_grad_value",
     "hyperparameters",

@@ -62,6 +62,7 @@ class Prodigy(Optimizer):
     d0: float = positive(1e-6)
     d_coef: float = positive(1.0)
     growth_rate: float = number(math.inf, low=1.0)
+    maximize: bool = flag(False)
 
     def updates(self, calls: list[Call]) -> list[Array]:
         """The formula above: first what d needs of all blocks, then their steps."""
@@ -158,6 +159,7 @@ class ScheduleFreeAdamW(Optimizer):
     warmup_steps: int = whole(0, low=0)
     r: float = number(0.0)
     weight_lr_power: float = number(2.0)
+    maximize: bool = flag(False)
     training: bool = flag(True)
 
     def prepare(self, closure: Closure | None, allow_nonfinite: bool) -> Step:

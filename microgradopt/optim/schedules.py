@@ -14,12 +14,12 @@ Warmup(steps=4, then=Cosine(lr=1.0, steps=8, final=0.0))
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from microgradopt.deprecated import old_names
 from microgradopt.optim.hyperparameters import is_number, plain
 
 _POSITIVE = ("every", "steps", "decay", "power", "start_factor", "final_factor", "d_model", "warmup_steps")
@@ -266,18 +266,10 @@ def decoded(data: Any) -> Any:
     return tuple(decoded(item) for item in data) if isinstance(data, list) else data
 
 
-# The names of the release before ------------------------------------------------------------------------------------
-
-_RENAMED = {
+_OLD = {
     "constant": Constant, "step_decay": StepDecay, "piecewise": Piecewise, "exponential": Exponential,
     "inverse_time": InverseTime, "inverse_sqrt": InverseSqrt, "polynomial": Polynomial, "cosine": Cosine,
     "warmup": Warmup, "joined": Joined, "one_cycle": OneCycle, "transformer": Transformer,
 }  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _RENAMED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    new = _RENAMED[name]
-    warnings.warn(f"schedules.{name} is now schedules.{new.__name__}", DeprecationWarning, stacklevel=2)
-    return new
+__getattr__ = old_names(__name__, {old: (kind.__name__, kind) for old, kind in _OLD.items()})

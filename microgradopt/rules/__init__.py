@@ -1,5 +1,8 @@
 """Derivative rules, by family. Plain NumPy throughout: nothing here knows what a Tensor is."""
 
+import functools
+
+from microgradopt.deprecated import old_names
 from microgradopt.rules import (
     elementwise,
     indexing,
@@ -20,6 +23,7 @@ from microgradopt.rules.registry import (
     composed,
     composite,
     derivative,
+    kinked,
     question,
     supported,
 )
@@ -47,3 +51,11 @@ __all__ = [
     "statistics",
     "supported",
 ]
+
+__getattr__ = old_names(
+    __name__,
+    {
+        "kinked": ("derivative(..., kink=distance)", kinked),
+        "nondifferentiable": ("question(..., smooth=True)", functools.partial(question, smooth=True)),
+    },
+)

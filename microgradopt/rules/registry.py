@@ -27,7 +27,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ _PLAIN = frozenset({np.ndarray, int, float, str, bool, type(None), np.bool, np.f
 
 Function = Callable[..., Any]
 Rule = Callable[..., Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 KINK, JUMP, SINGULAR = "kink", "jump", "singular point"
 
@@ -133,7 +135,7 @@ def derivative(
     )
 
 
-def composite(*rules: Rule | None, **options: Any) -> Callable[[Function], Function]:
+def composite(*rules: Rule | None, **options: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator: the body, in plain NumPy, becomes a differentiable function with these rules.
 
     Called on arrays it is its body. Called on values that speak NumPy's dispatch protocol (NEP 18) it is handed to
@@ -141,7 +143,7 @@ def composite(*rules: Rule | None, **options: Any) -> Callable[[Function], Funct
     unless it is said here.
     """
 
-    def register(body: Function) -> Function:
+    def register(body: Callable[P, T]) -> Callable[P, T]:
         function = dispatched(body)
         derivative(function, *rules, body=body, **options)
         return function
@@ -175,11 +177,22 @@ def question(
         KNOWN[function] = Known(function, breaks=breaks, static=static, sign=sign)
 
 
-def dispatched(body: Function) -> Function:
+def kinked(*functions: Function) -> Callable[[Rule], Rule]:
+    """Decorator, of the release before: the distance below is that from the kink of each of `functions`."""
+
+    def register(distance: Rule) -> Rule:
+        for function in functions:
+            KNOWN[function].breaks = (Break(KINK, distance),)
+        return distance
+
+    return register
+
+
+def dispatched(body: Callable[P, T]) -> Callable[P, T]:
     """Decorator: the function hands itself to arguments that speak NumPy's dispatch protocol, as NumPy's own do."""
 
     @functools.wraps(body)
-    def function(*args: Any, **kwargs: Any) -> Any:
+    def function(*args: P.args, **kwargs: P.kwargs) -> T:
         for argument in args:
             for value in argument if type(argument) is tuple else (argument,):  # an index may be a tuple of arrays
                 if type(value) not in _PLAIN and hasattr(value, "__array_function__"):

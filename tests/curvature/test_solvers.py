@@ -93,9 +93,9 @@ class TestConjugateGradient:
 
     def test_no_right_hand_side_and_no_iterations(self):
         assert conjugate_gradient(np.eye(3), np.zeros(3)).status == "converged"
-        found = conjugate_gradient(np.diag([1.0, 2.0, 3.0]), np.ones(3), max_iterations=2)
+        found = conjugate_gradient(np.diag([1.0, 2.0, 3.0]), np.ones(3), max_iter=2)
         assert (found.status, found.iterations) == ("iterations", 2)
-        assert conjugate_gradient(np.eye(2), np.ones(2), max_iterations=0).x.tolist() == [0, 0]
+        assert conjugate_gradient(np.eye(2), np.ones(2), max_iter=0).x.tolist() == [0, 0]
 
 
 class TestMinres:
@@ -130,7 +130,7 @@ class TestMinres:
         for k in range(1, 9):
             Q = krylov(A, b, k)
             best = Q @ np.linalg.lstsq(A @ Q, b, rcond=None)[0]
-            found = minres(A, b, max_iterations=k)
+            found = minres(A, b, max_iter=k)
             np.testing.assert_allclose(found.x, best, atol=1e-7)
             assert (found.status, found.iterations) == ("iterations", k)
             assert found.residual == pytest.approx(np.linalg.norm(b - A @ best), abs=1e-8)

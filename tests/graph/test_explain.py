@@ -16,8 +16,8 @@ import pytest
 import microgradopt as mg
 from microgradopt import nn
 from microgradopt.graph import render, steps
-from microgradopt.graph.explain import Page, explain
-from microgradopt.graph.trace import trace
+from microgradopt.graph.page import Page, explain
+from microgradopt.graph.reader import trace
 from microgradopt.rules.indexing import scatter
 
 # Losses to explain ----------------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ def by_step(cls):
         else:
             closure()
             optimizer.step()
+    optimizer.eval()
     return model
 
 

@@ -23,6 +23,8 @@ ALL = {
     "RAdam": {},
     "Lion": {},
     "Muon": {},
+    "Prodigy": {},
+    "ScheduleFreeAdamW": {},
 }
 SHAPES = [(3, 2), (4,)]
 

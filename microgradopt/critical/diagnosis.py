@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,8 @@ import numpy.typing as npt
 
 from microgradopt.anomaly import detect_anomaly
 from microgradopt.critical.evidence import FEWEST, TINY, WINDOW, WORTH, Evidence, Record
-from microgradopt.critical.layers import Layer
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
+from microgradopt.critical.units import Layer
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
@@ -69,7 +70,7 @@ def diagnose(
     objective: Objective,
     optimizer: Optimizer | None = None,
     history: Record | None = None,
-    rng: np.random.Generator | int = 0,
+    rng: np.random.Generator | int | None = 0,
 ) -> Diagnosis:
     """What keeps the loss from falling, at the objective's present θ.
 
@@ -84,24 +85,29 @@ def diagnose(
 
     Raises ValueError for an optimizer that has none of the objective's parameters.
     """
-    case = Evidence(objective, optimizer, history, np.random.default_rng(rng))
-    for question in (
-        _exploding,
-        _dead_layer,
-        _improving,
-        _stuck_units,
-        _bouncing,
-        _noise,
-        _leaping,
-        _creeping,
-        _saddle,
-        _vanished,
-        _minimum,
-    ):
-        answer = question(case)
-        if answer is not None:
-            return answer
-    return _nothing_wrong(case)
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"diagnose: wants an Objective, not {type(objective).__name__}: mg.Objective.of(model, lambda: loss)"
+        )
+    with nullcontext() if optimizer is None else optimizer.evaluating():
+        case = Evidence(objective, optimizer, history, np.random.default_rng(rng))
+        for question in (
+            _exploding,
+            _dead_layer,
+            _improving,
+            _stuck_units,
+            _bouncing,
+            _noise,
+            _leaping,
+            _creeping,
+            _saddle,
+            _vanished,
+            _minimum,
+        ):
+            answer = question(case)
+            if answer is not None:
+                return answer
+        return _nothing_wrong(case)
 
 
 # The questions, in order. Each answers with a diagnosis, or does not --------------------------------------------------

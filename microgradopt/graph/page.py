@@ -16,10 +16,10 @@ from importlib import resources
 from pathlib import Path
 
 from microgradopt.autodiff import _starting_cotangent, listed_tensors
+from microgradopt.graph.reader import Names, trace
 from microgradopt.graph.render import svg
 from microgradopt.graph.steps import shares, tensors_of, updates
 from microgradopt.graph.story import Story
-from microgradopt.graph.trace import Names, trace
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Tensor
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
 from microgradopt.graph.cost import Cost, cost
-from microgradopt.graph.draw import Drawing, draw
 from microgradopt.graph.graph import Graph
 from microgradopt.graph.program import MISFIT, Program, Source
 from microgradopt.graph.tracer import TracingError
@@ -19,10 +19,16 @@ from microgradopt.graph.tracing import Trace, UnsettledError, function_name, is_
 from microgradopt.mode import current_mode
 from microgradopt.tensor import Tensor
 
+if TYPE_CHECKING:
+    from microgradopt.graph.drawing import Drawing
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _PROGRAMS = 64  # as many are kept of each function; of the one unused longest, the last goes first
 
 
-def compile(function: Callable[..., Any]) -> Compiled:
+def compile(function: Callable[P, T]) -> Compiled[P, T]:
     """Make a function quick: trace it when it is first called, then run the plain NumPy program that it amounts to.
 
     function: of arrays and Tensors, also in lists, tuples and dictionaries; of Python values, which are constants of
@@ -51,10 +57,12 @@ def compile(function: Callable[..., Any]) -> Compiled:
     >>> gradient(np.eye(2))
     [array([2., 4.])]
     """
+    if not callable(function) or inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(f"compile: wants a function that returns its result, not {function!r}")
     return Compiled(function)
 
 
-class Compiled:
+class Compiled(Generic[P, T]):
     """A compiled function, made by `compile`. `source`, `graph`, `draw` and `cost` are of the program used last."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -63,7 +71,7 @@ class Compiled:
         self._programs: OrderedDict[Any, list[Program]] = OrderedDict()
         self._last: Program | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives."""
         mode = current_mode.get()
         if mode.observers:
@@ -112,7 +120,7 @@ class Compiled:
         """As a method: a compiled function for each instance."""
         if instance is None:
             return self
-        bound = Compiled(self._function.__get__(instance, owner))
+        bound: Compiled[..., Any] = Compiled(self._function.__get__(instance, owner))
         with contextlib.suppress(AttributeError):  # an instance without a __dict__ gets a new one each time
             instance.__dict__[self._function.__name__] = bound
         return bound
@@ -137,6 +145,8 @@ class Compiled:
 
     def draw(self, **options: Any) -> Drawing:
         """The picture of its graph. options: those of `mg.draw`."""
+        from microgradopt.graph.drawing import draw  # on use: it needs the package graphviz
+
         return draw(self.graph, **options)
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.escape import size_of
-from microgradopt.critical.kinks import Kink, kinks
+from microgradopt.critical.nonsmooth import Kink, kinks
 from microgradopt.critical.point import (
     DEGENERATE,
     MAXIMUM,
@@ -32,6 +32,7 @@ from microgradopt.curvature.lanczos import eigenpairs
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import minres
 from microgradopt.curvature.spectrum import dense_spectrum
+from microgradopt.deprecated import old_arguments
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
 
@@ -43,19 +44,20 @@ _NEAR = 1e-3  # how far the critical point may be, for θ of size 1
 
 
 @np.errstate(divide="ignore", invalid="ignore")  # singular points are named in the verdict
+@old_arguments(products="max_products")
 def classify(
     objective: Objective,
     theta: npt.ArrayLike | None = None,
     gradient_tolerance: float | None = None,
     dense_up_to: int = 2000,
-    products: int = 500,
-    rng: np.random.Generator | int = 0,
+    max_products: int = 500,
+    rng: np.random.Generator | int | None = 0,
 ) -> CriticalPoint:
     """The verdict on θ: local minimum, local maximum, saddle point, degenerate, or not critical.
 
     theta: (n,); by default the objective's own. gradient_tolerance: count the point as critical when ‖g‖ is at most
     this, as the lecture does with 1e-3; such a verdict is certified only if it would have been without. dense_up_to:
-    for larger n only the ends of the spectrum are computed, by Lanczos' method with about `products` products H v;
+    for larger n only the ends of the spectrum are computed, by Lanczos' method with about `max_products` products H v;
     then negative curvature can be proved, but not its absence. rng: a Generator or a seed, for Lanczos' start and for
     trying symmetries.
 
@@ -78,12 +80,12 @@ def classify(
     theta = objective.theta if theta is None else np.array(theta, H.dtype)
     _check_finite(H)
     try:
-        spectrum = _dense(H) if objective.n <= dense_up_to else _ends(H, products, rng)
+        spectrum = _dense(H) if objective.n <= dense_up_to else _ends(H, max_products, rng)
     except NonFiniteError:
         if found := kinks(objective, theta):
             return _on_kink(objective, theta, H, found)
         raise
-    step, stray = _newton_step(H, spectrum, products)
+    step, stray = _newton_step(H, spectrum, max_products)
     size = size_of(theta)
     distance = float(np.linalg.norm(step)) / size
     near = distance <= _NEAR and stray <= spectrum.rounding * size
@@ -186,9 +188,9 @@ def _dense(H: HessianOperator) -> _Spectrum:
     return _Spectrum(values, vectors, _rounding(H, norm, asymmetry), norm, True)
 
 
-def _ends(H: HessianOperator, products: int, rng: np.random.Generator) -> _Spectrum:
+def _ends(H: HessianOperator, max_products: int, rng: np.random.Generator) -> _Spectrum:
     """A few eigenvalues from both ends. ‖H‖_F is estimated from random vectors: E‖H u‖² = ‖H‖_F² for normal u."""
-    pairs = eigenpairs(H, k=3, which="both", max_products=products, rng=rng)
+    pairs = eigenpairs(H, k=3, which="both", max_products=max_products, rng=rng)
     U = rng.standard_normal((H.shape[0], 8)).astype(H.dtype)
     HU = H @ U
     norm = float(np.sqrt(np.mean(np.sum(HU * HU, axis=0))))
@@ -216,10 +218,10 @@ def _split(spectrum: _Spectrum, tolerance: float) -> tuple[Array, Array, Array]:
 # How near the critical point is ---------------------------------------------------------------------------------------
 
 
-def _newton_step(H: HessianOperator, spectrum: _Spectrum, products: int) -> tuple[Array, float]:
+def _newton_step(H: HessianOperator, spectrum: _Spectrum, max_products: int) -> tuple[Array, float]:
     """−H⁺g, the step to the critical point; and how much gradient is left along directions without curvature."""
     if not spectrum.complete:
-        solution = minres(H, -H.gradient, max_iterations=products)
+        solution = minres(H, -H.gradient, max_iter=max_products)
         return solution.x, float(np.linalg.norm(H @ solution.x + H.gradient))
     along = spectrum.vectors.T @ H.gradient
     curved = np.abs(spectrum.values) > spectrum.rounding

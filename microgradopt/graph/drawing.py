@@ -32,8 +32,8 @@ from microgradopt.graph.graph import (
     Node,
     base_name,
 )
+from microgradopt.graph.reader import Names, trace
 from microgradopt.graph.render import Drawing
-from microgradopt.graph.trace import Names, trace
 from microgradopt.tensor import Tensor
 
 __all__ = ["Drawing", "draw"]

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.classify import classify
 from microgradopt.critical.escape import size_of
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
+from microgradopt.critical.verdict import classify
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import minres, trust_region_step
 from microgradopt.curvature.spectrum import dense_spectrum
+from microgradopt.deprecated import old_arguments
 from microgradopt.objective import Objective
 
 Array = npt.NDArray[Any]
@@ -68,11 +69,12 @@ class Found:
         return "\n".join(lines)
 
 
+@old_arguments(iterations="max_iter")
 def find(
     objective: Objective,
     starts: npt.ArrayLike,
     method: str = "newton",
-    iterations: int = 200,
+    max_iter: int = 200,
     index: int = 1,
     jobs: int = 1,
     progress: bool = False,
@@ -89,7 +91,7 @@ def find(
     * "eigenvector following": uphill along the lowest `index` eigenvectors, downhill along all others (Cerjan and
       Miller 1981): points of that index (dense).
 
-    iterations: at most, from each start. jobs: processes to share the starts among (needs joblib); -1 for all cores.
+    max_iter: at most, from each start. jobs: processes to share the starts among (needs joblib); -1 for all cores.
     progress: show a bar (needs tqdm). settings: for `classify`.
 
     θ itself stays as it is. Points on a connected surface of critical points are all different ones here.
@@ -102,7 +104,7 @@ def find(
     if starts.ndim != 2 or starts.shape[1] != objective.n:
         raise ValueError(f"find: starts are (m, {objective.n}), one row each, not {starts.shape}")
     descend = functools.partial(_METHODS[method], index=index) if method == _FOLLOWING else _METHODS[method]
-    search = functools.partial(_search, objective, descend, iterations)
+    search = functools.partial(_search, objective, descend, max_iter)
     ends = [end for end in _mapped(search, starts, jobs, progress) if end is not None]
     points = [classify(objective, end, **settings) for end in _distinct(ends)]
     critical = sorted((p for p in points if p.kind != NOT_CRITICAL), key=lambda p: p.value)
@@ -127,11 +129,11 @@ def _mapped(search: Callable[[Array], Array | None], starts: Array, jobs: int, p
 
 
 def _search(
-    objective: Objective, descend: Callable[[Objective, Array, int], Array], iterations: int, start: Array
+    objective: Objective, descend: Callable[[Objective, Array, int], Array], max_iter: int, start: Array
 ) -> Array | None:
     """Where the method leads, polished; None where numbers stopped being finite."""
     with np.errstate(all="ignore"):
-        end = descend(objective, start, iterations)
+        end = descend(objective, start, max_iter)
         end = _polished(objective, end)
         return end if np.isfinite(end).all() and np.isfinite(objective.gradient(end)).all() else None
 
@@ -164,11 +166,11 @@ def _spectrum(objective: Objective, theta: Array) -> tuple[Array, Array, Array]:
     return vectors.T @ H.gradient, values, vectors
 
 
-def _newton(objective: Objective, theta: Array, iterations: int) -> Array:
+def _newton(objective: Objective, theta: Array, max_iter: int) -> Array:
     """min ‖g + H p‖ over ‖p‖ ≤ radius, the radius by how well ‖g‖ was foretold (Nocedal and Wright 2006, 11.2)."""
     radius = size_of(theta)
     norm = float(np.linalg.norm(objective.gradient(theta)))
-    for _ in range(iterations):
+    for _ in range(max_iter):
         g, values, vectors = _spectrum(objective, theta)
         p = trust_region_step(values**2, np.eye(len(values)), values * g, radius)
         new = theta + vectors @ p
@@ -187,11 +189,11 @@ def _newton(objective: Objective, theta: Array, iterations: int) -> Array:
     return theta
 
 
-def _gradient_norm(objective: Objective, theta: Array, iterations: int) -> Array:
+def _gradient_norm(objective: Objective, theta: Array, max_iter: int) -> Array:
     """Descent of f = ½‖g‖², ∇f = H g; the first trial of each step is Barzilai and Borwein's (1988, eq. 5)."""
     H = HessianOperator(objective, theta)
     slope, rate = H @ H.gradient, 0.0
-    for _ in range(iterations):
+    for _ in range(max_iter):
         if not rate > 0:
             rate = 1e-3 * size_of(theta) / max(float(np.linalg.norm(slope)), np.finfo(slope.dtype).tiny)
         step = _line_search(objective, theta, -slope, H.gradient, float(slope @ slope), rate)
@@ -205,9 +207,9 @@ def _gradient_norm(objective: Objective, theta: Array, iterations: int) -> Array
     return theta
 
 
-def _newton_mr(objective: Objective, theta: Array, iterations: int) -> Array:
+def _newton_mr(objective: Objective, theta: Array, max_iter: int) -> Array:
     """p = −H⁺g by MINRES; then f = ½‖g‖² falls along it at the rate −gᵀH p = ‖g‖² − ‖r‖² (Roosta et al. 2022)."""
-    for _ in range(iterations):
+    for _ in range(max_iter):
         H = HessianOperator(objective, theta)
         p = minres(H, -H.gradient).x
         step = _line_search(objective, theta, p, H.gradient, -float((H @ H.gradient) @ p), 1.0)
@@ -228,9 +230,9 @@ def _line_search(objective: Objective, theta: Array, p: Array, g: Array, rate: f
     return None
 
 
-def _saddle_free(objective: Objective, theta: Array, iterations: int) -> Array:
+def _saddle_free(objective: Objective, theta: Array, max_iter: int) -> Array:
     """−|H|⁻¹g (Dauphin et al. 2014, section 4), no longer than the size of θ, halved until the loss falls."""
-    for _ in range(iterations):
+    for _ in range(max_iter):
         g, values, vectors = _spectrum(objective, theta)
         p = _shortened(vectors @ -(g / _sizes(values)), size_of(theta))
         value = objective.value(theta)
@@ -246,10 +248,10 @@ def _saddle_free(objective: Objective, theta: Array, iterations: int) -> Array:
     return theta
 
 
-def _follow(objective: Objective, theta: Array, iterations: int, index: int) -> Array:
+def _follow(objective: Objective, theta: Array, max_iter: int, index: int) -> Array:
     """Along eigenvector i, Newton's step for a maximum if i < index, for a minimum if not; no longer than 0.1 of θ."""
     uphill = np.arange(objective.n) < index
-    for _ in range(iterations):
+    for _ in range(max_iter):
         g, values, vectors = _spectrum(objective, theta)
         p = _shortened(vectors @ (np.where(uphill, 1, -1) * g / _sizes(values)), 0.1 * size_of(theta))
         theta = theta + p

@@ -1,0 +1,44 @@
+"""What was renamed keeps its old name for one release, with a DeprecationWarning."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def old_arguments(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorator: arguments may be given by their old names too, ``old="new"``."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> T:
+            for old in names.keys() & kwargs.keys():
+                _warn(f"{function.__name__}({old}=...)", f"{names[old]}=", 3)
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return called
+
+    return decorate
+
+
+def old_names(module: str, names: Mapping[str, tuple[str, Any]]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module: its old names, each with what it is called now, and what it is."""
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        new, value = names[name]
+        _warn(f"{module}.{name}", new, 3)
+        return value
+
+    return find
+
+
+def _warn(old: str, new: str, level: int) -> None:
+    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=level)
