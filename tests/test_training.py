@@ -1,10 +1,15 @@
 """Batches, fit, evaluation and checkpoints."""
 
+import copy
+import json
 import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
+from interrupt import Interrupt
 
 import microgradopt as mg
 from microgradopt import Objective, nn, optim
@@ -238,6 +243,117 @@ class TestCheckpoints:
             load_checkpoint(path, model, optimizer)
         assert all(np.array_equal(parameters[name], array) for name, array in model.state_dict().items())
         assert repr(optimizer.state_dict()) == repr(state)
+
+    def rewritten(self, path, change):
+        """The file with something else in it."""
+        with np.load(path) as archive:
+            arrays = dict(archive)
+        state = json.loads(str(arrays["optimizer"]))
+        result = change(arrays, state)
+        arrays["optimizer"] = np.array(result if isinstance(result, str) else json.dumps(state))
+        np.savez(path, **arrays)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda a, s: "[" * 100_000 + "]" * 100_000, ""),
+            (lambda a, s: s.update(param_groups=[5]), ""),
+            (lambda a, s: s.update(param_groups=5), ""),
+            (lambda a, s: s.update(state=[None]), ""),
+            (lambda a, s: s.update(optimizer="AdamW"), "AdamW"),
+            (lambda a, s: s["names"][0].reverse(), "moves"),
+            (lambda a, s: s.pop("names"), "moves"),
+            (lambda a, s: s["state"][0].update(t=10**400), "count steps"),
+            (lambda a, s: s["state"][0].update(t=-1), "count steps"),
+            (lambda a, s: a.pop("state/0/m") is None or s["state"][0].update(m=1e300), "is not a vector"),
+            (lambda a, s: s["param_groups"][0].update(lr=True), "lr"),
+            (lambda a, s: s["param_groups"][0].update(betas=[0.9]), "betas"),
+            (lambda a, s: s["param_groups"][0].update(lr={"schedule": "Exec", "lr": 1.0}), "Exec"),
+            (lambda a, s: s["param_groups"][0].update(lr={"schedule": "Constant", "lr": 1.0}), "build it with"),
+            (lambda a, s: a["model/0.weight"].__setitem__((0, 0), np.nan), "0.weight is not finite"),
+            (lambda a, s: a["state/0/m"].__setitem__(0, np.inf), "m in the state is not finite"),
+            (lambda a, s: a["state/0/v"].__setitem__(0, -1.0), "v in the state is not finite and not negative"),
+            (lambda a, s: a.update({"state/0/m": a["state/0/m"].astype(np.float32)}), "vector of float64"),
+            (lambda a, s: a.update({"state/7/m": a["state/0/m"]}), ""),
+        ],
+    )
+    def test_a_file_that_says_something_else_changes_nothing(self, tmp_path, change, message):
+        path = tmp_path / "run.npz"
+        model, optimizer = trained()
+        save_checkpoint(path, model, optimizer)
+        self.rewritten(path, change)
+        parameters, state = model.state_dict(), repr(optimizer.state_dict())
+        with pytest.raises(ValueError, match=rf"load_checkpoint: .*{message}.*nothing was loaded"):
+            load_checkpoint(path, model, optimizer)
+        assert all(np.array_equal(parameters[name], array) for name, array in model.state_dict().items())
+        assert repr(optimizer.state_dict()) == state
+
+    def test_interrupted_anywhere_all_is_loaded_or_nothing(self, tmp_path):
+        path = tmp_path / "run.npz"
+        save_checkpoint(path, *trained())
+        start = network(5)
+        run = start, optim.Adam(start.parameters(), lr=0.2)
+        copied = copy.deepcopy(run)
+        with Interrupt() as whole:
+            load_checkpoint(path, *copied)
+        states = {repr((m.state_dict(), o.state_dict())) for m, o in (run, trained())}
+        for at in np.random.default_rng(0).integers(1, whole.count, size=60):
+            model, optimizer = copy.deepcopy(run)
+            with Interrupt(int(at)), pytest.raises(KeyboardInterrupt):
+                load_checkpoint(path, model, optimizer)
+            assert repr((model.state_dict(), optimizer.state_dict())) in states
+
+    def test_schedules_are_saved(self, tmp_path):
+        path, s = tmp_path / "run.npz", optim.schedules
+        schedule = s.Warmup(3, s.Joined([s.Piecewise(0.1, {2: 0.5}), s.Cosine(0.1, 20)], [7]))
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=schedule)
+        fit(model, nn.cross_entropy, optimizer, X, y, 2, 16, rng=0)
+        save_checkpoint(path, model, optimizer)
+        other = optim.SGD(model.parameters(), lr=s.Constant(1.0))
+        load_checkpoint(path, model, other)
+        assert other.param_groups[0]["lr"] == schedule
+        assert other.lr == optimizer.lr
+        with pytest.raises(ValueError, match="build it with a schedule"):
+            load_checkpoint(path, model, optim.SGD(model.parameters(), lr=0.1))
+
+    def test_the_mode_of_the_file_and_links(self, tmp_path):
+        path, link = tmp_path / "run.npz", tmp_path / "latest.npz"
+        before = os.umask(0o022)
+        try:
+            save_checkpoint(path, network())
+            assert path.stat().st_mode & 0o777 == 0o644
+            path.chmod(0o664)
+            save_checkpoint(path, network())
+            assert path.stat().st_mode & 0o777 == 0o664
+        finally:
+            os.umask(before)
+        link.symlink_to(path)
+        save_checkpoint(link, network(3))
+        assert link.is_symlink()
+        other = network()
+        load_checkpoint(path, other)
+        np.testing.assert_array_equal(other[0].weight.data, network(3)[0].weight.data)
+
+    def test_what_a_killed_process_left_is_removed(self, tmp_path):
+        """200 times kill -9 had left 130 files."""
+        code = (
+            "import os, sys, numpy as np; from microgradopt import nn, training\n"
+            "np.savez = lambda *args, **kwargs: os.kill(os.getpid(), 9)\n"
+            "training.save_checkpoint(sys.argv[1], nn.MLP((2, 2), rng=0))"
+        )
+        for _ in range(2):
+            subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.npz")], check=False)
+            assert len(list(tmp_path.iterdir())) == 1
+        save_checkpoint(tmp_path / ("long" * 60 + ".npz"), network())
+        assert len(list(tmp_path.iterdir())) == 1
+
+    def test_a_folder_and_a_foreign_tensor(self, tmp_path):
+        with pytest.raises(IsADirectoryError, match="is a folder"):
+            save_checkpoint(tmp_path, network())
+        with pytest.raises(ValueError, match="no parameter of this model"):
+            save_checkpoint(tmp_path / "run.npz", network(), optim.SGD(network(1).parameters()))
+        assert not list(tmp_path.iterdir())
 
     def test_no_file(self, tmp_path):
         with pytest.raises(FileNotFoundError):

@@ -81,9 +81,16 @@ class LocalLoss:
         return (self.value - value) / predicted
 
     def searched(self, d: Array, slope: float, lr: float) -> Array:
-        """θ + t d, with t = lr or shorter until the loss is low enough (Armijo's condition); θ where there is none."""
+        """θ + t d, with t = lr or shorter until the loss is low enough (Armijo's condition); θ where there is none.
+
+        Where rounding hides the decrease, θ + lr d if that halves the gradient.
+        """
         if not (slope < 0 and lr):  # the slope may underflow
             return self.stay("the loss has no slope along the step, or the learning rate is 0")
+        if -slope * lr <= self.rounding:
+            value, g = self.at(self.theta + lr * d)
+            halved = value <= self.value and np.linalg.norm(g) < np.linalg.norm(self.gradient) / 2
+            return self.theta + lr * d if halved else self.stay("no decrease larger than rounding is left")
         t = backtracking(self.along(d), self.value, slope, lr).step
         return self.theta + t * d if t else self.stay("no step along the direction lowers the loss")
 

@@ -210,8 +210,7 @@ class Optimizer(ABC):
         """The arguments of `update` for a block."""
         vector = block.vector
         g = vector.gradient()
-        # g·g is not finite where g is not, and is quick; where it overflows, g itself is asked.
-        if not (allow_nonfinite or expect(np.isfinite(np.dot(g, g))) or np.isfinite(g).all()):
+        if not (allow_nonfinite or expect(np.isfinite(g).all())):
             raise self._not_finite(vector.parameters)
         g = -g if settings.get("maximize") else g
         return vector.theta(), g, block.state.copy(), settings.get("lr", 1.0), {**settings, "params": vector.parameters}

@@ -177,11 +177,13 @@ class Joined(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "schedules", tuple(self.schedules))
         starts = list(self.boundaries)
         if len(starts) != len(self.schedules) - 1 or starts != sorted(set(starts)):
             raise ValueError(
                 f"Joined: {len(self.schedules)} schedules want one boundary less, in rising order, not {starts}"
             )
+        object.__setattr__(self, "boundaries", tuple(starts))
         if not all(callable(schedule) for schedule in self.schedules):
             raise ValueError(
                 f"Joined: schedules are wanted, not {self.schedules!r}; Constant(lr) makes one of a number"

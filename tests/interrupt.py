@@ -1,0 +1,36 @@
+"""Ctrl-C at any moment: an exception at a chosen bytecode of the package."""
+
+import sys
+from pathlib import Path
+
+import microgradopt
+
+_HOME = str(Path(microgradopt.__file__).parent)
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at the n-th bytecode of the package that runs inside; without `at`, only counts them."""
+
+    def __init__(self, at=-1):
+        self.at, self.count = at, 0
+
+    def __enter__(self):
+        sys.settrace(self._called)
+        return self
+
+    def __exit__(self, *error):
+        sys.settrace(None)
+
+    def _called(self, frame, event, arg):
+        if not frame.f_code.co_filename.startswith(_HOME):
+            return None
+        frame.f_trace_opcodes = True
+        return self._executed
+
+    def _executed(self, frame, event, arg):
+        if event == "opcode":
+            self.count += 1
+            if self.count == self.at:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._executed
