@@ -92,7 +92,8 @@ class LocalLoss:
             halved = value <= self.value and np.linalg.norm(g) < np.linalg.norm(self.gradient) / 2
             return self.theta + lr * d if halved else self.stay("no decrease larger than rounding is left")
         t = backtracking(self.along(d), self.value, slope, lr).step
-        return self.theta + t * d if t else self.stay("no step along the direction lowers the loss")
+        theta = self.theta + t * d
+        return self.stay("no step along the direction lowers the loss") if np.array_equal(theta, self.theta) else theta
 
     def hessian(self) -> HessianOperator:
         """H(θ)."""

@@ -177,4 +177,6 @@ def test_a_run_goes_on_from_a_checkpoint_in_either_mode(tmp_path):
         training.load_checkpoint(tmp_path / "run.npz", other, theirs)
         for m, o in ((model, optimizer), (other, theirs)):
             training.fit(m, nn.mse_loss, o, X, Y, 5)
-        assert all(np.array_equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+        )
