@@ -35,6 +35,32 @@ def network(seed=0):
 
 
 class TestBatches:
+    @pytest.mark.parametrize("shuffle", [True, False])
+    def test_rows_go_by_position(self, shuffle):
+        """A pandas Series was indexed by its labels, and a DataFrame by its columns: targets of other rows."""
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(X).assign(target=2 * X[:, 0]).sample(frac=1, random_state=1)
+        ways = [(frame[[0, 1]], frame["target"]), (frame[[0, 1]].to_numpy().tolist(), frame["target"].tolist())]
+        for inputs, targets in ways:
+            for a, b in batches(inputs, targets, 16, rng=0, shuffle=shuffle):
+                assert a.shape == (len(b), 2)
+                np.testing.assert_array_equal(b, 2 * a[:, 0])
+
+    @pytest.mark.parametrize("bad", [[["a"], ["b"]], 3.0, [None, 1], np.array([object(), 1])])
+    def test_what_is_no_array_of_numbers(self, bad):
+        with pytest.raises(TypeError, match="batches: X is to be an array of numbers"):
+            list(batches(bad, [0, 1]))
+
+    def test_the_order(self):
+        """Shuffled by the seed; afresh without one; not at all if so wished, and not where all are one batch."""
+        order = [
+            np.concatenate([a for a, _ in batches(X[:, 0], y, 7, rng=rng)]).tolist() for rng in (0, 0, 1, None, None)
+        ]
+        assert order[0] == order[1]
+        assert len({str(o) for o in order}) == 4
+        for options in ({"batch_size": 7, "shuffle": False}, {"rng": 0}):
+            assert np.concatenate([a for a, _ in batches(X[:, 0], y, **options)]).tolist() == X[:, 0].tolist()
+
     def test_every_sample_once(self):
         parts = list(batches(np.arange(50), np.arange(50) * 2, 16, rng=0))
         assert [len(a) for a, _ in parts] == [16, 16, 16, 2]

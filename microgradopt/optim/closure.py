@@ -92,8 +92,7 @@ class LocalLoss:
             halved = value <= self.value and np.linalg.norm(g) < np.linalg.norm(self.gradient) / 2
             return self.theta + lr * d if halved else self.stay("no decrease larger than rounding is left")
         t = backtracking(self.along(d), self.value, slope, lr).step
-        theta = self.theta + t * d
-        return self.stay("no step along the direction lowers the loss") if np.array_equal(theta, self.theta) else theta
+        return self.theta + t * d if t else self.stay("no step along the direction lowers the loss")
 
     def hessian(self) -> HessianOperator:
         """H(θ)."""
@@ -151,6 +150,8 @@ class ClosureOptimizer(Optimizer):
         theta = self.move(around, state, self.settings(0))
         if not np.isfinite(theta).all():
             raise NonFiniteError(f"{self._name}.step: the step is not finite; the parameters stay as they were")
+        if theta is not around.theta and np.array_equal(theta, around.theta):
+            theta = around.stay("the step is smaller than the rounding of θ")
         state["t"] += 1
         if len(state) != len(blocks[0].state):
             self._check_names(state)

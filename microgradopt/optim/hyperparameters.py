@@ -9,10 +9,11 @@ The class then takes them, in this order, after the parameters: ``Mine(params, 0
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
 
@@ -136,3 +137,26 @@ class Seed(Hyperparameter):
     def accepted(self, owner: str, value: Any) -> Any:
         """The seed."""
         return super().accepted(owner, int(value.integers(2**32)) if isinstance(value, np.random.Generator) else value)
+
+
+@dataclass_transform()
+class Declares:
+    """Base of a class that declares hyperparameters. `hyperparameters`: those declared, by name.
+
+    An annotated plain value is a hyperparameter without a range; a ClassVar is none.
+    """
+
+    hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
+
+    def __init_subclass__(cls) -> None:
+        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Hyperparameter)}
+        for name, annotation in inspect.get_annotations(cls).items():
+            if name in vars(cls) and name not in declared and "ClassVar" not in str(annotation):
+                declared[name] = Hyperparameter(vars(cls)[name], name=name)
+                setattr(cls, name, declared[name])
+        cls.hyperparameters = {**cls.hyperparameters, **declared}
+        kind, signature = inspect.Parameter.POSITIONAL_OR_KEYWORD, None
+        if "__init__" not in vars(cls):
+            named = [inspect.Parameter(name, kind, default=h.default) for name, h in cls.hyperparameters.items()]
+            signature = inspect.Signature([inspect.Parameter("params", kind), *named])
+        cls.__signature__ = signature  # type: ignore[attr-defined]  # for help(); None: that of __init__

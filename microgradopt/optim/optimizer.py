@@ -7,7 +7,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, dataclass_transform, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from microgradopt.errors import NonFiniteError
 from microgradopt.optim import saving
 from microgradopt.optim.blocks import Block, Move, State, Step
-from microgradopt.optim.hyperparameters import Hyperparameter, rate
+from microgradopt.optim.hyperparameters import Declares, Hyperparameter, rate
 from microgradopt.rules.values import expect
 from microgradopt.tensor import Tensor
 
@@ -26,8 +26,7 @@ Closure = Callable[[], Tensor]
 Call = tuple[Array, Array, State, float, Group]
 
 
-@dataclass_transform()
-class Optimizer(ABC):
+class Optimizer(Declares, ABC):
     """Base of all optimizers: parameter groups, the learning rate at step t, steps that are whole, saving and loading.
 
     A subclass declares its hyperparameters (`hyperparameters`), names its state and writes its formula, `update`:
@@ -58,8 +57,6 @@ class Optimizer(ABC):
     """
 
     params: Parameters
-    hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
-    """Those that the class declares, by name."""
     keeps: ClassVar[tuple[str, ...]] = ()
     """What the state holds after every step, besides t: flat vectors."""
     may_keep: ClassVar[tuple[str, ...]] = ()
@@ -72,19 +69,6 @@ class Optimizer(ABC):
     """Whether `step` evaluates the loss itself, and so cannot do without a closure."""
     wants_graph: ClassVar[bool] = False
     """Whether it asks for curvature: what the closure returns is then to have its graph."""
-
-    def __init_subclass__(cls) -> None:
-        """Collect the declarations; annotated plain values are declared without a range."""
-        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Hyperparameter)}
-        for name, annotation in inspect.get_annotations(cls).items():
-            if name in vars(cls) and name not in declared and "ClassVar" not in str(annotation):
-                declared[name] = Hyperparameter(vars(cls)[name], name=name)
-                setattr(cls, name, declared[name])
-        cls.hyperparameters = {**cls.hyperparameters, **declared}
-        if cls.__init__ is Optimizer.__init__:
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            named = [inspect.Parameter(name, kind, default=h.default) for name, h in cls.hyperparameters.items()]
-            cls.__signature__ = inspect.Signature([inspect.Parameter("params", kind), *named])  # type: ignore[attr-defined]
 
     def __init__(self, params: Parameters, *positional: Any, **named: Any) -> None:
         self._defaults = self._given(positional, named)
@@ -117,7 +101,7 @@ class Optimizer(ABC):
         step. group: the hyperparameters at this step, and under "params" the tensors that theta is made of.
         """
 
-    def check(self, group: Group) -> None:  # noqa: B027 (a hook)
+    def check(self, group: Group) -> None:
         """Raise ValueError where the hyperparameters of a group, each in its range, do not go together."""
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
@@ -268,10 +252,10 @@ class Optimizer(ABC):
         for parameter in self._parameters():
             parameter.grad = None
 
-    def train(self) -> None:  # noqa: B027
+    def train(self) -> None:
         """Prepare the parameters for the next step. Changes something in `ScheduleFreeAdamW` alone."""
 
-    def eval(self) -> None:  # noqa: B027
+    def eval(self) -> None:
         """Prepare the parameters for being evaluated. Changes something in `ScheduleFreeAdamW` alone."""
 
     def evaluating(self) -> contextlib.AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from microgradopt.rules import (
     products,
     questions,
     reductions,
+    registry,
     shapes,
     special,
     statistics,
@@ -23,7 +24,6 @@ from microgradopt.rules.registry import (
     composed,
     composite,
     derivative,
-    kinked,
     question,
     supported,
 )
@@ -55,7 +55,7 @@ __all__ = [
 __getattr__ = old_names(
     __name__,
     {
-        "kinked": ("derivative(..., kink=distance)", kinked),
+        "kinked": ("derivative(..., kink=distance)", registry.kinked),
         "nondifferentiable": ("question(..., smooth=True)", functools.partial(question, smooth=True)),
     },
 )

@@ -1,5 +1,6 @@
 """Modules: registration, state, repr; layers beside PyTorch; initial weights."""
 
+import collections
 import copy
 import math
 import pickle
@@ -102,6 +103,56 @@ class TestModule:
         net = nn.Module()
         net.pair = (nn.Linear(1, 2, rng=0), nn.Sequential(nn.Linear(2, 2, bias=False, rng=0), nn.Tanh()))
         assert list(net.state_dict()) == ["pair.0.weight", "pair.0.bias", "pair.1.0.weight"]
+
+    def test_tensors_and_modules_anywhere_in_lists_and_dicts(self):
+        net = nn.Module()
+        net.ws = [Tensor([1.0], requires_grad=True), (Tensor([2.0]), Tensor([3.0], requires_grad=True))]
+        net.heads = {"left": nn.Linear(1, 1, rng=0), "right": [{"deep": nn.Linear(1, 1, bias=False, rng=0)}]}
+        names = ["ws.0", "ws.1.1", "heads.left.weight", "heads.left.bias", "heads.right.0.deep.weight"]
+        assert list(net.state_dict()) == names
+        other = copy.deepcopy(net)
+        other.ws[0].data = np.array([7.0])
+        net.load_state_dict(other.state_dict())
+        assert net.ws[0].item() == 7.0
+        net.ws[0].requires_grad = False
+        net.ws.append(Tensor([4.0], requires_grad=True))
+        assert list(net.state_dict()) == [*names[:2], "ws.2", *names[2:]]
+        assert "ws.2 (1,)" in repr(net)
+
+    def test_a_tensor_that_is_switched_on_later(self):
+        net = nn.Module()
+        net.w = Tensor([1.0])
+        assert not list(net.parameters())
+        net.w.requires_grad = True
+        assert list(net.parameters()) == [net.w]
+        net.w.requires_grad = False
+        assert list(net.state_dict()) == ["w"]
+
+    @pytest.mark.parametrize("other", [lambda w: w * 2, lambda w: Tensor(w.data)])
+    def test_a_parameter_is_not_replaced_by_a_result(self, other):
+        """``self.w = self.w - lr * g`` left a model without parameters."""
+        net = Net(0)
+        before = net.scale
+        with pytest.raises(TypeError, match=r"Net\.scale: .*self\.scale\.data = "):
+            net.scale = other(net.scale)
+        assert net.scale is before
+        assert "scale" in net.state_dict()
+        del net.scale
+        net.scale = other(before)
+        assert "scale" not in net.state_dict()
+
+    @pytest.mark.parametrize("kind", [set, frozenset, collections.deque])
+    def test_parameters_without_a_place_are_refused(self, kind):
+        net = nn.Module()
+        with pytest.raises(TypeError, match=rf"{kind.__name__} have no names"):
+            net.parts = kind([Tensor([1.0], requires_grad=True)])
+        net.numbers = kind([1, 2])
+
+    def test_a_module_that_contains_itself(self):
+        net = nn.Module()
+        net.again = {"and": [net]}
+        with pytest.raises(ValueError, match=r"contains itself, as again\.and\.0"):
+            list(net.parameters())
 
     def test_a_shared_layer_gets_both_gradients(self):
         layer = nn.Linear(2, 2, rng=0)

@@ -237,3 +237,26 @@ def test_eps_of_layer_norm():
     out = nn.LayerNorm(5, eps=0.5)(Tensor(Y)).data
     expected = (Y - Y.mean(1, keepdims=True)) / np.sqrt(Y.var(1, keepdims=True) + 0.5)
     np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("loss", "good", "bad"),
+    [
+        (nn.hinge_loss, [-1, 1, 1, -1], [[0, 1, 1, 0], [0.5, 1, 1, 1], [np.nan, 1, 1, 1], [True, False, True, True]]),
+        (
+            nn.binary_cross_entropy_with_logits,
+            [0, 1, 0.5, 1],
+            [[3, 0, 1, 1], [-0.1, 0, 0, 1], [np.nan, 0, 0, 1], [1, 2, 1, 2]],
+        ),
+    ],
+)
+def test_labels_that_a_loss_cannot_have(loss, good, bad):
+    x = Tensor([0.3, -0.2, 1.0, 2.0], requires_grad=True)
+    assert np.isfinite(loss(x, np.array(good)).item())
+    compiled = mg.compile(loss)
+    compiled(x, np.array(good, float))
+    for labels in bad:
+        with pytest.raises(ValueError, match=rf"{loss.__name__}: targets are "):
+            loss(x, np.array(labels))
+        with pytest.raises(ValueError, match=rf"{loss.__name__}: targets are "):
+            compiled(x, np.array(labels, float))
