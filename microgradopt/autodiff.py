@@ -64,6 +64,8 @@ def grad(
     or misshapen, OverwrittenError where a needed value has been overwritten. As ``torch.autograd.grad``.
     """
     outputs, inputs = listed_tensors("grad", outputs), listed_tensors("grad", inputs)
+    if not (outputs and inputs):
+        raise ValueError("grad: wants outputs and inputs, at least one of each")
     weights = [None] * len(outputs) if grad_outputs is None else _listed(grad_outputs)
     if len(weights) != len(outputs):
         raise ValueError(f"grad: {len(outputs)} outputs need as many grad_outputs, not {len(weights)}")
@@ -123,6 +125,8 @@ def listed_tensors(name: str, x: Any) -> list[Tensor]:
 
 def _differentiable(name: str, inputs: Any) -> list[Tensor]:
     tensors = listed_tensors(name, inputs)
+    if not tensors:
+        raise ValueError(f"{name}: wants an input, and there is none")
     constant = [i for i, x in enumerate(tensors) if not x.needs_grad]
     if constant:
         raise RuntimeError(f"{name}: inputs {constant} do not require a gradient; make them with requires_grad=True")
@@ -233,6 +237,7 @@ def jacobian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> list[Array]:
     Returns a list, one array per input, of shape output.shape + input.shape. An input that is not used gets zeros.
     """
     inputs = _differentiable("jacobian", inputs)
+    (output,) = listed_tensors("jacobian", output)
     _starting_cotangent("jacobian", output, np.zeros(output.shape))
     return [rows.reshape(output.shape + x.shape) for rows, x in zip(_rows(output, inputs), inputs, strict=True)]
 

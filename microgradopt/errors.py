@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.array_methods import ArrayMethods
-from microgradopt.rules.registry import name_of
+from microgradopt.rules.registry import NotDifferentiableError, name_of
 
 ARRAYS: Any = (np.ndarray, np.generic, ArrayMethods)  # what has ndarray's methods
 
@@ -59,8 +59,11 @@ def _described(values: tuple[Any, ...]) -> str:
     return "shapes " + " and ".join(str(v.shape) for v in arrays) + " of " + ", ".join(str(v.dtype) for v in arrays)
 
 
-def explained(function: Callable[..., Any], values: tuple[Any, ...], error: ValueError) -> ValueError:
-    """NumPy's error with the operation, the shapes and the way out."""
+def explained(function: Callable[..., Any], values: tuple[Any, ...], error: Exception) -> Exception:
+    """NumPy's error with the operation, the shapes and the way out; an error that names the operation as it is."""
+    is_ours = not isinstance(function, np.ufunc) and str(error).startswith(f"{name_of(function)}: ")
+    if is_ours or isinstance(error, NotDifferentiableError):
+        return error
     shapes = [array.shape for array in _arrays(values) if array.ndim]
     hint = ""
     if function is np.matmul and len(shapes) == 2:
@@ -75,4 +78,5 @@ def explained(function: Callable[..., Any], values: tuple[Any, ...], error: Valu
     problem = (
         f"shapes {listed} do not match{hint}" if isinstance(function, np.ufunc) else f"called with shapes {listed}"
     )
-    return type(error)(f"{name_of(function)}: {problem} ({error})")
+    kind = type(error) if isinstance(error, ValueError) else TypeError
+    return kind(f"{name_of(function)}: {problem} ({error})")

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.autodiff import grad, hessian, hvp
+from microgradopt.errors import ARRAYS
 from microgradopt.mode import clock
 from microgradopt.nn.module import Module
+from microgradopt.rules.values import check_real
 from microgradopt.sweep import graph_of
 from microgradopt.tensor import Tensor
 
@@ -104,10 +106,15 @@ class ParameterVector:
         Raises ValueError for a gradient whose shape is not its tensor's.
         """
         for i, parameter in enumerate(self.parameters):
-            if parameter.grad is not None and parameter.grad.shape != parameter.value.shape:
-                raise ValueError(f"grad: parameter {i} has shape {parameter.shape}, its .grad {parameter.grad.shape}")
+            g = parameter.grad
+            if g is not None and not (isinstance(g, ARRAYS) and g.shape == parameter.value.shape):
+                found = f"is of shape {g.shape}" if isinstance(g, ARRAYS) else f"is a {type(g).__name__}"
+                raise ValueError(f"grad: parameter {i} has shape {parameter.shape}, and its .grad {found}")
         joined = self.join([parameter.grad for parameter in self.parameters])
-        return joined if joined.dtype == self._dtype else joined.astype(self._dtype)
+        if joined.dtype == self._dtype:
+            return joined
+        check_real("grad", joined)
+        return joined.astype(self._dtype)
 
     @contextlib.contextmanager
     def moved_to(self, theta: Array) -> Iterator[None]:
@@ -122,6 +129,15 @@ class ParameterVector:
                 parameter.value, parameter.order = data, order
             self._theta, self._views = held
             clock.last_write = clock.tick()
+
+
+def check_objective(name: str, objective: Any) -> None:
+    """Raise TypeError unless it is an Objective."""
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"{name}: an Objective is wanted, not {type(objective).__name__}: mg.Objective(f, x0) for a function of a "
+            "vector, mg.Objective.of(model, lambda: loss) for a model"
+        )
 
 
 def check_depends(loss: Tensor, parameters: Sequence[Tensor]) -> None:
@@ -156,6 +172,8 @@ class Objective:
     def __init__(
         self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike, compile: Callable[[Any], Any] | None = None
     ) -> None:
+        if not callable(f):
+            raise TypeError(f"Objective: f is a function of θ, a Tensor of shape (n,), not {f!r:.60}")
         x = Tensor(x0, requires_grad=True)
         if x.ndim != 1:
             raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
@@ -180,6 +198,10 @@ class Objective:
             raise TypeError(
                 "Objective.of: a model or a list of tensors is wanted, not one tensor: put it in [brackets]"
             )
+        if not isinstance(model, Module | Iterable):
+            raise TypeError(f"Objective.of: a model of mg.nn or a list of tensors is wanted, not {model!r:.60}")
+        if not callable(loss):
+            raise TypeError(f"Objective.of: loss is a function without arguments, lambda: ..., not {loss!r:.60}")
         tensors = model.parameters() if isinstance(model, Module) else model
         objective = cls.__new__(cls)
         objective.vector = ParameterVector(p for p in tensors if not isinstance(p, Tensor) or p.requires_grad)

@@ -180,6 +180,8 @@ def density(found: SpectralDensity, ax: Axes | None = None, sigma: float | None 
 
 def history(run: History, ax: Axes | None = None, **style: Any) -> Axes:
     """Loss and gradient norm of every update, on one logarithmic axis: a flat loss is not a small gradient."""
+    if not (hasattr(run, "loss") and hasattr(run, "gradient_norm")):
+        raise TypeError(f"history: wants a training.History, not {run!r:.60}")
     ax = _axes(ax)
     ax.semilogy(run.loss, **{"label": "loss", "color": "#2471a3", "linewidth": 1.2, **style})
     ax.semilogy(run.gradient_norm, **{"label": "gradient norm", "color": "#e67e22", "linewidth": 0.8, **style})

@@ -159,6 +159,10 @@ class Tensor(ArrayMethods):
 
     def item(self) -> float:
         """The value of a one-element tensor, as a Python float."""
+        if self.size != 1:
+            raise ValueError(
+                f"item: a tensor of shape {self.shape} is not of size 1; .data or .tolist() give all of it"
+            )
         return float(self.value.item())
 
     def tolist(self) -> Any:
@@ -295,6 +299,8 @@ class Tensor(ArrayMethods):
         return number
 
     def __len__(self) -> int:
+        if type(self.value) is not Outputs and not self.value.ndim:
+            raise TypeError("len() of a tensor of shape ()")
         return len(self.value)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -559,7 +565,7 @@ def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kw
     call = function if current_mode.get().observers else known.call
     try:
         out = call(*values, **kwargs)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise explained(function, values, error) from None
     several = isinstance(out, tuple)
     if (out[0] if several else out).dtype.kind != "f" or (several and not needs_grad):
@@ -590,12 +596,19 @@ def _arguments(
             raise masked(name_of(function))
         else:
             flows = False
+            if rule is not None and not isinstance(x, ARRAYS) and _is_like_an_array(x):
+                x = np.asarray(x)
         if flows and rule is None and current_mode.get().recording:
             raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
         needs_grad = needs_grad or flows
         inputs.append(x)
         values.append(_value(x))
     return tuple(inputs), tuple(values), needs_grad
+
+
+def _is_like_an_array(x: Any) -> bool:
+    """Whether it says how to make an array of it, as a pandas DataFrame does, and has no other way to compute."""
+    return hasattr(x, "__array__") and not hasattr(x, "__array_function__")
 
 
 def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:

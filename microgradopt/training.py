@@ -20,7 +20,7 @@ from microgradopt.checkpoints import save_checkpoint as save_checkpoint
 from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
-from microgradopt.objective import Objective
+from microgradopt.objective import Objective, check_objective
 from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Tensor
@@ -48,8 +48,8 @@ def batches(
     if len(X) != len(y) or not len(X):
         raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
     size = len(X) if batch_size is None else batch_size
-    if size < 1:
-        raise ValueError(f"batches: batch_size is at least 1, not {size}")
+    if not (isinstance(size, int) and size >= 1):
+        raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
     in_order = batch_size is None or not shuffle
     order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
     for start in range(0, len(X), size):
@@ -88,7 +88,9 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(model: Module, loss: Loss, X: Array, y: Array) -> Evaluation:
-    """Loss and accuracy of a classifier on all of X, y, without recording a graph."""
+    """Loss and accuracy of a classifier on all of X, y, without recording a graph. ValueError for no samples."""
+    if not len(X):
+        raise ValueError("evaluate: there are no samples")
     with no_grad():
         scores = model(X)
         return Evaluation(loss(scores, y).item(), accuracy(scores, y))
@@ -168,6 +170,8 @@ def fit(
     history = History() if history is None else history
     rng = np.random.default_rng(rng)
     parameters = list(model.parameters())
+    if {p for group in optimizer.param_groups for p in group["params"]}.isdisjoint(parameters):
+        raise ValueError("fit: the optimizer moves none of this model's parameters; is it another model's?")
     evaluate, closure_of = _evaluation(model, loss, optimizer, compile)
     optimizer.train()
     try:
@@ -199,6 +203,11 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
     graph. Raises TypeError for a least squares method and an objective that is not `Objective.least_squares`;
     RuntimeError where the loss depends on none of the parameters.
     """
+    check_objective("trajectory", objective)
+    if not (isinstance(steps, int) and steps >= 0):
+        raise ValueError(f"trajectory: steps is a whole number from 0, not {steps!r}")
+    if {p for group in optimizer.param_groups for p in group["params"]}.isdisjoint(objective.parameters):
+        raise ValueError("trajectory: the optimizer moves none of this objective's parameters; is it another model's?")
     history = History() if history is None else history
     thetas = [objective.theta]
 

@@ -22,7 +22,7 @@ from microgradopt.critical.evidence import FEWEST, TINY, WINDOW, WORTH, Evidence
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
 from microgradopt.critical.units import Layer
 from microgradopt.errors import NonFiniteError
-from microgradopt.objective import Objective
+from microgradopt.objective import Objective, check_objective
 from microgradopt.optim.optimizer import Optimizer
 
 Array = npt.NDArray[Any]
@@ -85,10 +85,11 @@ def diagnose(
 
     Raises ValueError for an optimizer that has none of the objective's parameters.
     """
-    if not isinstance(objective, Objective):
-        raise TypeError(
-            f"diagnose: wants an Objective, not {type(objective).__name__}: mg.Objective.of(model, lambda: loss)"
-        )
+    check_objective("diagnose", objective)
+    if not isinstance(optimizer, Optimizer | None):
+        raise TypeError(f"diagnose: optimizer is the one that trained, or None, not {optimizer!r:.60}")
+    if not (history is None or (hasattr(history, "loss") and hasattr(history, "gradient_norm"))):
+        raise TypeError(f"diagnose: history has lists loss and gradient_norm, or is None, not {history!r:.60}")
     with nullcontext() if optimizer is None else optimizer.evaluating():
         case = Evidence(objective, optimizer, history, np.random.default_rng(rng))
         for question in (

@@ -23,7 +23,7 @@ from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import minres, trust_region_step
 from microgradopt.curvature.spectrum import dense_spectrum
 from microgradopt.deprecated import old_arguments
-from microgradopt.objective import Objective
+from microgradopt.objective import Objective, check_objective
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +98,9 @@ def find(
 
     Raises ValueError for a method that is not there, or starts that do not fit.
     """
+    check_objective("find", objective)
+    if not (isinstance(max_iter, int) and max_iter > 0):
+        raise ValueError(f"find: max_iter is a whole number from 1, not {max_iter!r}")
     if method not in _METHODS:
         raise ValueError(f"find: method is one of {', '.join(_METHODS)}, not {method!r}")
     starts = np.atleast_2d(np.asarray(starts, objective.theta.dtype))

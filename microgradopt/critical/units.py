@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt import nn
-from microgradopt.objective import Objective
+from microgradopt.objective import Objective, check_objective
 from microgradopt.rules.registry import KNOWN, name_of
 from microgradopt.sweep import graph_of
 from microgradopt.tensor import Tensor
@@ -34,6 +34,7 @@ class Layer(NamedTuple):
 
 def layers(objective: Objective) -> list[Layer]:
     """The activations of the network behind the objective, at its θ. Units stand along the last axis."""
+    check_objective("layers", objective)
     found: list[Layer] = []
     with objective.at() as loss:
         nodes = graph_of([loss]).nodes if loss.requires_grad else []

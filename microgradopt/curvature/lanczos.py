@@ -14,6 +14,9 @@ _BASIS = 300  # vectors that a Krylov basis may hold before it is compressed
 _RESOLVED = 1e-3  # of the gap: how sure an eigenvalue must be before it counts as the less extreme one
 
 
+_ASYMMETRY = 1e-2  # of ‖H‖: more is no rounding
+
+
 class SymmetricOperator(Protocol):
     """H, symmetric, known by its products with vectors: an ndarray, a `HessianOperator`, a LinearOperator of SciPy."""
 
@@ -138,6 +141,8 @@ def operator_size(name: str, H: SymmetricOperator) -> tuple[int, np.dtype[Any]]:
     dtype = np.dtype(H.dtype)
     if dtype.kind not in "fiub":
         raise ValueError(f"{name}: H has dtype {dtype}; it must be of real numbers")
+    if isinstance(H, np.ndarray) and np.isfinite(H).all() and np.linalg.norm(H - H.T) > _ASYMMETRY * np.linalg.norm(H):
+        raise ValueError(f"{name}: H, of shape {H.shape}, is not symmetric")
     return H.shape[0], dtype if dtype == np.float32 else np.dtype(np.float64)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.autodiff import RecordedGradient
-from microgradopt.objective import Objective, ParameterVector, check_depends
+from microgradopt.objective import Objective, ParameterVector, check_depends, check_objective
 from microgradopt.rules.stack import Stack
 from microgradopt.tensor import Tensor
 
@@ -40,11 +40,7 @@ class HessianOperator:
         theta: npt.ArrayLike | None = None,
         compile: Callable[[Any], Any] | None = None,
     ) -> None:
-        if not isinstance(objective, Objective):
-            raise TypeError(
-                f"an Objective is wanted, not {type(objective).__name__}: mg.Objective(f, x0) for a function of a "
-                "vector, mg.Objective.of(model, loss) for a model"
-            )
+        check_objective("HessianOperator", objective)
         with objective.at(theta) as loss:
             self._record(loss, objective.vector)
         if compile is not None:

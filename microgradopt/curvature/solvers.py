@@ -53,7 +53,7 @@ def conjugate_gradient(
     >>> conjugate_gradient(np.array([[2.0, 0.0], [0.0, 4.0]]), [2.0, 2.0]).x
     array([1. , 0.5])
     """
-    r = _vector("conjugate_gradient", b)
+    r = _vector("conjugate_gradient", A, b)
     x, d, squared = np.zeros_like(r), r, float(r @ r)
     enough = tol * math.sqrt(squared)
     limit = 10 * r.size if max_iter is None else max_iter
@@ -76,10 +76,10 @@ def conjugate_gradient(
     return Solution(x, math.sqrt(squared), limit, status, None)
 
 
-def _vector(name: str, b: npt.ArrayLike) -> Array:
+def _vector(name: str, A: Any, b: npt.ArrayLike) -> Array:
     b = np.asarray(b)
-    if b.ndim != 1 or not b.size:
-        raise ValueError(f"{name}: b is a vector of shape (n,), not {b.shape}")
+    if b.ndim != 1 or not b.size or tuple(np.shape(A)) not in ((), (b.size, b.size)):
+        raise ValueError(f"{name}: b is a vector of shape (n,), and A (n, n); not {b.shape} and {tuple(np.shape(A))}")
     if not np.isfinite(b).all():
         raise ValueError(f"{name}: b, of shape {b.shape}, is not finite")
     return b if b.dtype.kind == "f" else b.astype(float)
@@ -117,7 +117,7 @@ def minres(
     >>> minres(np.array([[0.0, 2.0], [2.0, 0.0]]), [2.0, 4.0]).x.round(12)
     array([2., 1.])
     """
-    r = _vector("minres", b)
+    r = _vector("minres", A, b)
     x, size = np.zeros_like(r), float(np.linalg.norm(r))
     if size == 0:
         return Solution(x, 0.0, 0, "converged", None)

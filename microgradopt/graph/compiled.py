@@ -208,6 +208,8 @@ def source(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Source:
     """
     if isinstance(function, Compiled):
         function = function.__wrapped__  # type: ignore[attr-defined]
+    if not callable(function):
+        raise TypeError(f"source: wants a function and what it is called with, not {function!r:.60}")
     leaves: list[Any] = []
     statics: list[Any] = []
     _describe((args, kwargs), [], leaves, statics)

@@ -27,6 +27,9 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, rng: RNG = None, dtype: npt.DTypeLike = np.float64
     ) -> None:
+        for name, size in (("in_features", in_features), ("out_features", out_features)):
+            if not (isinstance(size, int | np.integer) and size >= 1):
+                raise ValueError(f"Linear: {name} is a whole number from 1, not {size!r}")
         rng = np.random.default_rng(rng)
         self.in_features, self.out_features = in_features, out_features
         weight = init.linear_default((out_features, in_features), in_features, rng)
@@ -54,8 +57,8 @@ class LayerNorm(Module):
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, dtype: npt.DTypeLike = np.float64
     ) -> None:
         shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (int(normalized_shape),)
-        if not shape:
-            raise ValueError("LayerNorm: normalized_shape has at least one axis")
+        if not shape or eps < 0:
+            raise ValueError(f"LayerNorm: normalized_shape has an axis or more, and eps is from 0; not {shape}, {eps}")
         self.normalized_shape, self.eps = shape, eps
         self.weight = Tensor(np.ones(shape), dtype, requires_grad=True)
         self.bias = Tensor(np.zeros(shape), dtype, requires_grad=True)
@@ -152,6 +155,8 @@ class Softplus(Module):
     """log(1 + exp(βx)) / β."""
 
     def __init__(self, beta: float = 1.0) -> None:
+        if not beta > 0:
+            raise ValueError(f"Softplus: beta is positive, not {beta}")
         self.beta = beta
 
     def forward(self, x: Any) -> Any:
@@ -188,8 +193,13 @@ class MLP(Sequential):
         rng: RNG = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        if len(sizes) < 2:
-            raise ValueError(f"MLP: sizes are at least those of the input and of the output, not {tuple(sizes)}")
+        if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
+            raise ValueError(f"MLP: sizes is a list, at least of the sizes of the input and the output, not {sizes!r}")
+        if isinstance(activation, Module):
+            raise TypeError(
+                f"MLP: activation is what makes the activations, nn.{type(activation).__name__}, not one of them, "
+                f"nn.{type(activation).__name__}()"
+            )
         rng = np.random.default_rng(rng)
         layers: list[Module] = []
         for fan_in, fan_out in itertools.pairwise(sizes):

@@ -96,6 +96,8 @@ def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: floa
 
     Both of any, equal, shape.
     """
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta is positive, not {delta}")
     target = _checked_target("huber_loss", input, target)
     size = np.abs(input - target)
     return _reduced(np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta)), reduction)
@@ -143,7 +145,7 @@ def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
 def _class_axis(shape: tuple[int, ...]) -> int:
     """Where the classes stand in an input of shape (classes,) or (samples, classes, ...)."""
     if not shape:
-        raise ValueError("the input of a loss over classes has the shape (classes,) or (samples, classes, ...), not ()")
+        raise ValueError("cross_entropy: the input is (classes,) or (samples, classes, ...), not of shape ()")
     return min(1, len(shape) - 1)
 
 
@@ -208,6 +210,8 @@ def cross_entropy(input: Array, target: Array, reduction: str = "mean", label_sm
         if not label_smoothing:
             return nll_loss(log_probabilities, target, reduction)
         target = _place(np.ones((), input.dtype), _checked_labels(target, input.shape), input.shape)
+    if np.shape(target) == input.shape[:axis] + input.shape[axis + 1 :] != input.shape:
+        raise ValueError(f"cross_entropy: labels are integers, not {target.dtype}; .astype(int) makes them so")
     target = _checked_target("cross_entropy", input, target)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / input.shape[axis]

@@ -44,9 +44,12 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, max_value: float) -> 
 def _with_gradient(parameters: Iterable[Tensor] | Tensor) -> list[tuple[Tensor, Array]]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]  # iterating it would give its rows, which have no gradients
-    return [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    found = list(parameters) if isinstance(parameters, Iterable) else [None]
+    if not all(isinstance(parameter, Tensor) for parameter in found):
+        raise TypeError(f"clip_grad: tensors are wanted, as model.parameters() gives them, not {parameters!r:.60}")
+    return [(parameter, parameter.grad) for parameter in found if parameter.grad is not None]
 
 
 def _check_bound(name: str, bound: float) -> None:
-    if not bound > 0:
-        raise ValueError(f"{name}: the bound is positive, not {bound}")
+    if not (isinstance(bound, float | int | np.floating | np.integer) and bound > 0):
+        raise ValueError(f"{name}: the bound is a positive number, not {bound!r}")

@@ -158,6 +158,8 @@ class Optimizer(Declares, ABC):
         without a closure that is wanted. Then, and where the closure raises, or Ctrl-C comes, parameters and state are
         those before the step.
         """
+        if not (closure is None or callable(closure)):
+            raise TypeError(f"{self._name}.step: the closure is a function that gives the loss, not {closure!r:.60}")
         here = [(p, p.value, p.order) for p in self._parameters()] if closure is not None else []
         try:
             step = self.prepare(closure, allow_nonfinite)

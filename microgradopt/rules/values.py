@@ -26,7 +26,10 @@ def floats(data: Any, dtype: Any = None, name: str = "Tensor") -> Any:
     """
     if isinstance(data, MaskedArray):
         raise masked(name)
-    array = np.array(data, order="C")
+    try:
+        array = np.array(data, order="C")
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{name}: {error}") from None
     check_real(name, array)
     target = np.dtype(dtype) if dtype is not None else array.dtype if array.dtype.kind == "f" else np.dtype(float)
     if target.kind != "f":
