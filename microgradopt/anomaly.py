@@ -32,5 +32,13 @@ def detect_anomaly() -> Switched:
     """Check every result, forward and backward, and raise NonFiniteError at the operation that first made a NaN or Inf.
 
     Costs a pass over every array: for finding the cause, not for training. Usable as ``@mg.detect_anomaly()`` too.
+
+    >>> import numpy as np, microgradopt as mg
+    >>> x = mg.Tensor(0.0, requires_grad=True)
+    >>> with detect_anomaly(), np.errstate(all="ignore"):
+    ...     np.log(x)
+    Traceback (most recent call last):
+        ...
+    microgradopt.errors.NonFiniteError: log: ...
     """
     return observed(_Finite())

@@ -62,6 +62,10 @@ def grad(
 
     Raises RuntimeError for outputs without a graph and for unused inputs, ValueError for cotangents that are missing
     or misshapen, OverwrittenError where a needed value has been overwritten. As ``torch.autograd.grad``.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> grad(np.sum(x**3), x)
+    [array([ 3., 12.])]
     """
     outputs, inputs = listed_tensors("grad", outputs), listed_tensors("grad", inputs)
     if not (outputs and inputs):
@@ -158,6 +162,10 @@ def hvp(output: Tensor, inputs: Tensor | Sequence[Tensor], vectors: Any) -> list
     H v = ∇(gᵀv) with g = ∇output (Pearlmutter 1994): the gradient is recorded, and swept once with cotangent v.
 
     vectors: one per input, of its shape. Returns a list of arrays, likewise. Raises as `grad` does.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> hvp(np.sum(x**3), x, [np.array([1.0, 0.0])])
+    [array([6., 0.])]
     """
     inputs = _differentiable("hvp", inputs)
     vectors = _listed(vectors)
@@ -176,6 +184,11 @@ def hessian(output: Tensor, inputs: Tensor | Sequence[Tensor], symmetric: bool =
     about half the work.
 
     Raises as `grad` does.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> hessian(x[0] ** 2 * x[1], x)
+    array([[4., 2.],
+           [2., 0.]])
     """
     return RecordedGradient(output, _differentiable("hessian", inputs)).hessian(symmetric)
 
@@ -235,6 +248,11 @@ def jacobian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> list[Array]:
     """All first derivatives: J[i..., j...] = ∂output[i...] / ∂input[j...], one row per element of the output.
 
     Returns a list, one array per input, of shape output.shape + input.shape. An input that is not used gets zeros.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> jacobian(np.exp(x) * [1, 0], x)[0].round(3)
+    array([[2.718, 0.   ],
+           [0.   , 0.   ]])
     """
     inputs = _differentiable("jacobian", inputs)
     (output,) = listed_tensors("jacobian", output)

@@ -15,11 +15,25 @@ ARRAYS: Any = (np.ndarray, np.generic, ArrayMethods)  # what has ndarray's metho
 
 
 class NonFiniteError(FloatingPointError):
-    """A NaN or an infinity where a finite number is needed."""
+    """A NaN or an infinity where a finite number is needed.
+
+    >>> issubclass(NonFiniteError, FloatingPointError)
+    True
+    """
 
 
 class OverwrittenError(RuntimeError):
-    """A backward pass needs a value that was overwritten after it had been recorded."""
+    """A backward pass needs a value that was overwritten after it had been recorded.
+
+    >>> import microgradopt as mg
+    >>> w = mg.Tensor(2.0, requires_grad=True)
+    >>> loss = w * w
+    >>> w.data = 3.0
+    >>> loss.backward()
+    Traceback (most recent call last):
+        ...
+    microgradopt.errors.OverwrittenError: backward: ...
+    """
 
 
 class GradcheckError(AssertionError):

@@ -77,6 +77,13 @@ def no_grad() -> Switched:
 
     Holds for the current thread (or asyncio task) only, and nests. Not for a generator or coroutine function, whose
     body runs later (TypeError): put ``with`` into its body, around no ``yield``.
+
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor(2.0, requires_grad=True)
+    >>> with no_grad():
+    ...     y = x * x
+    >>> y.requires_grad
+    False
     """
     return Switched(recording=False)
 
@@ -87,7 +94,11 @@ def observed(observer: Observer) -> Switched:
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are being recorded: True outside of `no_grad`."""
+    """Whether operations are being recorded: True outside of `no_grad`.
+
+    >>> is_grad_enabled()
+    True
+    """
     return current_mode.get().recording
 
 

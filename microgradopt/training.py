@@ -43,6 +43,9 @@ def batches(
 
     Raises ValueError for unequal lengths, no samples and a batch_size below 1, TypeError for what is no array of
     numbers.
+
+    >>> [len(x) for x, _ in batches(np.zeros((5, 2)), np.zeros(5), 2, rng=0)]
+    [2, 2, 1]
     """
     X, y = _array("X", X), _array("y", y)
     if len(X) != len(y) or not len(X):
@@ -71,6 +74,9 @@ def accuracy(scores: Any, labels: Array) -> float:
     """The fraction of samples whose highest score is that of their label.
 
     scores: (samples, classes), Tensor or array. labels: (samples,), integers.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
     """
     chosen = scores.argmax(axis=-1)
     if chosen.shape != np.shape(labels):
@@ -88,7 +94,13 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(model: Module, loss: Loss, X: Array, y: Array) -> Evaluation:
-    """Loss and accuracy of a classifier on all of X, y, without recording a graph. ValueError for no samples."""
+    """Loss and accuracy of a classifier on all of X, y, without recording a graph. ValueError for no samples.
+
+    >>> import microgradopt as mg
+    >>> model = mg.nn.MLP((2, 2), rng=0)
+    >>> evaluate(model, mg.nn.cross_entropy, np.zeros((1, 2)), np.array([0])).accuracy in (0.0, 1.0)
+    True
+    """
     if not len(X):
         raise ValueError("evaluate: there are no samples")
     with no_grad():
@@ -104,6 +116,11 @@ class History:
 
     loss: of the batch, before the update. gradient_norm: ‖g‖₂ over all parameters. lr: of the first group.
     seconds: of the whole update (forward, backward, step), by the wall clock.
+
+    >>> history = History()
+    >>> history.append(loss=1.0, gradient_norm=2.0, lr=0.1, seconds=0.0)
+    >>> history
+    History(1 updates; last loss 1, gradient norm 2)
     """
 
     def __init__(self) -> None:
@@ -128,7 +145,13 @@ class History:
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> float:
-    """‖g‖₂ over all parameters that have a gradient."""
+    """‖g‖₂ over all parameters that have a gradient.
+
+    >>> w = Tensor([0.0, 0.0], requires_grad=True)
+    >>> w.grad = np.array([3.0, 4.0])
+    >>> gradient_norm([w])
+    5.0
+    """
     return math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters if p.grad is not None))
 
 
@@ -162,6 +185,12 @@ def fit(
     Returns the history. Raises NonFiniteError at the first loss or gradient that is not finite, before the step it
     would have spoilt: the parameters and the optimizer stay as the last good step left them. Raises TypeError for a
     least squares method and a loss that is a single number.
+
+    >>> import microgradopt as mg
+    >>> X = np.arange(4.0).reshape(4, 1)
+    >>> model = mg.nn.Linear(1, 1, rng=0)
+    >>> fit(model, mg.nn.mse_loss, mg.optim.SGD(model.parameters(), lr=0.2), X, 2 * X, epochs=200).loss[-1] < 1e-6
+    True
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r}")
@@ -202,6 +231,14 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
     A compiled objective's loss is computed as it is written where the optimizer asks for curvature: that needs the
     graph. Raises TypeError for a least squares method and an objective that is not `Objective.least_squares`;
     RuntimeError where the loss depends on none of the parameters.
+
+    >>> import microgradopt as mg
+    >>> objective = mg.Objective(lambda w: np.sum(w * w), [1.0])
+    >>> trajectory(objective, mg.optim.SGD(objective.parameters, lr=0.25), 3)
+    array([[1.   ],
+           [0.5  ],
+           [0.25 ],
+           [0.125]])
     """
     check_objective("trajectory", objective)
     if not (isinstance(steps, int) and steps >= 0):

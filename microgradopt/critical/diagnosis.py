@@ -84,6 +84,10 @@ def diagnose(
     loss hardly knows of; a minimum. What a step or a way out gains is measured, by a line search.
 
     Raises ValueError for an optimizer that has none of the objective's parameters.
+
+    >>> import microgradopt as mg
+    >>> diagnose(mg.Objective(lambda w: (1 - w[0] * w[1]) ** 2, [0.0, 0.0])).verdict
+    'saddle point'
     """
     check_objective("diagnose", objective)
     if not isinstance(optimizer, Optimizer | None):

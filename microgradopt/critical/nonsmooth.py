@@ -59,6 +59,10 @@ def kinks(objective: Objective, theta: Array, step: Array | None = None) -> list
     An element is there when its distance is below what rounding, or the step, can make of it. Found are functions that
     are not smooth everywhere (relu, abs, max, ``np.where``, log at 0, norms at 0, floor, ...), and comparisons, masks,
     ``if``, ``argmin`` and orders that the loss takes from tensors. What it takes from ``.data`` or ``.item()`` is not.
+
+    >>> import microgradopt as mg
+    >>> [k.function for k in kinks(mg.Objective(lambda w: np.sum(np.abs(w)), [1.0]), np.array([0.0]))]
+    ['absolute']
     """
     here = places(objective, theta)
     moved = here if step is None or not step.any() else places(objective, theta + step)

@@ -97,6 +97,11 @@ def find(
     θ itself stays as it is. Points on a connected surface of critical points are all different ones here.
 
     Raises ValueError for a method that is not there, or starts that do not fit.
+
+    >>> import microgradopt as mg
+    >>> wells = mg.Objective(lambda w: np.sum((w * w - 1) ** 2), [0.5])
+    >>> [p.theta.round(6).tolist() for p in find(wells, [[0.8], [-0.7], [0.1]]).points]
+    [[1.0], [-1.0], [0.0]]
     """
     check_objective("find", objective)
     if not (isinstance(max_iter, int) and max_iter > 0):

@@ -33,7 +33,13 @@ class Layer(NamedTuple):
 
 
 def layers(objective: Objective) -> list[Layer]:
-    """The activations of the network behind the objective, at its θ. Units stand along the last axis."""
+    """The activations of the network behind the objective, at its θ. Units stand along the last axis.
+
+    >>> import microgradopt as mg
+    >>> model = mg.nn.MLP((2, 3, 1), mg.nn.Tanh, rng=0)
+    >>> layers(mg.Objective.of(model, lambda: model(np.ones((4, 2))).sum()))[0].stuck
+    0
+    """
     check_objective("layers", objective)
     found: list[Layer] = []
     with objective.at() as loss:

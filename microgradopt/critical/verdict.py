@@ -74,6 +74,10 @@ def classify(
     is "on a kink".
 
     Raises NonFiniteError where loss, gradient or, away from such places, the Hessian are not finite.
+
+    >>> import microgradopt as mg
+    >>> classify(mg.Objective(lambda w: w[0] ** 2 - w[1] ** 2, [0.0, 0.0])).kind
+    'saddle point'
     """
     rng = np.random.default_rng(rng)
     H = HessianOperator(objective, theta)

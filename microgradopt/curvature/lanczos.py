@@ -70,6 +70,9 @@ def tridiagonal(H: SymmetricOperator, start: npt.ArrayLike, steps: int) -> Tridi
 
     Raises ValueError for a start that is zero or misshapen, steps < 1, products that are not finite.
     Source: Lanczos 1950; twice is enough: Giraud, Langou, Rozložník and van den Eshof 2005.
+
+    >>> tridiagonal(np.diag([1.0, 2.0, 3.0]), [1.0, 1.0, 1.0], 3).ritz()[0].round(6)
+    array([1., 2., 3.])
     """
     n, dtype = operator_size("tridiagonal", H)
     start = np.asarray(start, dtype)
@@ -111,6 +114,9 @@ def eigenpairs(
 
     Raises ValueError for H that is not square, is complex, or has products that are not finite; for bad arguments.
     Source: Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue problems".
+
+    >>> eigenpairs(np.diag([1.0, 2.0, 9.0]), 1, "largest").values.round(6)
+    array([9.])
     """
     n, dtype = operator_size("eigenpairs", H)
     _check_arguments(n, k, which, tol, max_products)

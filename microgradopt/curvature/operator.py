@@ -32,6 +32,10 @@ class HessianOperator:
 
     Raises TypeError for anything but an Objective; RuntimeError where the loss depends on none of the parameters;
     OverwrittenError when used after the objective's own θ, at which it was recorded, has been written to.
+
+    >>> H = HessianOperator(Objective(lambda w: w[0] ** 2 - 3 * w[1] ** 2, [1.0, 1.0]))
+    >>> H @ np.array([1.0, 1.0])
+    array([ 2., -6.])
     """
 
     def __init__(

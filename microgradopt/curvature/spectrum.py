@@ -36,6 +36,9 @@ def dense_spectrum(H: npt.ArrayLike) -> DenseSpectrum:
     """All eigenvalues and eigenvectors of a matrix, of (H + Hᵀ)/2 to be precise. float32 stays float32.
 
     Raises ValueError for a matrix that is not square, or not finite.
+
+    >>> dense_spectrum(np.diag([3.0, 1.0])).values
+    array([1., 3.])
     """
     matrix = np.asarray(H)
     _, dtype = operator_size("dense_spectrum", matrix)
@@ -58,6 +61,9 @@ def trace(H: SymmetricOperator, products: int = 30, rng: np.random.Generator | i
     error: the standard error of the mean over the g, which is the only part that is random given Q; 0 if exact.
 
     Raises ValueError for too few products. Source: Meyer, Musco, Musco and Woodruff 2021, algorithm 1.
+
+    >>> trace(np.diag([1.0, 2.0, 3.0, 4.0])).value
+    10.0
     """
     n, dtype = operator_size("trace", H)
     if n <= products:
@@ -84,6 +90,9 @@ def sharpness(H: SymmetricOperator, tol: float = 1e-4, rng: np.random.Generator 
     tol: what the error should be, relative to ‖H‖.
     error: the residual ‖H v − θ v‖, a rigorous bound on how far some eigenvalue is from θ. The value is vᵀH v of a unit
     vector, so λ_max is not below it but for rounding. That nothing is far above it is only as sure as random starts.
+
+    >>> round(sharpness(np.diag([1.0, 5.0])).value, 3)
+    5.0
     """
     pairs = eigenpairs(H, 1, "largest", tol, rng=rng)
     return Estimate(float(pairs.values[0]), float(pairs.residuals[0]), pairs.products)

@@ -205,6 +205,9 @@ def source(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Source:
     ``names[text.name](**text.inputs)`` gives the function's result, bit for bit.
 
     Raises TracingError, as `compile` does.
+
+    >>> print(source(lambda x: x * 2 + 1, np.ones(2)).splitlines()[-2].strip())
+    add = x * 2 + 1
     """
     if isinstance(function, Compiled):
         function = function.__wrapped__  # type: ignore[attr-defined]

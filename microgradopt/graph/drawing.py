@@ -74,6 +74,10 @@ def draw(
 
     Raises TypeError for anything else, and for names, inputs or gradients of a `Graph`; ValueError for an unknown
     style, and for a depth below 1.
+
+    >>> x = Tensor(2.0, requires_grad=True)
+    >>> "digraph" in draw(x * x, names={"x": x}).source
+    True
     """
     if style not in ("arrays", "scalar"):
         raise ValueError(f'draw: style is "arrays" or "scalar", not {style!r}')

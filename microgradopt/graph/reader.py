@@ -40,6 +40,10 @@ def trace(
     Iterative: as deep as memory allows. Values are not copied.
 
     Raises TypeError for outputs that are no tensors, and as `backward` does, where gradients are asked for.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> [node.name for node in trace(np.sum(x * x), names={"x": x}).nodes]
+    ['x', 'multiply1', 'sum1']
     """
     outputs, inputs = listed_tensors("trace", outputs), listed_tensors("trace", inputs)
     begin = set(inputs)  # by identity: tensors in a list would be compared by their values

@@ -26,24 +26,40 @@ __all__ = [
 
 
 def xavier_uniform(shape: tuple[int, int], gain: float = 1.0, rng: RNG = None) -> Array:
-    """U(−a, a) with a = gain · sqrt(6 / (fan_in + fan_out)). For tanh and sigmoid; Glorot and Bengio 2010, eq. 16."""
+    """U(−a, a) with a = gain · sqrt(6 / (fan_in + fan_out)). For tanh and sigmoid; Glorot and Bengio 2010, eq. 16.
+
+    >>> xavier_uniform((2, 3), rng=0).shape
+    (2, 3)
+    """
     limit = gain * math.sqrt(6 / sum(_fans("xavier_uniform", shape)))
     return np.random.default_rng(rng).uniform(-limit, limit, shape)
 
 
 def xavier_normal(shape: tuple[int, int], gain: float = 1.0, rng: RNG = None) -> Array:
-    """N(0, s²) with s = gain · sqrt(2 / (fan_in + fan_out)). Glorot and Bengio 2010, eq. 12."""
+    """N(0, s²) with s = gain · sqrt(2 / (fan_in + fan_out)). Glorot and Bengio 2010, eq. 12.
+
+    >>> xavier_normal((2, 3), rng=0).shape
+    (2, 3)
+    """
     return np.random.default_rng(rng).normal(0.0, gain * math.sqrt(2 / sum(_fans("xavier_normal", shape))), shape)
 
 
 def kaiming_uniform(shape: tuple[int, int], gain: float = math.sqrt(2), rng: RNG = None) -> Array:
-    """He's: U(−a, a) with a = gain · sqrt(3 / fan_in), the variance of `kaiming_normal`. gain √2 is that of relu."""
+    """He's: U(−a, a) with a = gain · sqrt(3 / fan_in), the variance of `kaiming_normal`. gain √2 is that of relu.
+
+    >>> kaiming_uniform((2, 3), rng=0).shape
+    (2, 3)
+    """
     limit = gain * math.sqrt(3 / _fans("kaiming_uniform", shape)[0])
     return np.random.default_rng(rng).uniform(-limit, limit, shape)
 
 
 def kaiming_normal(shape: tuple[int, int], gain: float = math.sqrt(2), rng: RNG = None) -> Array:
-    """He's: N(0, s²) with s = gain / sqrt(fan_in). He et al. 2015, eq. 10."""
+    """He's: N(0, s²) with s = gain / sqrt(fan_in). He et al. 2015, eq. 10.
+
+    >>> kaiming_normal((2, 3), rng=0).shape
+    (2, 3)
+    """
     return np.random.default_rng(rng).normal(0.0, gain / math.sqrt(_fans("kaiming_normal", shape)[0]), shape)
 
 

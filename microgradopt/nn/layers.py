@@ -22,6 +22,9 @@ class Linear(Module):
 
     bias: whether there is one. rng: a Generator or a seed for the initial values, U(±1/√in_features) as in PyTorch.
     dtype: of the parameters.
+
+    >>> Linear(3, 2, rng=0)(np.ones((4, 3))).shape
+    (4, 2)
     """
 
     def __init__(
@@ -51,6 +54,9 @@ class LayerNorm(Module):
     """(x − mean) / sqrt(var + eps) · weight + bias, over the last axes of x. Ba et al. 2016.
 
     normalized_shape: the lengths of those axes, an int for one. weight starts at 1, bias at 0; both have that shape.
+
+    >>> LayerNorm(2)(np.array([[1.0, 3.0]])).data.round(3)
+    array([[-1.,  1.]])
     """
 
     def __init__(
@@ -79,7 +85,11 @@ class LayerNorm(Module):
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    >>> ReLU()(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
 
     def forward(self, x: Any) -> Any:
         """max(x, 0)."""
@@ -87,7 +97,11 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """x where x > 0, else negative_slope · x."""
+    """x where x > 0, else negative_slope · x.
+
+    >>> LeakyReLU()(np.array([-1.0, 2.0]))
+    array([-0.01,  2.  ])
+    """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = negative_slope
@@ -98,7 +112,11 @@ class LeakyReLU(Module):
 
 
 class ELU(Module):
-    """x where x > 0, else alpha · (exp(x) − 1)."""
+    """x where x > 0, else alpha · (exp(x) − 1).
+
+    >>> ELU()(np.array([-1.0, 2.0])).round(3)
+    array([-0.632,  2.   ])
+    """
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
@@ -109,7 +127,11 @@ class ELU(Module):
 
 
 class SELU(Module):
-    """The self-normalising scale · elu(x, alpha)."""
+    """The self-normalising scale · elu(x, alpha).
+
+    >>> SELU()(np.array([-1.0, 2.0])).round(3)
+    array([-1.111,  2.101])
+    """
 
     def forward(self, x: Any) -> Any:
         """`functional.selu`."""
@@ -117,7 +139,11 @@ class SELU(Module):
 
 
 class GELU(Module):
-    """x · Φ(x); approximate="tanh" for the quicker form."""
+    """x · Φ(x); approximate="tanh" for the quicker form.
+
+    >>> GELU()(np.array([-1.0, 2.0])).round(3)
+    array([-0.159,  1.954])
+    """
 
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
@@ -128,7 +154,11 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x · sigmoid(x)."""
+    """x · sigmoid(x).
+
+    >>> SiLU()(np.array([-1.0, 2.0])).round(3)
+    array([-0.269,  1.762])
+    """
 
     def forward(self, x: Any) -> Any:
         """`functional.silu`."""
@@ -136,7 +166,11 @@ class SiLU(Module):
 
 
 class Tanh(Module):
-    """tanh(x)."""
+    """tanh(x).
+
+    >>> Tanh()(np.array([-1.0, 2.0])).round(3)
+    array([-0.762,  0.964])
+    """
 
     def forward(self, x: Any) -> Any:
         """tanh(x)."""
@@ -144,7 +178,11 @@ class Tanh(Module):
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(−x))."""
+    """1 / (1 + exp(−x)).
+
+    >>> Sigmoid()(np.array([-1.0, 2.0])).round(3)
+    array([0.269, 0.881])
+    """
 
     def forward(self, x: Any) -> Any:
         """`functional.sigmoid`."""
@@ -152,7 +190,11 @@ class Sigmoid(Module):
 
 
 class Softplus(Module):
-    """log(1 + exp(βx)) / β."""
+    """log(1 + exp(βx)) / β.
+
+    >>> Softplus()(np.array([-1.0, 2.0])).round(3)
+    array([0.313, 2.127])
+    """
 
     def __init__(self, beta: float = 1.0) -> None:
         if not beta > 0:
@@ -165,7 +207,11 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """exp(x) / Σ exp(x) along `dim`."""
+    """exp(x) / Σ exp(x) along `dim`.
+
+    >>> Softmax()(np.array([0.0, 0.0]))
+    array([0.5, 0.5])
+    """
 
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
@@ -184,6 +230,13 @@ class MLP(Sequential):
     Its parameters are named as in a torch.nn.Sequential of the same layers: "0.weight", "0.bias", "2.weight", ...
 
     Raises ValueError for fewer than two sizes.
+
+    >>> MLP((2, 3, 1), rng=0)
+    MLP(  # 13 parameters
+      (0): Linear(2, 3)  # weight (3, 2), bias (3,), 9 parameters
+      (1): ReLU()
+      (2): Linear(3, 1)  # weight (1, 3), bias (1,), 4 parameters
+    )
     """
 
     def __init__(

@@ -210,6 +210,10 @@ class Sequential(Module):
     """Modules one after the other: the output of each is the input of the next. Named 0, 1, 2, ... as in PyTorch.
 
     Indexing gives a module; iterating, all of them.
+
+    >>> import microgradopt as mg
+    >>> Sequential(mg.nn.Linear(2, 3, rng=0), mg.nn.Tanh())(np.ones((1, 2))).shape
+    (1, 3)
     """
 
     def __init__(self, *modules: Module) -> None:

@@ -38,6 +38,13 @@ class RMS(Optimizer):
 
     A parameter whose gradients have all been 0 stays where it is. With ηᵗ = η / sqrt(t+1) this is Adagrad, exactly
     (with its eps at 0). Source: the lecture.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> RMS([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.9, -1.9])
     """
 
     keeps = squares = ("sum",)
@@ -61,6 +68,13 @@ class Adagrad(Optimizer):
         θ ← θ − η / (1 + t · lr_decay) · g / (sqrt(s) + eps)
 
     Source: Duchi, Hazan, Singer 2011, in the form of ``torch.optim.Adagrad``.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> Adagrad([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.9, -1.9])
     """
 
     keeps = squares = ("sum",)
@@ -94,6 +108,13 @@ class RMSprop(Optimizer):
     size η, where PyTorch's has η / sqrt(1 − α).
 
     Source: Tieleman and Hinton 2012; centered: Graves 2013; in the form of ``torch.optim.RMSprop``.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> RMSprop([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0., -1.])
     """
 
     keeps, may_keep, squares = ("v",), ("a", "b"), ("v",)
@@ -134,6 +155,13 @@ class Adadelta(Optimizer):
         θ ← θ − η Δ
 
     Source: Zeiler 2012, algorithm 1, in the form of ``torch.optim.Adadelta``. eps is inside of the roots.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> Adadelta([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 1., -2.])
     """
 
     keeps = squares = ("v", "u")
@@ -210,6 +238,13 @@ class AdamW(Optimizer):
         θ ← θ − η · (m / (1 − β₁ᵗ)) / (sqrt(v / (1 − β₂ᵗ)) + eps)        m and v as in `Adam`, from g alone
 
     Source: Loshchilov and Hutter 2019, algorithm 2, in the form of ``torch.optim.AdamW``.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> AdamW([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.899, -1.898])
     """
 
     keeps, may_keep, squares = ("m", "v"), ("v_max",), ("v", "v_max")
@@ -236,6 +271,13 @@ class Adamax(Optimizer):
         θ ← θ − η / (1 − β₁ᵗ) · m / u
 
     Source: Kingma and Ba 2015, algorithm 2, in the form of ``torch.optim.Adamax``.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> Adamax([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.9, -1.9])
     """
 
     keeps, squares = ("m", "u"), ("u",)
@@ -268,6 +310,13 @@ class NAdam(Optimizer):
     weight_decay is added to g, or, with decoupled_weight_decay, shrinks θ as in `AdamW`.
 
     Source: Dozat 2016, in the form of ``torch.optim.NAdam``.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> NAdam([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.894, -1.894])
     """
 
     keeps, numbers, squares = ("m", "v", "mu_product"), ("mu_product",), ("v", "mu_product")
@@ -306,6 +355,13 @@ class RAdam(Optimizer):
     weight_decay is added to g, or, with decoupled_weight_decay, shrinks θ as in `AdamW`.
 
     Source: Liu et al. 2020, algorithm 2 (which has ρₜ > 4), in the form of ``torch.optim.RAdam``.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> RAdam([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.8, -1.6])
     """
 
     keeps, squares = ("m", "v"), ("v",)

@@ -18,6 +18,11 @@ def clip_grad_norm(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> fl
 
     Raises ValueError for a bound that is not positive, FloatingPointError for a norm that is not finite; then nothing
     is changed.
+
+    >>> w = Tensor([0.0, 0.0], requires_grad=True)
+    >>> w.grad = np.array([3.0, 4.0])
+    >>> float(clip_grad_norm([w], 1.0)), w.grad.round(3)
+    (5.0, array([0.6, 0.8]))
     """
     _check_bound("clip_grad_norm", max_norm)
     clipped = _with_gradient(parameters)
@@ -35,6 +40,12 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, max_value: float) -> 
     """Limit every element of every gradient to [−max_value, max_value]. Changes the direction.
 
     Raises ValueError for a bound that is not positive.
+
+    >>> w = Tensor([0.0, 0.0], requires_grad=True)
+    >>> w.grad = np.array([3.0, -0.5])
+    >>> clip_grad_value([w], 1.0)
+    >>> w.grad
+    array([ 1. , -0.5])
     """
     _check_bound("clip_grad_value", max_value)
     for parameter, g in _with_gradient(parameters):

@@ -70,6 +70,13 @@ class Momentum(Optimizer):
     λ = 0.9 and η = 0.1 then 0.01, two steps lead to −0.200 here and to −0.119 there.
 
     momentum: λ. Source: the lecture; Polyak 1964.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = w.data * 2
+    >>> Momentum([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.8, -1.6])
     """
 
     keeps = ("m",)

@@ -33,6 +33,13 @@ class Lion(Optimizer):
         m ← β₂ m + (1 − β₂) g
 
     Wants a learning rate 3 to 10 times smaller than Adam's. Source: Chen et al. 2023, algorithm 2.
+
+    >>> from microgradopt import Tensor
+    >>> w = Tensor([1.0, -2.0], requires_grad=True)
+    >>> w.grad = np.array([2.0, -4.0])
+    >>> Lion([w], lr=0.1).step()
+    >>> w.data.round(3)
+    array([ 0.9, -1.9])
     """
 
     keeps = ("m",)

@@ -54,7 +54,11 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """ηₜ = lr."""
+    """ηₜ = lr.
+
+    >>> Constant(0.1)(7)
+    0.1
+    """
 
     lr: float
 
@@ -64,7 +68,11 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """ηₜ = lr · factor^⌊t / every⌋. PyTorch's StepLR."""
+    """ηₜ = lr · factor^⌊t / every⌋. PyTorch's StepLR.
+
+    >>> StepDecay(0.5, every=10, factor=0.5)(10)
+    0.25
+    """
 
     lr: float
     every: int
@@ -76,7 +84,11 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class Piecewise(Schedule):
-    """ηₜ = lr times all factors whose step has been reached: {1000: 0.1, 2000: 0.1}. PyTorch's MultiStepLR."""
+    """ηₜ = lr times all factors whose step has been reached: {1000: 0.1, 2000: 0.1}. PyTorch's MultiStepLR.
+
+    >>> Piecewise(0.5, {10: 0.5, 20: 0.5})(25)
+    0.125
+    """
 
     lr: float
     factors: Mapping[int, float]
@@ -94,7 +106,11 @@ class Piecewise(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """ηₜ = lr · gammaᵗ. PyTorch's ExponentialLR."""
+    """ηₜ = lr · gammaᵗ. PyTorch's ExponentialLR.
+
+    >>> Exponential(0.5, 0.5)(2)
+    0.125
+    """
 
     lr: float
     gamma: float
@@ -105,7 +121,11 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class InverseTime(Schedule):
-    """ηₜ = lr / (1 + decay · t): Robbins and Monro's condition, Σ ηₜ = ∞ and Σ ηₜ² < ∞, holds."""
+    """ηₜ = lr / (1 + decay · t): Robbins and Monro's condition, Σ ηₜ = ∞ and Σ ηₜ² < ∞, holds.
+
+    >>> InverseTime(1.0)(1)
+    0.5
+    """
 
     lr: float
     decay: float = 1.0
@@ -116,7 +136,11 @@ class InverseTime(Schedule):
 
 @dataclass(frozen=True)
 class InverseSqrt(Schedule):
-    """ηₜ = lr / sqrt(t + 1): the lecture's decay (L11). Root Mean Square with it is Adagrad."""
+    """ηₜ = lr / sqrt(t + 1): the lecture's decay (L11). Root Mean Square with it is Adagrad.
+
+    >>> InverseSqrt(1.0)(3)
+    0.5
+    """
 
     lr: float
 
@@ -126,7 +150,11 @@ class InverseSqrt(Schedule):
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """ηₜ = final + (lr − final) (1 − t/steps)^power up to `steps`, then final; a line for power 1. PolynomialLR."""
+    """ηₜ = final + (lr − final) (1 − t/steps)^power up to `steps`, then final; a line for power 1. PolynomialLR.
+
+    >>> Polynomial(1.0, steps=4)(1)
+    0.75
+    """
 
     lr: float
     steps: int
@@ -139,7 +167,11 @@ class Polynomial(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """ηₜ = final + (lr − final) (1 + cos(π t/steps)) / 2 up to `steps`, then final. Loshchilov, Hutter 2017, eq. 5."""
+    """ηₜ = final + (lr − final) (1 + cos(π t/steps)) / 2 up to `steps`, then final. Loshchilov, Hutter 2017, eq. 5.
+
+    >>> round(Cosine(1.0, steps=4)(2), 3)
+    0.5
+    """
 
     lr: float
     steps: int
@@ -154,6 +186,9 @@ class Warmup(Schedule):
     """Rise in a line to where `then` starts, in `steps` steps, and go on with it (L12).
 
     ηₜ = (t + 1) / steps · then(0) for t < steps, afterwards then(t − steps). then: a schedule, or a number.
+
+    >>> Warmup(4, 1.0)(0)
+    0.25
     """
 
     steps: int
@@ -170,7 +205,11 @@ class Warmup(Schedule):
 
 @dataclass(frozen=True)
 class Joined(Schedule):
-    """One schedule after the other, each from its own t = 0: the second from step boundaries[0] on, and so forth."""
+    """One schedule after the other, each from its own t = 0: the second from step boundaries[0] on, and so forth.
+
+    >>> Joined([Constant(1.0), Constant(0.5)], [3])(3)
+    0.5
+    """
 
     schedules: Sequence[Any]
     boundaries: Sequence[int]
@@ -201,6 +240,9 @@ class OneCycle(Schedule):
     """Up from max_lr / start_factor and down to that / final_factor, both along a cosine. Smith and Topin 2018.
 
     PyTorch's OneCycleLR: the peak is at t = warmup_fraction · steps − 1, the end at t = steps − 1.
+
+    >>> round(OneCycle(1.0, steps=10)(2), 3)
+    1.0
     """
 
     max_lr: float
@@ -224,7 +266,11 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Transformer(Schedule):
-    """ηₜ = factor · d^−½ · min(s^−½, s · warmup^−1.5) with s = t + 1. Vaswani et al. 2017, eq. 3."""
+    """ηₜ = factor · d^−½ · min(s^−½, s · warmup^−1.5) with s = t + 1. Vaswani et al. 2017, eq. 3.
+
+    >>> round(Transformer(64, 100)(99), 4)
+    0.0125
+    """
 
     d_model: int
     warmup_steps: int = 4000

@@ -315,6 +315,9 @@ def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 
     a: floats of any shape. axis: None (all), an int or a tuple. keepdims: keep the axis with length 1.
     The derivative is softmax(a). The sum over −∞ alone is −∞, with derivative 0.
+
+    >>> float(logsumexp(np.array([1000.0, 1000.0])).round(4))
+    1000.6931
     """
     top = np.max(a, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
@@ -325,13 +328,21 @@ def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 
 @composite(lambda g, out, a, axis=-1: out * (g - (g * out).sum(axis=axis, keepdims=True)), smooth=True)
 def softmax(a: Array, axis: int = -1) -> Array:
-    """exp(a) / Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`."""
+    """exp(a) / Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`.
+
+    >>> softmax(np.array([0.0, 0.0, 1000.0]))
+    array([0., 0., 1.])
+    """
     powers = wide(np.exp(a - a.max(axis=axis, keepdims=True)))
     return narrow(powers / powers.sum(axis=axis, keepdims=True), a)
 
 
 @composite(lambda g, out, a, axis=-1: g - np.exp(out) * g.sum(axis=axis, keepdims=True), smooth=True)
 def log_softmax(a: Array, axis: int = -1) -> Array:
-    """a − log Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`."""
+    """a − log Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`.
+
+    >>> log_softmax(np.array([0.0, 1000.0]))
+    array([-1000.,     0.])
+    """
     shifted = a - a.max(axis=axis, keepdims=True)
     return shifted - narrow(np.log(wide(np.exp(shifted)).sum(axis=axis, keepdims=True)), a)

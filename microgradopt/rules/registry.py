@@ -43,7 +43,14 @@ KINK, JUMP, SINGULAR = "kink", "jump", "singular point"
 
 
 class NotDifferentiableError(TypeError):
-    """A gradient would have to flow through a function, or an argument, that has no derivative rule."""
+    """A gradient would have to flow through a function, or an argument, that has no derivative rule.
+
+    >>> import microgradopt as mg
+    >>> np.fft.fft(mg.Tensor([1.0], requires_grad=True))
+    Traceback (most recent call last):
+        ...
+    microgradopt.rules.registry.NotDifferentiableError: fft: ...
+    """
 
 
 class Break(NamedTuple):
@@ -71,6 +78,9 @@ class Known:
     call: what to call on arrays, a composite's body or the function. static: the answer depends on shapes and dtypes
     alone. stacked: what it does to a `Stack`; None: found out. sign: what stands for it in a picture.
     steepest: of an activation, the steepest slope it has. plain: the formula without its guards, to be read.
+
+    >>> KNOWN[np.maximum].breaks[0].kind, KNOWN[np.tanh].breaks
+    ('kink', ())
     """
 
     call: Function
@@ -116,6 +126,13 @@ def derivative(
 
     Raises TypeError when the rules do not agree on the function's arguments, and when neither the function nor a body
     says anything of smoothness.
+
+    >>> cube = dispatched(lambda x: x**3)
+    >>> derivative(cube, lambda g, out, x: 3 * g * x**2, smooth=True)
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor(2.0, requires_grad=True)
+    >>> mg.grad(cube(x), x)
+    [array(12.)]
     """
     if broadcasts is None:
         broadcasts = isinstance(function, np.ufunc) and function.signature is None
@@ -141,6 +158,14 @@ def composite(*rules: Rule | None, **options: Any) -> Callable[[Callable[P, T]],
     Called on arrays it is its body. Called on values that speak NumPy's dispatch protocol (NEP 18) it is handed to
     them, as NumPy's own functions are. options: those of `derivative`. Where it is not smooth is found in its body,
     unless it is said here.
+
+    >>> @composite(lambda g, out, x: g * (out > 0), kink=lambda out, x: np.abs(x))
+    ... def ramp(x):
+    ...     return np.maximum(x, 0)
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor([-1.0, 2.0], requires_grad=True)
+    >>> mg.grad(ramp(x).sum(), x)
+    [array([0., 1.])]
     """
 
     def register(body: Callable[P, T]) -> Callable[P, T]:
@@ -152,7 +177,16 @@ def composite(*rules: Rule | None, **options: Any) -> Callable[[Callable[P, T]],
 
 
 def composed(*functions: Function, sign: str = "") -> Callable[[Function], Function]:
-    """Decorator: the body below says what each of `functions` is in terms of others that are known."""
+    """Decorator: the body below says what each of `functions` is in terms of others that are known.
+
+    >>> twice = dispatched(lambda x: 2 * x)
+    >>> @composed(twice)
+    ... def _twice(x):
+    ...     return x + x
+    >>> import microgradopt as mg
+    >>> twice(mg.Tensor(3.0, requires_grad=True))
+    Tensor(6., function=add)
+    """
 
     def register(body: Function) -> Function:
         for function in functions:
@@ -169,6 +203,12 @@ def question(
 
     jump: how far the arguments are from another answer. smooth: the answer does not change with them, but for the
     worse (a NaN). static: it depends on shapes and dtypes alone.
+
+    >>> near = dispatched(lambda x: bool(abs(x) < 1))
+    >>> question(near, jump=lambda out, x: np.abs(np.abs(x) - 1))
+    >>> import microgradopt as mg
+    >>> near(mg.Tensor(0.5, requires_grad=True))
+    True
     """
     for function in functions:
         breaks = _breaks(name_of(function), smooth or static, None, jump, None)
@@ -227,7 +267,11 @@ def existing(*names: str) -> list[Function]:
 
 
 def supported() -> list[str]:
-    """The names of all functions that can be differentiated, sorted."""
+    """The names of all functions that can be differentiated, sorted.
+
+    >>> "tanh" in supported(), "fft.fft" in supported()
+    (True, False)
+    """
     names = {name_of(function) for function, known in KNOWN.items() if known.rules or known.body}
     return sorted(name for name in names if not name.startswith("_"))
 
