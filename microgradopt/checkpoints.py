@@ -30,6 +30,12 @@ def save_checkpoint(path: FilePath, model: Module, optimizer: Optimizer | None =
     file that it replaces, or else that of the umask; a symbolic link is followed.
 
     Raises ValueError for a parameter of the optimizer that is none of the model's, and OSError as `open` does.
+
+    >>> import tempfile, microgradopt as mg
+    >>> model = mg.nn.Linear(2, 1, rng=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(f"{folder}/run.npz", model)
+    ...     load_checkpoint(f"{folder}/run.npz", model)
     """
     arrays = {f"model/{name}": array for name, array in model.state_dict().items()}
     if optimizer is not None:
@@ -51,6 +57,14 @@ def load_checkpoint(path: FilePath, model: Module, optimizer: Optimizer | None =
     Raises ValueError for a file that is truncated, foreign or pickled, that has numbers which are not finite, or does
     not fit: other parameters, in another order, or another optimizer; FileNotFoundError if there is none. Then, and if
     Ctrl-C comes, nothing has been changed.
+
+    >>> import tempfile, microgradopt as mg
+    >>> model, other = (mg.nn.Linear(2, 1, rng=seed) for seed in (0, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(f"{folder}/run.npz", model)
+    ...     load_checkpoint(f"{folder}/run.npz", other)
+    >>> bool((other.weight.data == model.weight.data).all())
+    True
     """
     arrays = _read_arrays(path)
     parameters = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}

@@ -43,6 +43,10 @@ def surface(
     plane: u and v, (n,) each; may be left out for two parameters, and are then the axes. Eigenvectors of the Hessian
     show more than random directions do. origin: (n,), by default 0. extent: of a and of b, (from, to, from, to).
     levels: how many, or which, each with a colour of its own.
+
+    >>> import microgradopt as mg
+    >>> surface(mg.Objective(lambda w: w[0] ** 2 - w[1] ** 2, [1.0, 1.0])).get_xlabel()
+    '$w_1$'
     """
     u, v = np.eye(objective.n)[:2] if plane is None else plane
     if plane is None and objective.n != 2:
@@ -61,7 +65,13 @@ def surface(
 
 
 def mark(points: Sequence[CriticalPoint], ax: Axes) -> Axes:
-    """Critical points of two parameters, each kind with its marker."""
+    """Critical points of two parameters, each kind with its marker.
+
+    >>> import microgradopt as mg
+    >>> point = mg.critical.classify(mg.Objective(lambda w: w[0] ** 2 - w[1] ** 2, [1.0, 1.0]), [0.0, 0.0])
+    >>> len(mark([point], plt.figure().gca()).collections)
+    1
+    """
     for kind in dict.fromkeys(point.kind for point in points):
         x, y = np.array([point.theta for point in points if point.kind == kind]).T
         ax.scatter(
@@ -71,7 +81,11 @@ def mark(points: Sequence[CriticalPoint], ax: Axes) -> Axes:
 
 
 def path(thetas: Sequence[Array], ax: Axes, **style: Any) -> Axes:
-    """A path of two parameters, step by step."""
+    """A path of two parameters, step by step.
+
+    >>> len(path([[0.0, 0.0], [1.0, 1.0]], plt.figure().gca()).lines)
+    1
+    """
     ax.plot(*np.array(thetas).T, **{"color": "#e67e22", "marker": ".", "zorder": 2, **style})
     return ax
 
@@ -80,6 +94,9 @@ def trajectories(paths: Mapping[str, Array], ax: Axes, **style: Any) -> Axes:
     """Several paths of two parameters by name, each in a colour of its own, from a white dot to a coloured one.
 
     paths: (steps, 2) each. style: of the lines.
+
+    >>> len(trajectories({"a": np.eye(2)}, plt.figure().gca()).lines)
+    1
     """
     for name, thetas in paths.items():
         x, y = np.array(thetas).T
@@ -94,6 +111,9 @@ def animation(paths: Mapping[str, Array], ax: Axes, frames: int = 60, trail: int
 
     paths: (steps, 2) each. trail: how many steps stay to be seen behind each; None: all. Returns matplotlib's
     FuncAnimation: ``.save("race.gif", writer="pillow")``. Colours and limits are those that `ax` has.
+
+    >>> "Animation" in animation({"a": np.eye(2)}, plt.figure().gca(), frames=2).to_jshtml()
+    True
     """
     lines = [ax.plot([], [], linewidth=1.2, label=name)[0] for name in paths]
     heads = [ax.plot([], [], "o", markersize=6, markeredgecolor="black", color=line.get_color())[0] for line in lines]
@@ -120,7 +140,13 @@ def slice_along(
     resolution: int = 101,
     ax: Axes | None = None,
 ) -> Axes:
-    """The loss along a direction v, L(θ + t v), and its quadratic model L + t gᵀv + ½ t² vᵀH v."""
+    """The loss along a direction v, L(θ + t v), and its quadratic model L + t gᵀv + ½ t² vᵀH v.
+
+    >>> import microgradopt as mg
+    >>> bowl = mg.Objective(lambda w: w[0] ** 2 + w[1] ** 2, [1.0, 1.0])
+    >>> len(slice_along(bowl, [0.0, 0.0], np.array([1.0, 0.0]), 2.0).lines) > 0
+    True
+    """
     theta, t = np.asarray(theta), np.linspace(*extent, resolution)
     value, gradient = objective.value_and_gradient(theta)
     slope, curvature = float(gradient @ direction), float(direction @ objective.hvp(direction, theta))
@@ -138,7 +164,12 @@ def slice_along(
 
 
 def spectrum(point: CriticalPoint, ax: Axes | None = None) -> Axes:
-    """The eigenvalues of the Hessian in order, coloured by sign; those within the tolerance, the band, are zero."""
+    """The eigenvalues of the Hessian in order, coloured by sign; those within the tolerance, the band, are zero.
+
+    >>> import microgradopt as mg
+    >>> spectrum(mg.critical.classify(mg.Objective(lambda w: np.sum(w * w), [0.0, 0.0]))).get_xlabel()
+    'eigenvalue number'
+    """
     ax = _axes(ax)
     values, tolerance = point.eigenvalues, point.tolerance
     places = np.arange(len(values))
@@ -163,6 +194,10 @@ def density(found: SpectralDensity, ax: Axes | None = None, sigma: float | None 
     """The distribution of the Hessian's eigenvalues, each smoothed by a Gaussian of width sigma; logarithmic.
 
     sigma: by default 1/100 of the range of the eigenvalues.
+
+    >>> import microgradopt as mg
+    >>> density(mg.curvature.spectral_density(np.diag([1.0, 2.0, 3.0]), probes=2, steps=3)).get_yscale()
+    'log'
     """
     ax = _axes(ax)
     low, high = found.nodes.min(), found.nodes.max()
@@ -179,7 +214,13 @@ def density(found: SpectralDensity, ax: Axes | None = None, sigma: float | None 
 
 
 def history(run: History, ax: Axes | None = None, **style: Any) -> Axes:
-    """Loss and gradient norm of every update, on one logarithmic axis: a flat loss is not a small gradient."""
+    """Loss and gradient norm of every update, on one logarithmic axis: a flat loss is not a small gradient.
+
+    >>> run = History()
+    >>> run.append(1.0, 2.0, 0.1, 0.0)
+    >>> history(run).get_xlabel()
+    'update'
+    """
     if not (hasattr(run, "loss") and hasattr(run, "gradient_norm")):
         raise TypeError(f"history: wants a training.History, not {run!r:.60}")
     ax = _axes(ax)
@@ -197,6 +238,9 @@ def decision_boundary(
 
     scores: takes points (m, 2), gives a Tensor or an array: (m, classes), the highest wins; or (m,) or (m, 1), class 1
     where it is positive. X: (samples, 2). y: their classes, integers from 0.
+
+    >>> decision_boundary(lambda X: X, np.eye(2), np.array([0, 1]), resolution=5).get_aspect()
+    'auto'
     """
     ax = _axes(ax)
     margin = 0.08 * np.ptp(X, axis=0)
@@ -222,6 +266,12 @@ def filter_normalised(objective: Objective, rng: np.random.Generator | int | Non
 
     Each row of a weight matrix (what leads to one unit) is scaled to the norm that it has in θ; biases do not move. Two
     networks that are the same function after rescaling a layer then look the same. Li et al. 2018, section 4.
+
+    >>> import microgradopt as mg
+    >>> W = mg.Tensor(np.eye(2), requires_grad=True)
+    >>> objective = mg.Objective.of([W], lambda: np.sum(W * W))
+    >>> np.linalg.norm(filter_normalised(objective).reshape(2, 2), axis=1).round(6)
+    array([1., 1.])
     """
     rng = np.random.default_rng(rng)
     parts = []
@@ -242,6 +292,9 @@ def principal_axes(thetas: npt.ArrayLike) -> tuple[Array, tuple[Array, Array], f
 
     thetas: (steps, n), at least three. Random planes show nothing of a trajectory, as in many dimensions a random
     direction is orthogonal to it. Li et al. 2018, section 7.
+
+    >>> principal_axes([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [2.0, 2.0, 0.0]])[2]
+    1.0
     """
     thetas = np.asarray(thetas)
     centre = thetas.mean(axis=0)
@@ -251,7 +304,11 @@ def principal_axes(thetas: npt.ArrayLike) -> tuple[Array, tuple[Array, Array], f
 
 
 def on_plane(thetas: npt.ArrayLike, origin: Array, plane: tuple[Array, Array]) -> Array:
-    """Where points of Rⁿ, (steps, n), lie on a plane: (steps, 2), the coordinates of the nearest points on it."""
+    """Where points of Rⁿ, (steps, n), lie on a plane: (steps, 2), the coordinates of the nearest points on it.
+
+    >>> on_plane([[1.0, 2.0, 3.0]], np.zeros(3), (np.eye(3)[0], np.eye(3)[1])).round(6)
+    array([[1., 2.]])
+    """
     return np.linalg.lstsq(np.stack(plane, axis=1), (np.asarray(thetas) - origin).T)[0].T
 
 

@@ -152,6 +152,9 @@ def spectral_density(
 
     probes: at least 2, for there to be a standard error. steps: how fine the nodes are; n at the most.
     Source: Ubaru, Chen and Saad 2017; for Hessians of networks, Ghorbani, Krishnan and Xiao 2019.
+
+    >>> spectral_density(np.diag([1.0, 2.0, 3.0]), probes=2, steps=3).nodes.shape
+    (2, 3)
     """
     n, dtype = operator_size("spectral_density", H)
     if probes < 2 or steps < 1:

@@ -63,7 +63,12 @@ def compile(function: Callable[P, T]) -> Compiled[P, T]:
 
 
 class Compiled(Generic[P, T]):
-    """A compiled function, made by `compile`. `source`, `graph`, `draw` and `cost` are of the program used last."""
+    """A compiled function, made by `compile`. `source`, `graph`, `draw` and `cost` are of the program used last.
+
+    >>> double = compile(lambda x: x * 2)
+    >>> double(np.ones(2)), double
+    (array([2., 2.]), Compiled(program, 1 program))
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)

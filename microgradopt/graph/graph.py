@@ -49,6 +49,12 @@ class Node:
     Where the node is a call in a traced program, it may also be known of it: `whole`, the composite function that this
     call is the last of; `derivative_of`, the node that its value is the derivative by; `of_tensor`, whether it depends
     on the value of a Tensor. Of large values, a traced program keeps shape and dtype alone: `value` is then zeros.
+
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor(2.0, requires_grad=True)
+    >>> node = mg.trace(np.exp(x), names={"x": x}).nodes[1]
+    >>> node.name, node.role
+    ('exp1', 'forward')
     """
 
     __slots__ = (
@@ -140,7 +146,14 @@ class Edge(NamedTuple):
 
 
 class Graph:
-    """Nodes in creation order, oldest first, and those among them that are the outputs."""
+    """Nodes in creation order, oldest first, and those among them that are the outputs.
+
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor(2.0, requires_grad=True)
+    >>> graph = mg.trace(x * x, names={"x": x})
+    >>> len(graph.nodes), graph["x"].value
+    (2, np.float64(2.0))
+    """
 
     def __init__(self, nodes: list[Node], outputs: list[Node]) -> None:
         self.nodes, self.outputs = nodes, outputs

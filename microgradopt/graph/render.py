@@ -51,6 +51,11 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
 
     It is drawn by Graphviz's ``dot``, or where that is not installed by graphviz-pure (``microgradopt[viz]``). Without
     either, drawing raises GraphvizMissingError, and a notebook shows the text instead.
+
+    >>> import microgradopt as mg
+    >>> x = mg.Tensor(2.0, requires_grad=True)
+    >>> type(mg.draw(x * x)).__name__
+    'Drawing'
     """
 
     def pipe(self, format: str | None = None, **options: Any) -> Any:

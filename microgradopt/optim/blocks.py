@@ -42,7 +42,12 @@ class State(dict[str, Any]):
 
 
 def moving_average(state: State, key: str, x: Array, beta: float, start: Array | float = 0.0) -> Array:
-    """a ← β a + (1 − β) x, where a is ``state[key]``, at first `start`."""
+    """a ← β a + (1 − β) x, where a is ``state[key]``, at first `start`.
+
+    >>> state = State()
+    >>> moving_average(state, "m", np.ones(2), 0.5), moving_average(state, "m", np.ones(2), 0.5)
+    (array([0.5, 0.5]), array([0.75, 0.75]))
+    """
     before = state[key] if key in state else np.zeros_like(x) + start
     a: Array = np.multiply(before, beta, state.room(key, before))
     a += (1 - beta) * x

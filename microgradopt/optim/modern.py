@@ -75,6 +75,14 @@ class Muon(Optimizer):
 
     Source: Jordan et al. 2024; Liu et al. 2025 for match_rms_adamw; in the form of ``torch.optim.Muon``, which takes
     matrices only and rounds the iteration to bfloat16, where this one keeps the dtype of the parameters.
+
+    >>> from microgradopt import Tensor
+    >>> W = Tensor(np.eye(2), requires_grad=True)
+    >>> W.grad = np.array([[5.0, 0.0], [0.0, 0.1]])  # both directions move alike
+    >>> Muon([W], lr=0.1, weight_decay=0.0).step()
+    >>> W.data.round(1)
+    array([[0.9, 0. ],
+           [0. , 0.9]])
     """
 
     keeps, squares = ("b", "m", "v"), ("v",)

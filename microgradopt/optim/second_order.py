@@ -121,6 +121,11 @@ class NewtonCG(TrustRegion):
     radius: Δ at the first step. max_iter: products with H for one p, at most.
 
     Source: Steihaug 1983; Nocedal & Wright 2006, algorithm 7.2.
+
+    >>> from microgradopt import Objective, training
+    >>> valley = Objective(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2, [-1.2, 1.0])
+    >>> training.trajectory(valley, NewtonCG(valley.parameters), 40)[-1].round(6)
+    array([1., 1.])
     """
 
     radius: float = positive(1.0)
@@ -154,6 +159,11 @@ class SaddleFreeNewton(ClosureOptimizer):
     by k products (algorithm 1 of the paper, with the line search above in place of its search for the best damping).
 
     Source: Dauphin, Pascanu, Gulcehre, Cho, Ganguli & Bengio 2014, equation 3 (with damping) and algorithm 1.
+
+    >>> from microgradopt import Objective, training
+    >>> wells = Objective(lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4, [0.5, 0.1])
+    >>> training.trajectory(wells, SaddleFreeNewton(wells.parameters), 20)[-1].round(6)
+    array([0.      , 0.707107])
     """
 
     wants_graph = True
