@@ -144,7 +144,7 @@ def slice_along(
 
     >>> import microgradopt as mg
     >>> bowl = mg.Objective(lambda w: w[0] ** 2 + w[1] ** 2, [1.0, 1.0])
-    >>> len(slice_along(bowl, [0.0, 0.0], np.array([1.0, 0.0]), 2.0).lines) > 0
+    >>> len(slice_along(bowl, [0.0, 0.0], np.array([1.0, 0.0]), (-1.0, 1.0)).lines) > 0
     True
     """
     theta, t = np.asarray(theta), np.linspace(*extent, resolution)
