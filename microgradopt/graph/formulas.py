@@ -5,6 +5,7 @@ Nothing here knows an operation beyond its name and arguments; but Python has si
 
 from __future__ import annotations
 
+import functools
 import inspect
 import keyword
 import operator
@@ -43,7 +44,6 @@ _METHODS: dict[Callable[..., Any], str] = {
     np.ravel: "ravel", np.argmax: "argmax", np.argmin: "argmin", astype: "astype", view: "view",
 }  # fmt: skip
 _NUMBERS = (bool, int, float)  # Python's own: they have no name, but stand where they are used
-_DEFAULTS = (("axis", None), ("keepdims", False))
 
 
 class Text(NamedTuple):
@@ -88,8 +88,22 @@ def expression(node: Node, texts: Texts, operators: bool = True) -> Text:
 
 def _listed(arguments: Any, kwargs: Mapping[str, Any], texts: Texts, node: Node) -> str:
     given = [_argument(x, texts, node).text for x in arguments]
-    named = [f"{key}={_argument(x, texts, node).text}" for key, x in kwargs.items() if (key, x) not in _DEFAULTS]
-    return ", ".join(given + named)
+    told = {key: x for key, x in kwargs.items() if not _is_default(node.function, key, x)}
+    return ", ".join(given + [f"{key}={_argument(x, texts, node).text}" for key, x in told.items()])
+
+
+def _is_default(function: Any, key: str, x: Any) -> bool:
+    """Whether an argument may be left out: the function has this very value without it."""
+    return (x is None or x is False) and _defaults(function).get(key, ...) is x
+
+
+@functools.cache
+def _defaults(function: Any) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some that are written in C do not say
+        return {}
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _argument(x: Any, texts: Texts, node: Node) -> Text:
@@ -123,6 +137,12 @@ def _index(index: Any, texts: Texts) -> str:
     if isinstance(index, list):
         return f"[{', '.join(_index(part, texts) for part in index)}]"
     return literal(index).text
+
+
+def is_literal(x: Any) -> bool:
+    """Whether Python can write the value so that it is read back as it is. A subclass of str may be anything."""
+    numpys = isinstance(x, np.ndarray | np.generic | np.dtype) or (isinstance(x, type) and issubclass(x, np.generic))
+    return numpys or x is ... or type(x) in (bool, int, float, complex, str, bytes, type(None))
 
 
 def literal(x: Any) -> Text:
@@ -244,8 +264,15 @@ def _readable(function: Callable[..., Any]) -> Callable[..., Any] | None:
     known = KNOWN[function]
     if known.plain is not None:
         return known.plain
-    is_short = name_of(function).startswith("_") and "[" not in inspect.getsource(known.call).partition('"""')[2]
-    return known.call if is_short else None
+    return known.call if name_of(function).startswith("_") and _is_one_expression(known.call) else None
+
+
+def _is_one_expression(body: Callable[..., Any]) -> bool:
+    """Whether a body is a formula without places of an array; not where its text is not there (in a REPL)."""
+    try:
+        return "[" not in inspect.getsource(body).partition('"""')[2]
+    except OSError:
+        return False
 
 
 def _nested(node: Node) -> Text:

@@ -10,7 +10,6 @@ import numpy as np
 from microgradopt.graph.formulas import Text, expression, spelled
 from microgradopt.graph.graph import Graph, Node, named
 from microgradopt.graph.tidy import Checks, tidied
-from microgradopt.graph.tracer import Tape
 from microgradopt.graph.tracing import Effect, Trace
 from microgradopt.graph.writer import Returned, Writer, function_text, structure_nodes
 from microgradopt.rules.registry import NotDifferentiableError, derivative
@@ -47,7 +46,7 @@ class Program:
         self._checks = [(same.get(node, node), value) for node, value in trace.tape.checks]
         needed = set(self._nodes)
         self.inputs = [node for node in trace.reads if node in needed]
-        runner = _Runner(self._nodes, self._results, self._effects, self._checks, trace.tape)
+        runner = _Runner(self._nodes, self._results, self._effects, self._checks, trace)
         self._text = self._runnable(runner)
         self._constants = runner.constants
         names = {**_RUNTIME, **trace.objects, **runner.constants, **runner.functions}
@@ -118,9 +117,9 @@ class _Runner(Writer):
 
     inline_constants = False
 
-    def __init__(self, nodes: list[Node], results: Any, effects: list[Effect], checks: Checks, tape: Tape) -> None:
+    def __init__(self, nodes: list[Node], results: Any, effects: list[Effect], checks: Checks, trace: Trace) -> None:
         self.functions: dict[str, Any] = {}
-        self._owned, self._has_views = tape.owned, tape.has_views
+        self._owned, self._has_views, self._sources = trace.tape.owned, trace.tape.has_views, trace.sources
         super().__init__(nodes, (results, [effect.value for effect in effects]), checks)
         self._result, self._effects = results, effects
         # Where a check fails nothing may have happened yet: what somebody else holds is written over after the last.
@@ -175,9 +174,16 @@ class _Runner(Writer):
         self.functions[type(x).__name__] = type(x)
         return f"{type(x).__name__}{super().tuple_of(x)}"
 
+    def object(self, x: Any) -> str:
+        """An object among the results is there as it is."""
+        name = f"_object{len(self.functions)}"
+        self.functions[name] = x
+        return name
+
     def returned(self, x: Returned) -> str:
         """A Tensor, as it is returned: one that needs a gradient marks the end of its graph."""
-        return f"_{'tensor' if x.requires_grad else 'constant'}({self.text(x.node).text})"
+        text = self.text(x.node).text
+        return f"_tensor({text}, [{', '.join(self._sources)}])" if x.requires_grad else f"_constant({text})"
 
     def spelled(self, node: Node) -> Text:
         """One call."""
@@ -207,24 +213,23 @@ _REDUCTIONS: dict[Any, np.ufunc] = {np.sum: np.add, np.prod: np.multiply, np.max
 # Results that need a gradient: their graph ends here ------------------------------------------------------------------
 
 
-def _compiled_function(inside: Any) -> Any:
-    """What has made the results of compiled functions, as far as a graph can tell. inside: stands for all it is."""
-    return inside
+def _compiled_function(sources: Any) -> Any:
+    """Placeholder for a compiled program: a node that leads to the tensors it depends on, and has no derivative."""
+    return sources
 
 
-def _refuse(g: Any, out: Any, inside: Any) -> Any:
+def _refuse(g: Any, out: Any, sources: Any) -> Any:
     raise NotDifferentiableError(
-        "backward: a result of a compiled function has no graph to go back through. Compute the gradient inside of the "
-        "compiled function, by loss.backward() or mg.grad"
+        "a gradient would flow through the result of a compiled function, which has no graph to go back through. "
+        "Compute the gradient inside of the compiled function, by loss.backward() or mg.grad, or leave mg.compile out"
     )
 
 
 derivative(_compiled_function, _refuse, smooth=True)
-_INSIDE = Tensor(0.0, requires_grad=True)
 
 
-def _tensor(out: Any) -> Tensor:
-    return result(_compiled_function, (_INSIDE,), {}, (_INSIDE.value,), out, True)
+def _tensor(out: Any, sources: list[Tensor]) -> Tensor:
+    return result(_compiled_function, (sources,), {}, ([x.value for x in sources],), out, True)
 
 
 def _constant(out: Any) -> Tensor:

@@ -28,7 +28,7 @@ def tidied(nodes: list[Node], outputs: Iterable[Node], checks: Checks) -> tuple[
     for node in nodes:
         node.arguments, node.kwargs = _replaced(node.arguments, same), _replaced(node.kwargs, same)
         if isinstance(node.function, np.ufunc) and node.function.signature is None:
-            node.arguments = tuple(_unstretched(x, node) for x in node.arguments)
+            node.arguments = unstretched(node)
         key = _identity(node)
         if key is None or node in written or is_write(node):
             continue
@@ -46,16 +46,43 @@ def tidied(nodes: list[Node], outputs: Iterable[Node], checks: Checks) -> tuple[
     return [node for node in nodes if node in needed], same
 
 
-def _unstretched(x: Any, node: Node) -> Any:
-    """An operand that was stretched to the shape that broadcasting would give it anyway: as it was before."""
-    while type(x) is Node and x.function in (np.broadcast_to, np.reshape):
-        source = x.arguments[0]
-        others = [other.shape for other in node.arguments if type(other) is Node and other is not x]
-        grown = x.function is np.broadcast_to or x.shape == (1,) * (len(x.shape) - len(source.shape)) + source.shape
-        if type(source) is not Node or not grown or np.broadcast_shapes(source.shape, *others) != node.shape:
-            break
-        x = source
-    return x
+def unstretched(node: Node) -> tuple[Any, ...]:
+    """The operands of an elementwise call, those that were stretched as they were before, where nothing changes by it.
+
+    An operand may be taken back to its source where broadcasting gives the same shape with the others as they then are
+    (one after the other: two operands that stretch each other cannot both be taken back), and where all arrays lie in
+    memory in C order, so that the result does too.
+    """
+    found = list(node.arguments)
+    for i, x in enumerate(found):
+        others = [other for j, other in enumerate(found) if j != i and type(other) is Node]
+        while (source := _stretched_from(x)) is not None:
+            together = [source, *others]
+            if np.broadcast_shapes(*(operand.shape for operand in together)) != node.shape:
+                break
+            if not all(_in_c_order(operand) for operand in [node, *together]):
+                break
+            x = found[i] = source
+    return tuple(found)
+
+
+def _stretched_from(x: Any) -> Node | None:
+    """The array that an operand repeats along new axes and axes of length 1, or only gives new axes."""
+    if type(x) is not Node or x.function not in (np.broadcast_to, np.reshape) or type(x.arguments[0]) is not Node:
+        return None
+    source: Node = x.arguments[0]
+    new_axes = (1,) * (len(x.shape) - len(source.shape))
+    return source if x.function is np.broadcast_to or x.shape == new_axes + source.shape else None
+
+
+def _in_c_order(node: Node) -> bool:
+    """Whether an array lies in memory in C order; a number does. The stride of an axis of length 1 does not count."""
+    expected = getattr(node.dtype, "itemsize", 0)
+    for n, stride in zip(reversed(node.shape), reversed(node.strides), strict=False):
+        if n != 1 and stride != expected:
+            return False
+        expected *= n
+    return True
 
 
 def _replaced(x: Any, same: Mapping[Node, Node]) -> Any:

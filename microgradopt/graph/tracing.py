@@ -62,6 +62,7 @@ class Trace:
         self._undo: list[Callable[[], Any]] = []
         self._look: list[Callable[[], None]] = []
         self._texts: dict[Tensor, str] = {}  # what the program calls a tensor
+        self.sources: list[str] = []  # the tensors that a gradient would flow to, as the program calls them
         self._kept: list[Array] = []  # arrays that come out
         try:
             self._find(Captures(function, statics))
@@ -125,6 +126,8 @@ class Trace:
     def _tensor(self, tensor: Tensor, text: str, name: str) -> None:
         """A leaf: its values, and its gradient."""
         self._texts[tensor] = text
+        if tensor.needs_grad:
+            self.sources.append(text)
         role = PARAMETER if tensor.needs_grad else INPUT
         order = tensor.order
         self._undo.append(lambda: setattr(tensor, "order", order))
@@ -140,6 +143,8 @@ class Trace:
                 traced.append(self._argument(x, f"args[{i}]", name))
             elif not x.is_leaf:
                 tracer = self._argument(x.value, f"args[{i}].value", name, of_tensor=True)
+                if x.needs_grad:
+                    self.sources.append(f"args[{i}]")
                 traced.append(made(None, (), {}, (), tracer, x.needs_grad))
             else:
                 text = f"args[{i}]"
@@ -163,7 +168,7 @@ class Trace:
         if isinstance(place.holder, CellType):
             text = f"{holder}.cell_contents"
         elif isinstance(place.holder, dict | list):
-            text = f"{holder}[{repr(place.key) if isinstance(place.key, str | int) else self._call(place.key)}]"
+            text = f"{holder}[{repr(place.key) if type(place.key) in (str, int) else self._call(place.key)}]"
         else:
             text = f"{holder}.{place.key}"
         if type(value) is np.ndarray:
@@ -224,6 +229,7 @@ class Trace:
     # Optimizers: their state is read and written as tensors are, and so are numbers of steps and learning rates
 
     def _optimizer(self, optimizer: Optimizer, text: str) -> None:
+        self.conditions.append(f"len({text}.param_groups) == {len(optimizer.param_groups)}")
         for i, group in enumerate(optimizer.param_groups):
             settings = {key: value for key, value in group.items() if key not in ("params", "lr")}
             known = self._call(settings)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradopt.graph.formulas import Text, expression, identifier, literal, spelled
+from microgradopt.graph.formulas import Text, expression, identifier, is_literal, literal, spelled
 from microgradopt.graph.graph import BACKWARD, CONSTANT, FORWARD, Node, fresh, nodes_in
 from microgradopt.graph.tidy import Checks, is_write
-from microgradopt.graph.tracer import is_composite
+from microgradopt.graph.tracer import TracingError, is_composite
 from microgradopt.rules.registry import KNOWN, name_of
 
 _LONGEST = 88  # of an expression with others inside
@@ -133,7 +133,7 @@ class Writer:
 
     def check(self, condition: str) -> str:
         """The line that makes sure of a condition."""
-        return f"assert {condition}"
+        return f'if not ({condition}): raise ValueError("not the values this was printed for")'
 
     def ending(self) -> list[str]:
         """The last lines: what is returned."""
@@ -156,8 +156,12 @@ class Writer:
         if type(x) is list:
             return f"[{', '.join(map(self._structure, x))}]"
         if type(x) is dict:
-            return f"{{{', '.join(f'{key!r}: {self._structure(part)}' for key, part in x.items())}}}"
-        return literal(x).text
+            return f"{{{', '.join(f'{self._structure(key)}: {self._structure(part)}' for key, part in x.items())}}}"
+        return literal(x).text if is_literal(x) else self.object(x)
+
+    def object(self, x: Any) -> str:
+        """What stands for an object among the results, of which there is no text."""
+        raise TracingError(f"source: a result is {x!r:.60}, of which there is no text; compile returns it as it is")
 
     def tuple_of(self, x: tuple[Any, ...]) -> str:
         """A tuple among the results."""

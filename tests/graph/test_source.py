@@ -76,7 +76,7 @@ def gradient(weight_0, bias_0, weight_2, bias_2, x, y):
     linear2 = tanh @ weight_2.T + bias_2
     subtract1 = linear2 - linear2.max(axis=1, keepdims=True)
     log_softmax = subtract1 - np.log(np.exp(subtract1).sum(axis=1, keepdims=True))
-    assert y.view(np.uint64).max() < 5
+    if not (y.view(np.uint64).max() < 5): raise ValueError("not the values this was printed for")
     arange = np.arange(6)
     nll_loss = (-log_softmax[arange, y]).sum() / 6
     # backward
