@@ -15,6 +15,7 @@ class Interrupt:
         self.at, self.count = at, 0
 
     def __enter__(self):
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 asks when tracing begins whether bytecodes are wanted
         sys.settrace(self._called)
         return self
 
