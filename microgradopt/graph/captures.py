@@ -10,31 +10,72 @@ what is named in this code. Of functions of libraries only the closures are foll
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
+import fractions
 import functools
 import os
+import re
+import sys
 import sysconfig
 from collections.abc import Iterator
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from pathlib import PurePath
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GenericAlias,
+    MethodDescriptorType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from microgradopt.autodiff import RecordedGradient
+from microgradopt.graph.tracer import TracingError
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Tensor
 
 _PATHS = sysconfig.get_paths()
-_LIBRARIES = tuple({_PATHS["stdlib"], _PATHS["purelib"], _PATHS["platlib"], os.path.dirname(os.path.dirname(__file__))})
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_LIBRARIES = (*(_PATHS[place] + os.sep for place in ("stdlib", "purelib", "platlib")), _OURS)
 _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
+_PLAIN = (*_NUMBERS_AND_WORDS, np.ndarray)
+_NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__reduce__", "__post_init__"}
+
+
+# What cannot change, though it is no number or word; or is looked at elsewhere.
+_UNCHANGING = (
+    np.ndarray, BuiltinFunctionType, np.ufunc, RecordedGradient,
+    range, slice, type(...), enum.Enum, PurePath, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time,
+    datetime.timedelta, re.Pattern, GenericAlias, MethodWrapperType, WrapperDescriptorType, MethodDescriptorType,
+)  # fmt: skip
+
+# Names in the code of a function by which it reads what cannot be watched, and what to write instead.
+_UNWATCHED = {
+    **dict.fromkeys(("getattr", "hasattr", "vars", "globals", "locals", "eval", "exec"), "name the attribute itself"),
+    **dict.fromkeys(("setattr", "delattr"), "do it outside"),
+    **dict.fromkeys(("environ", "getenv"), "read it outside, and give it as an argument"),
+    **dict.fromkeys(("errstate", "seterr", "geterr"), "put it around the compiled function"),
+}
 
 
 class Place(NamedTuple):
-    """Where something is kept: a cell, an entry of a dictionary or a list, an attribute of something else."""
+    """Where something is kept: a cell, an entry of a dictionary or a list, an attribute of something else.
+
+    through: what it is read from, where that is not what keeps it: an instance, of an attribute that its class has.
+    """
 
     holder: Any
     key: Any
     name: str
+    through: Any = None
 
     def get(self) -> Any:
         """What is kept there now."""
@@ -56,7 +97,7 @@ class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
     places: where arrays, numbers and objects are kept that the function can reach, each once. tensors: the leaves, with
-    a name for each. optimizers, containers (lists, dictionaries), generators: those that it can reach.
+    a name for each. optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
     """
 
     def __init__(self, function: Any, others: tuple[Any, ...]) -> None:
@@ -70,6 +111,7 @@ class Captures:
             self.optimizers: list[Optimizer] = []
             self.containers: list[Any] = []
             self.generators: list[np.random.Generator] = []
+            self.objects: list[Any] = []
             self._search([("", function), *(("", x) for x in others)])
 
     def _search(self, start: list[tuple[str, Any]]) -> None:
@@ -104,14 +146,14 @@ class Captures:
         """What an object refers to, and where that is kept; None where it cannot change."""
         if isinstance(x, FunctionType):
             yield from self._of_function(x)
-        elif isinstance(x, MethodType):
+        elif hasattr(x, "__func__") and hasattr(x, "__self__"):  # a method
             self._read(x.__func__.__code__)
             yield None, x.__self__
             yield None, x.__func__
         elif isinstance(x, functools.partial):
             yield from ((None, part) for part in (x.func, *x.args))
             yield from _entries(x.keywords, name, x.keywords)
-        elif isinstance(x, tuple | set | frozenset):
+        elif isinstance(x, tuple | frozenset):
             yield from ((None, part) for part in x)
         elif isinstance(x, list):
             self.containers.append(x)
@@ -122,12 +164,22 @@ class Captures:
         elif isinstance(x, ModuleType):
             if not _is_library(getattr(x, "__file__", None)):
                 yield from _entries(vars(x), "", self._names & vars(x).keys())
-        elif not isinstance(x, type | np.ndarray | BuiltinFunctionType | np.ufunc | RecordedGradient):
+        elif isinstance(x, type):
+            yield from () if issubclass(x, enum.Enum) else self._of_class(x, None)
+        elif not isinstance(x, _UNCHANGING):
+            if not _can_be_watched(x):
+                raise TracingError(
+                    f"compile: {name or 'the function'} is a {type(x).__name__}, which cannot be watched for changes: "
+                    "use a list, a dict or an object with attributes, or give what is in it as an argument"
+                )
             yield from self._of_object(name, x)
 
     def _of_function(self, function: FunctionType) -> Iterator[tuple[Place | None, Any]]:
         code = function.__code__
         named = self._read(code)
+        if not _is_library(code.co_filename):
+            self._refuse_unwatched(function, named)
+            yield from _entries(vars(function), function.__name__, named & vars(function).keys() - {"__wrapped__"})
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if cell != CellType():  # an empty one is not filled yet
                 yield Place(cell, None, variable), cell.cell_contents
@@ -140,25 +192,47 @@ class Captures:
     def _of_object(self, name: str, x: Any) -> Iterator[tuple[Place | None, Any]]:
         """The attributes of an object that some code names; and what its own methods name."""
         own = getattr(x, "__dict__", {})
+        self.objects.append(x)
         if "__wrapped__" in own:  # a compiled function is what it was made of, not the programs that it holds
             yield None, own["__wrapped__"]
             return
         if isinstance(x, Module):  # its own names for its parameters go before all others
             self.tensors.update({p: label for label, p in x.named_parameters() if p not in self._of_modules})
             self._of_modules.update(x.parameters())
-        for cls in type(x).__mro__[:-1]:
-            for key, method in vars(cls).items():
-                if key in self._names and isinstance(method, (*_NUMBERS_AND_WORDS, np.ndarray)):
-                    yield Place(cls, key, key), method
-                method = method.fget if isinstance(method, property) else method
-                if isinstance(method, FunctionType) and (key in self._names or key in ("__call__", "forward")):
-                    self._read(method.__code__)
-                    if not _is_library(method.__code__.co_filename):
-                        yield None, method
+        yield from self._of_class(type(x), x)
         prefix = f"{name}." if name else ""
         caches = getattr(type(x), "caches", ())
         for key in [key for key in own if key in self._names and key not in caches]:
             yield Place(own, key, prefix + key), own[key]
+        for key in [key for key in _slots(type(x)) if key in self._names and hasattr(x, key)]:
+            yield Place(x, key, prefix + key), getattr(x, key)
+
+    def _of_class(self, x: type, instance: Any) -> Iterator[tuple[Place | None, Any]]:
+        """The attributes of a class that some code names, read from an instance or from the class itself; its methods.
+
+        Python calls some methods unnamed: ``o[0]`` is __getitem__. Those of a user's class are all followed.
+        """
+        for cls in x.__mro__[:-1]:
+            own = not _is_library(getattr(sys.modules.get(cls.__module__), "__file__", cls.__module__))
+            for key, value in list(vars(cls).items()):
+                value = getattr(value, "__func__", value.fget if isinstance(value, property) else value)
+                unnamed = key.startswith("__") and key not in _NOT_FOLLOWED
+                if isinstance(value, FunctionType):
+                    if key in self._names or key == "forward" or (unnamed and (own or key == "__call__")):
+                        self._read(value.__code__)
+                        if not _is_library(value.__code__.co_filename):
+                            yield None, value
+                    continue
+                is_kept = key in self._names and not (unnamed or hasattr(value, "__get__"))  # a descriptor is code
+                if is_kept and (own or isinstance(value, _PLAIN)):
+                    yield Place(cls, key, key, x if instance is None else instance), value
+
+    def _refuse_unwatched(self, function: FunctionType, named: set[str]) -> None:
+        for name in sorted(named & _UNWATCHED.keys() - function.__globals__.keys()):
+            raise TracingError(
+                f"compile: {function.__name__} uses {name}: what that reads or changes cannot be watched; "
+                f"{_UNWATCHED[name]}"
+            )
 
     def _read(self, code: CodeType) -> set[str]:
         """The names in a function's code, and in that of functions defined in it. They are remembered."""
@@ -173,6 +247,25 @@ class Captures:
 def _entries(holder: dict[str, Any], name: str, keys: Any) -> Iterator[tuple[Place, Any]]:
     """Entries of a dictionary, in its own order."""
     return ((Place(holder, key, f"{name}_{key}" if name else str(key)), holder[key]) for key in holder if key in keys)
+
+
+def _can_be_watched(x: Any) -> bool:
+    """Whether its attributes say all of it: not where a class of a library has its own ways to keep something."""
+    for cls in type(x).__mro__[:-1]:
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        ways = vars(cls).keys() & {"__getitem__", "__getattr__", "__iter__"}
+        if (_is_library(file) and not _is_ours(file)) and (ways or not hasattr(x, "__dict__")):
+            return False
+    return True
+
+
+def _slots(cls: type) -> list[str]:
+    slots = [getattr(base, "__slots__", ()) for base in cls.__mro__]
+    return [name for names in slots for name in ((names,) if isinstance(names, str) else names)]
+
+
+def _is_ours(filename: str | None) -> bool:
+    return filename is not None and filename.startswith(_OURS)
 
 
 def _is_library(filename: str | None) -> bool:

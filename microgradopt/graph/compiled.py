@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
+import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
+from microgradopt import tree
 from microgradopt.graph.cost import Cost, cost
 from microgradopt.graph.graph import Graph
 from microgradopt.graph.program import MISFIT, Program, Source
 from microgradopt.graph.tracer import TracingError
-from microgradopt.graph.tracing import Trace, UnsettledError, function_name, is_leaf
+from microgradopt.graph.tracing import CaughtError, Trace, UnsettledError, function_name, is_leaf
 from microgradopt.mode import current_mode
 from microgradopt.tensor import Tensor
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_LOCK = threading.RLock()  # while a function is traced its tensors hold Tracers, which no other may see
 
 _PROGRAMS = 64  # as many are kept of each function; of the one unused longest, the last goes first
 
@@ -62,6 +66,22 @@ def compile(function: Callable[P, T]) -> Compiled[P, T]:
     return Compiled(function)
 
 
+class _Method:
+    """A method of an instance, which does not keep the instance alive."""
+
+    def __init__(self, function: Any, instance: Any) -> None:
+        self.__func__, self._instance = function, weakref.ref(instance)
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self.__signature__ = inspect.signature(function.__get__(instance))
+
+    @property
+    def __self__(self) -> Any:
+        return self._instance()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+
 class Compiled(Generic[P, T]):
     """A compiled function, made by `compile`. `source`, `graph`, `draw` and `cost` are of the program used last.
 
@@ -75,12 +95,17 @@ class Compiled(Generic[P, T]):
         self._function = function
         self._programs: OrderedDict[Any, list[Program]] = OrderedDict()
         self._last: Program | None = None
+        self._bound: weakref.WeakKeyDictionary[Any, Compiled[..., Any]] = weakref.WeakKeyDictionary()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives."""
-        mode = current_mode.get()
-        if mode.observers:
+        if current_mode.get().observers:
             return self._function(*args, **kwargs)
+        with _LOCK:
+            return self._called(args, kwargs)
+
+    def _called(self, args: Any, kwargs: Any) -> Any:
+        mode = current_mode.get()
         key: list[Any] = [mode.recording]
         leaves: list[Any] = []
         statics: list[Any] = []
@@ -96,7 +121,7 @@ class Compiled(Generic[P, T]):
                 return result
         try:
             self._last = self._traced(args, kwargs, leaves, tuple(statics))
-        except UnsettledError:
+        except (UnsettledError, CaughtError):
             return self._function(*args, **kwargs)
         self._keep(known, self._last)
         result = self._last.run(leaves)
@@ -110,6 +135,7 @@ class Compiled(Generic[P, T]):
                 f"compile: {function_name(self._function)} is not the same when it is traced twice. Is there "
                 "randomness in it (np.random, a Generator), or time? Give what differs as an argument"
             )
+        first.let_go()
         return first
 
     def _keep(self, key: Any, program: Program) -> None:
@@ -125,10 +151,16 @@ class Compiled(Generic[P, T]):
         """As a method: a compiled function for each instance."""
         if instance is None:
             return self
-        bound: Compiled[..., Any] = Compiled(self._function.__get__(instance, owner))
-        with contextlib.suppress(AttributeError):  # an instance without a __dict__ gets a new one each time
-            instance.__dict__[self._function.__name__] = bound
-        return bound
+        try:
+            if instance not in self._bound:
+                self._bound[instance] = Compiled(_Method(self._function, instance))
+            return self._bound[instance]
+        except TypeError:  # an instance that cannot be held weakly, or has no hash, gets a new one each time
+            return Compiled(self._function.__get__(instance, owner))
+
+    def __reduce__(self) -> Any:
+        """A copy has no programs: it compiles for itself."""
+        return Compiled, (self._function,)
 
     @property
     def _program(self) -> Program:
@@ -176,13 +208,9 @@ def _describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> 
     elif is_leaf(x):
         key.append(x.dtype)
         leaves.append(x)
-    elif kind in (tuple, list):
-        key.append((kind, len(x)))
-        for part in x:
-            _describe(part, key, leaves, statics)
-    elif kind is dict:
-        key.append((kind, tuple(x)))
-        for part in x.values():
+    elif (parts := tree.children(x)) is not None:
+        key.append(tree.structure(x))
+        for part in parts:
             _describe(part, key, leaves, statics)
     else:
         try:

@@ -38,14 +38,14 @@ def flops(node: Node) -> int:
     (``np.linalg``) are not counted.
     """
     function: Any = node.function
-    if function is None or node.value is None:
+    if function is None or node.dtype is type(None):
         return 0
     if is_composite(function):
         return _flops_inside(node)
     if function is np.matmul:
-        return 2 * int(np.size(node.value)) * node.inputs[0].shape[-1]
+        return 2 * node.size * node.inputs[0].shape[-1]
     if isinstance(function, np.ufunc):
-        return int(np.size(node.value))
+        return node.size
     if node.operation in _VISITS:
         return max((math.prod(x.shape) for x in node.inputs), default=0)
     return 0
@@ -53,16 +53,19 @@ def flops(node: Node) -> int:
 
 def _flops_inside(node: Node) -> int:
     """Those of a composite: of all that its body does, on ones in place of its values: shapes are all that counts."""
-    values = [x.value if type(x) is Node else x for x in node.arguments]
-    ones = [np.ones_like(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in values]
+    ones = [
+        np.ones(x.shape, x.dtype) if type(x) is Node and isinstance(x.dtype, np.dtype) and x.dtype.kind == "f" else x
+        for x in node.arguments
+    ]
+    ones = [x.value if type(x) is Node else x for x in ones]
     try:
         with np.errstate(all="ignore"):
             inside = record(KNOWN[node.function].call, *ones, **node.kwargs)  # type: ignore[index]
         return sum(map(flops, inside))
     except TracingError:
-        return int(np.size(node.value))
+        return node.size
 
 
 def new_bytes(node: Node) -> int:
     """Bytes of the result; 0 for a view of an argument, which needs none."""
-    return 0 if node.is_view or not isinstance(node.value, np.ndarray) else node.value.nbytes
+    return 0 if node.is_view else node.nbytes

@@ -99,10 +99,8 @@ def value(x: Any) -> str:
 
 
 def shown(node: Node) -> str:
-    """The value of a node in one short line. Of one that a traced program has let go, the zeros in its place are not
-    its value; its strides are still the node's own.
-    """
-    return value(node.value) if getattr(node.value, "strides", ()) == node.strides else "value not kept"
+    """The value of a node in one short line."""
+    return "value not kept" if node.value is None and node.dtype is not type(None) else value(node.value)
 
 
 def warning(x: Any) -> str:
@@ -115,7 +113,7 @@ def warning(x: Any) -> str:
 
 def kind(node: Node) -> str:
     """Shape and dtype, "(8, 4) float64"; of a single number the dtype alone, and nothing of a number of Python's."""
-    if node.value is None:
+    if node.dtype is type(None):
         return "several results"
     if not isinstance(node.dtype, np.dtype):
         return ""
@@ -126,7 +124,7 @@ def tooltip(node: Node) -> str:
     """All about a node, to be shown when it is pointed at."""
     made = f" = {call(node)}" if node.function is not None else ""
     described = f"shape {node.shape}, {getattr(node.dtype, '__name__', node.dtype)}"
-    told = f"{node.name}{made} · {node.role} · {kind(node) if node.value is None else described}"
+    told = f"{node.name}{made} · {node.role} · {kind(node) if node.dtype is type(None) else described}"
     return cut(told, 600)
 
 

@@ -175,7 +175,7 @@ class _Picture:
 
     def _draw_number(self, frame: Any, node: Node) -> None:
         """Micrograd's record, { name | data | grad }, and a circle for the operation that made it."""
-        data = dot.shown(node) if node.value is None or np.ndim(node.value) else dot.decimals(node.value)
+        data = dot.shown(node) if node.value is None or node.shape else dot.decimals(node.value)
         fields = [
             self._name(node),
             dot.prefixed("data ", data) or dot.kind(node),

@@ -122,8 +122,8 @@ def _argument(x: Any, texts: Texts, node: Node) -> Text:
 
 def _is_of_numpy(node: Node, dtype: Any = None) -> bool:
     """Whether an input is NumPy's, not a Python number; and, where one is asked for, of this dtype."""
-    values = [x.value for x in node.inputs if isinstance(x.value, np.ndarray | np.generic)]
-    return any(dtype is None or value.dtype == dtype for value in values)
+    found = [x.dtype for x in node.inputs if isinstance(x.dtype, np.dtype)]
+    return any(dtype is None or one == dtype for one in found)
 
 
 def _index(index: Any, texts: Texts) -> str:

@@ -6,6 +6,7 @@ the values that were computed; so the edges are in the arguments already, in ord
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -42,13 +43,14 @@ class Node:
 
     name: unique in its graph. function: the NumPy function; None for a value that was given. arguments, kwargs: those
     of the call, nodes in place of computed values, also inside lists and tuples. value: an array, or a number; None
-    where the function has several results. role: input, parameter, constant, forward, backward or double backward.
+    where the function has several results, and where it was not kept. shape, dtype: the value's; of a Python number
+    its type; of several results NoneType. role: input, parameter, constant, forward, backward or double backward.
     gradient: the derivative of the output by this value, or None: not computed. module: the dotted name of the module
     that the call was made in, "" outside of any. is_view: whether the value shares the memory of an input.
 
     Where the node is a call in a traced program, it may also be known of it: `whole`, the composite function that this
     call is the last of; `derivative_of`, the node that its value is the derivative by; `of_tensor`, whether it depends
-    on the value of a Tensor. Of large values, a traced program keeps shape and dtype alone: `value` is then zeros.
+    on the value of a Tensor. Of large values, a traced program keeps shape and dtype alone.
 
     >>> import microgradopt as mg
     >>> x = mg.Tensor(2.0, requires_grad=True)
@@ -58,8 +60,8 @@ class Node:
     """
 
     __slots__ = (
-        "arguments", "derivative_of", "function", "gradient", "is_view", "kwargs", "module", "name", "of_tensor",
-        "role", "strides", "value", "whole",
+        "arguments", "derivative_of", "dtype", "function", "gradient", "is_view", "kwargs", "module", "name",
+        "of_tensor", "role", "shape", "strides", "value", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -78,18 +80,20 @@ class Node:
         self.whole: Callable[..., Any] | None = None
         self.derivative_of: Node | None = None
         self.of_tensor = False
+        self.shape: tuple[Any, ...] = getattr(value, "shape", ())
+        self.dtype: Any = getattr(value, "dtype", type(value))
         self.strides = getattr(value, "strides", ())
         self.is_view = any(overlap(value, x.value) for x in self.inputs)
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """The value's shape."""
-        return getattr(self.value, "shape", ())
+    def size(self) -> int:
+        """The number of elements of the value."""
+        return math.prod(self.shape)
 
     @property
-    def dtype(self) -> Any:
-        """The value's dtype; Python's own type for a Python number."""
-        return getattr(self.value, "dtype", type(self.value))
+    def nbytes(self) -> int:
+        """The memory that the value takes; 0 for a number."""
+        return self.size * self.dtype.itemsize if self.shape else 0
 
     @property
     def inputs(self) -> list[Node]:

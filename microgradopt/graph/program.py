@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from microgradopt.graph.formulas import Text, expression, spelled
-from microgradopt.graph.graph import Graph, Node, named
+from microgradopt.graph.graph import CONSTANT, Graph, Node, named
 from microgradopt.graph.tidy import Checks, tidied
+from microgradopt.graph.tracer import forget
 from microgradopt.graph.tracing import Effect, Trace
 from microgradopt.graph.writer import Returned, Writer, function_text, structure_nodes
 from microgradopt.rules.registry import NotDifferentiableError, derivative
@@ -59,6 +60,13 @@ class Program:
         lines = [f"{runner.names[node]} = {self._trace.reads[node]}" for node in self.inputs]
         body = "\n    ".join([*lines, *runner.lines()])
         return f"def fits(args):\n    return {' and '.join(conditions)}\n\ndef run(args):\n    {body}\n"
+
+    def let_go(self) -> None:
+        """Forget the values that it was traced with: a batch would be kept alive by them."""
+        self._trace.let_go()
+        for node in self._trace.tape.nodes:
+            if node.role != CONSTANT:
+                forget(node)
 
     def run(self, leaves: list[Any]) -> Any:
         """The result for these arrays and tensors, or MISFIT. What the function did besides is done."""
@@ -189,7 +197,7 @@ class _Runner(Writer):
         """One call."""
         ufunc = _REDUCTIONS.get(node.function)
         told = len(node.arguments) > 1 or not node.kwargs.keys() <= {"axis", "keepdims"}  # dtype, initial, where
-        if ufunc is not None and not told and isinstance(node.inputs[0].value, np.ndarray):
+        if ufunc is not None and not told and node.inputs[0].shape:
             axis = node.kwargs.get("axis")
             keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
             return Text(f"np.{ufunc.__name__}.reduce({self.text(node.inputs[0]).text}, axis={axis}{keepdims})")
@@ -204,7 +212,7 @@ class _Runner(Writer):
 
 
 def _is_large(node: Node) -> bool:
-    return isinstance(node.value, np.ndarray) and node.value.nbytes >= _LARGE
+    return node.nbytes >= _LARGE
 
 
 _REDUCTIONS: dict[Any, np.ufunc] = {np.sum: np.add, np.prod: np.multiply, np.max: np.maximum, np.min: np.minimum}

@@ -56,6 +56,8 @@ class Tape(Observer):
         self.nodes: list[Node] = []
         self.checks: list[tuple[Node, Any]] = []
         self.bodies = 0  # inside of how many composites
+        self.fails = False  # an error is on its way: its message may say values
+        self.failed: Exception | None = None  # what NumPy raised; if the function ends nevertheless, it was caught
         self.owned: set[Node] = set()
         self._with_views: set[Node] = set()
         self._constants: dict[int, Node] = {}
@@ -73,16 +75,18 @@ class Tape(Observer):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tracer:
         """Compute, and write down, one call."""
-        out = function(*_concrete(args), **_concrete(kwargs))
+        try:
+            out = function(*_concrete(args), **_concrete(kwargs))
+        except Exception as error:
+            self.failed = error
+            raise
         return self.note(function, args, kwargs, out)
 
     def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
         """Write down a call that gave `out`."""
-        node = Node(
-            function, self._noded(args), self._noded(kwargs), _described(out), role_at(current_mode.get().sweeps)
-        )
+        node = Node(function, self._noded(args), self._noded(kwargs), out, role_at(current_mode.get().sweeps))
+        forget(node)
         node.of_tensor = any(x.of_tensor for x in node.inputs)
-        node.strides = getattr(out, "strides", ())
         node.is_view = any(overlap(out, x) for x in _arrays(args))
         if node.is_view:
             self._with_views.update((node, *node.inputs))
@@ -93,6 +97,7 @@ class Tape(Observer):
         """The value of a condition, which the program will check."""
         if type(condition) is Tracer:
             self.checks.append((condition.node, condition.value))
+        self.fails = self.fails or not _concrete(condition)
         return _concrete(condition)
 
     def rewritten(self, before: Node, after: Node) -> None:
@@ -179,11 +184,10 @@ def _concrete(x: Any) -> Any:
 _SMALL = 1024  # bytes of a value that a graph keeps, to be looked at
 
 
-def _described(out: Any) -> Any:
-    """A value, or, in place of a large array, zeros of its shape and dtype that take no memory."""
-    if isinstance(out, np.ndarray) and out.nbytes > _SMALL:
-        return np.broadcast_to(np.zeros((), out.dtype), out.shape)
-    return out
+def forget(node: Node) -> None:
+    """Let go of the value of a node, but for a small one: it would keep a batch alive."""
+    if node.nbytes > _SMALL:
+        node.value = None
 
 
 def _arrays(x: Any) -> Iterator[Any]:
@@ -437,8 +441,11 @@ class Tracer(ArrayMethods):
     def __repr__(self) -> str:
         return f"Tracer({self.value!r})"
 
+    def __str__(self) -> str:
+        return format(self, "")
+
     def __format__(self, spec: str) -> str:
-        return format(self.value, spec)  # in an error's message, say
+        return format(self.value if self.tape.fails else self._answer("text"), spec)
 
     __hash__ = object.__hash__
 

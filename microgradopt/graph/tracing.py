@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
 from collections.abc import Callable, Iterator
 from types import CellType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from microgradopt import tree
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.graph.captures import Captures, Place
 from microgradopt.graph.graph import INPUT, PARAMETER, Node
@@ -24,6 +26,7 @@ from microgradopt.graph.writer import Returned
 from microgradopt.mode import clock, observed
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.optim.saving import whole
 from microgradopt.tensor import Array, Tensor, plain
 from microgradopt.tensor import result as made
 
@@ -32,6 +35,10 @@ _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
 
 class UnsettledError(TracingError):
     """The function changes what its program would refer to, and will not do so at its next call."""
+
+
+class CaughtError(TracingError):
+    """The function catches an error of NumPy's: which way it goes is known only by running it."""
 
 
 class Effect(NamedTuple):
@@ -64,6 +71,8 @@ class Trace:
         self._texts: dict[Tensor, str] = {}  # what the program calls a tensor
         self.sources: list[str] = []  # the tensors that a gradient would flow to, as the program calls them
         self._kept: list[Array] = []  # arrays that come out
+        chance = _chance()
+        self._undo += [lambda: random.setstate(chance[0]), lambda: np.random.set_state(chance[1])]  # noqa: NPY002
         try:
             self._find(Captures(function, statics))
             traced = iter(self._arguments(leaves, _names(function, args, kwargs)))
@@ -72,11 +81,30 @@ class Trace:
                 result = function(*args, **rebuilt(kwargs, traced))
                 for look in self._look:
                     look()
+                self._check_whole(chance)
                 self.effects = [effect._replace(value=self._own(effect.value)) for effect in self.effects]
                 self.result = self._returned(result)
         finally:
-            for undo in reversed(self._undo):
-                undo()
+            whole(self._undone)
+
+    def let_go(self) -> None:
+        """Forget what was needed only while it was traced."""
+        self._undo, self._look, self._kept, self._thetas = [], [], [], {}
+
+    def _undone(self) -> None:
+        """Everything as it was before. May be done twice."""
+        for undo in reversed(self._undo):
+            undo()
+
+    def _check_whole(self, chance: Any) -> None:
+        """Raise TracingError for what happened that no program would do."""
+        if repr(_chance()) != repr(chance):
+            raise TracingError(
+                f"compile: there is randomness in {self.name}: it draws from the global state of random or np.random, "
+                "and a program would give the same numbers at each call. Give what is drawn as an argument"
+            )
+        if self.tape.failed is not None:
+            raise CaughtError(f"compile: {self.name} catches an error, {self.tape.failed!r:.100}") from self.tape.failed
 
     def _call(self, x: Any) -> str:
         """A name for an object in the texts."""
@@ -100,6 +128,8 @@ class Trace:
             self._container(container)
         for generator in found.generators:
             self._generator(generator)
+        for thing in found.objects:
+            self._object(thing)
         for optimizer in found.optimizers:
             self._optimizer(optimizer, self._call(optimizer))
 
@@ -112,6 +142,8 @@ class Trace:
             tracer = self.tape.input(value, role, place.name, **about)
             node = tracer.node
             self.reads[node] = read
+        self._undo.append(lambda: place.put(value))  # first: an interruption may come at any moment
+        if tracer is not None:
             place.put(tracer)
 
         def look() -> None:
@@ -120,7 +152,6 @@ class Trace:
                 self.effects.append(Effect(place.name, write, now))
 
         self._look.append(look)
-        self._undo.append(lambda: place.put(value))
         return tracer
 
     def _tensor(self, tensor: Tensor, text: str, name: str) -> None:
@@ -164,7 +195,7 @@ class Trace:
     def _place(self, place: Place) -> None:
         """An array is read at each call. All else has to stay what it is."""
         value = place.get()
-        holder = self._call(place.holder)
+        holder = self._call(place.holder if place.through is None else place.through)
         if isinstance(place.holder, CellType):
             text = f"{holder}.cell_contents"
         elif isinstance(place.holder, dict | list):
@@ -211,6 +242,24 @@ class Trace:
 
         self._look.append(look)
         self._undo.append(lambda: setattr(generator.bit_generator, "state", state))
+
+    def _object(self, thing: Any) -> None:
+        """An object that gets a new attribute has changed; it is taken away again."""
+        own = getattr(thing, "__dict__", None)
+        if type(own) is not dict:
+            return
+        before = set(own)
+
+        def look() -> None:
+            new = own.keys() - before - {"_calls"}
+            self._unchanged(not new, f"{type(thing).__name__}.{', '.join(new)}, which is new,")
+
+        def undo() -> None:
+            for key in own.keys() - before - {"_calls"}:
+                del own[key]
+
+        self._look.append(look)
+        self._undo.append(undo)
 
     def _container(self, container: Any) -> None:
         before = container.copy()
@@ -324,6 +373,11 @@ class Trace:
         return self._own(x)
 
 
+def _chance() -> tuple[Any, Any]:
+    """The global states of chance."""
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
 def _restore(container: Any, before: Any) -> None:
     container.clear()
     container.update(before) if isinstance(container, dict) else container.extend(before)
@@ -357,8 +411,8 @@ def is_leaf(x: Any) -> bool:
 def _leaves(x: Any) -> Iterator[Any]:
     if is_leaf(x):
         yield x
-    elif type(x) in (tuple, list, dict):
-        for part in x.values() if type(x) is dict else x:
+    else:
+        for part in tree.children(x) or ():
             yield from _leaves(part)
 
 
@@ -366,8 +420,5 @@ def rebuilt(x: Any, leaves: Iterator[Any]) -> Any:
     """An argument with other arrays and tensors in their places."""
     if is_leaf(x):
         return next(leaves)
-    if type(x) in (tuple, list):
-        return type(x)([rebuilt(part, leaves) for part in x])
-    if type(x) is dict:
-        return {key: rebuilt(part, leaves) for key, part in x.items()}
-    return x
+    parts = tree.children(x)
+    return x if parts is None else tree.with_children(x, [rebuilt(part, leaves) for part in parts])
