@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from microgradopt.graph import (
         Drawing,
         GraphvizMissingError,
+        StaleProgramError,
         TracingError,
         compile,
         draw,
@@ -36,6 +37,7 @@ __all__ = [
     "NotDifferentiableError",
     "Objective",
     "OverwrittenError",
+    "StaleProgramError",
     "Tensor",
     "TracingError",
     "compile",
@@ -67,9 +69,8 @@ __all__ = [
 __getattr__ = on_use(
     __name__,
     {name: name for name in ("critical", "graph", "plots", "training")}
-    | dict.fromkeys(
-        ("Drawing", "GraphvizMissingError", "TracingError", "compile", "draw", "explain", "source", "trace"), "graph"
-    ),
+    | dict.fromkeys(("Drawing", "GraphvizMissingError", "StaleProgramError", "TracingError"), "graph")
+    | dict.fromkeys(("compile", "draw", "explain", "source", "trace"), "graph"),
 )
 
 

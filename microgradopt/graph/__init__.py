@@ -9,7 +9,7 @@ from microgradopt.graph.compiled import Compiled, compile, source
 from microgradopt.graph.graph import Edge, Graph, Node
 from microgradopt.graph.program import Source
 from microgradopt.graph.reader import trace
-from microgradopt.graph.tracer import TracingError
+from microgradopt.graph.tracer import StaleProgramError, TracingError
 from microgradopt.lazy import on_use
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "Node",
     "Page",
     "Source",
+    "StaleProgramError",
     "TracingError",
     "compile",
     "draw",

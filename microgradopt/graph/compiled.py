@@ -16,9 +16,11 @@ from microgradopt import tree
 from microgradopt.graph.cost import Cost, cost
 from microgradopt.graph.graph import Graph
 from microgradopt.graph.program import MISFIT, Program, Source
-from microgradopt.graph.tracer import TracingError
+from microgradopt.graph.state import Moment, same
+from microgradopt.graph.tracer import StaleProgramError, TracingError
 from microgradopt.graph.tracing import CaughtError, Trace, UnsettledError, function_name, is_leaf
 from microgradopt.mode import current_mode
+from microgradopt.optim.saving import whole
 from microgradopt.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -29,10 +31,17 @@ T = TypeVar("T")
 
 _LOCK = threading.RLock()  # while a function is traced its tensors hold Tracers, which no other may see
 
+# Which calls of a program, 1 first, are compared with the function itself.
+_IS_CHECKED: dict[str, Callable[[int], bool]] = {
+    "doubling": lambda call: call & (call - 1) == 0,
+    "always": lambda call: True,
+    "never": lambda call: False,
+}
+
 _PROGRAMS = 64  # as many are kept of each function; of the one unused longest, the last goes first
 
 
-def compile(function: Callable[P, T]) -> Compiled[P, T]:
+def compile(function: Callable[P, T], check: str = "doubling") -> Compiled[P, T]:
     """Make a function quick: trace it when it is first called, then run the plain NumPy program that it amounts to.
 
     function: of arrays and Tensors, also in lists, tuples and dictionaries; of Python values, which are constants of
@@ -63,7 +72,9 @@ def compile(function: Callable[P, T]) -> Compiled[P, T]:
     """
     if not callable(function) or inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
         raise TypeError(f"compile: wants a function that returns its result, not {function!r}")
-    return Compiled(function)
+    if check not in _IS_CHECKED:
+        raise ValueError(f"compile: check is one of {', '.join(_IS_CHECKED)}, not {check!r}")
+    return Compiled(function, check)
 
 
 class _Method:
@@ -90,9 +101,9 @@ class Compiled(Generic[P, T]):
     (array([2., 2.]), Compiled(program, 1 program))
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], check: str = "doubling") -> None:
         functools.update_wrapper(self, function)
-        self._function = function
+        self._function, self._check = function, check
         self._programs: OrderedDict[Any, list[Program]] = OrderedDict()
         self._last: Program | None = None
         self._bound: weakref.WeakKeyDictionary[Any, Compiled[..., Any]] = weakref.WeakKeyDictionary()
@@ -115,7 +126,7 @@ class Compiled(Generic[P, T]):
             _describe(kwargs, key, leaves, statics)
         known = tuple(key)
         for program in self._programs.get(known, ()):
-            result = program.run(leaves)
+            result = self._run(program, leaves, args, kwargs)
             if result is not MISFIT:
                 self._last = program
                 return result
@@ -124,8 +135,54 @@ class Compiled(Generic[P, T]):
         except (UnsettledError, CaughtError):
             return self._function(*args, **kwargs)
         self._keep(known, self._last)
-        result = self._last.run(leaves)
+        result = self._run(self._last, leaves, args, kwargs)
         return self._function(*args, **kwargs) if result is MISFIT else result
+
+    def _run(self, program: Program, leaves: list[Any], args: Any, kwargs: Any) -> Any:
+        """What the program gives, or MISFIT. Where NumPy raises, the function itself decides what happens."""
+        program.calls += 1
+        if _IS_CHECKED[self._check](program.calls):
+            return self._checked(program, leaves, args, kwargs)
+        try:
+            return program.run(leaves)
+        except Exception:  # nothing has been written yet
+            return self._function(*args, **kwargs)
+
+    def _checked(self, program: Program, leaves: list[Any], args: Any, kwargs: Any) -> Any:
+        """What the program gives, compared with the function itself, bit for bit, from the same state."""
+        state = program.state
+        before = state.now(leaves)
+        try:
+            result = program.run(leaves)
+        except Exception:
+            return self._function(*args, **kwargs)
+        if result is MISFIT:
+            return MISFIT
+        found = result, state.now(leaves)
+
+        def plainly() -> tuple[Any, Moment]:
+            state.put_back(before)
+            return self._function(*args, **kwargs), state.now(leaves)
+
+        def difference(one: tuple[Any, Moment], other: tuple[Any, Moment]) -> str:
+            return "result" if not same(one[0], other[0]) else state.difference(one[1], other[1])
+
+        end = before
+        try:
+            expected = plainly()
+            wrong = difference(expected, found)
+            # Where the function differs from itself (as some BLAS do from run to run), the program may too.
+            if wrong and not difference(expected, plainly()):
+                self._programs.clear()
+                raise StaleProgramError(
+                    f"compile: the program of {function_name(self._function)} gives another {wrong} than the function "
+                    "itself: something that it reads has changed and could not be watched. Nothing was changed; the "
+                    "next call traces it anew. Give what it reads as an argument"
+                )
+            end = found[1]
+        finally:
+            whole(lambda: state.put_back(end))
+        return result
 
     def _traced(self, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> Program:
         """Traced twice: what comes out differently depends on something that a program cannot know."""
@@ -153,14 +210,14 @@ class Compiled(Generic[P, T]):
             return self
         try:
             if instance not in self._bound:
-                self._bound[instance] = Compiled(_Method(self._function, instance))
+                self._bound[instance] = Compiled(_Method(self._function, instance), self._check)
             return self._bound[instance]
         except TypeError:  # an instance that cannot be held weakly, or has no hash, gets a new one each time
-            return Compiled(self._function.__get__(instance, owner))
+            return Compiled(self._function.__get__(instance, owner), self._check)
 
     def __reduce__(self) -> Any:
         """A copy has no programs: it compiles for itself."""
-        return Compiled, (self._function,)
+        return Compiled, (self._function, self._check)
 
     @property
     def _program(self) -> Program:

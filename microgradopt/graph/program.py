@@ -9,11 +9,12 @@ import numpy as np
 
 from microgradopt.graph.formulas import Text, expression, spelled
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named
+from microgradopt.graph.state import State
 from microgradopt.graph.tidy import Checks, tidied
 from microgradopt.graph.tracer import forget
 from microgradopt.graph.tracing import Effect, Trace
 from microgradopt.graph.writer import Returned, Writer, function_text, structure_nodes
-from microgradopt.rules.registry import NotDifferentiableError, derivative
+from microgradopt.rules.registry import NotDifferentiableError, derivative, name_of
 from microgradopt.tensor import Tensor, constant, result
 
 MISFIT: Any = object()  # what a program gives where it is not the one for this call
@@ -40,6 +41,8 @@ class Program:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        self.state = State(trace.tensors, trace.optimizers, trace.places)
+        self.calls = 0
         outputs = structure_nodes((trace.result, [effect.value for effect in trace.effects]))
         self._nodes, same = tidied(trace.tape.nodes, outputs, trace.tape.checks)
         self._results = _exchanged(trace.result, same)
@@ -130,8 +133,9 @@ class _Runner(Writer):
         self._owned, self._has_views, self._sources = trace.tape.owned, trace.tape.has_views, trace.sources
         super().__init__(nodes, (results, [effect.value for effect in effects]), checks)
         self._result, self._effects = results, effects
-        # Where a check fails nothing may have happened yet: what somebody else holds is written over after the last.
-        last = max([nodes.index(node) for node, _ in checks], default=-1)
+        # Where a check fails, or NumPy raises, nothing may have happened yet: what others hold is written over later.
+        asked = {node for node, _ in checks}
+        last = max((i for i, node in enumerate(nodes) if node in asked or _may_raise(node)), default=-1)
         self._after_checks = set(nodes[last + 1 :])
         self._dying = self.last_uses()
 
@@ -209,6 +213,10 @@ class _Runner(Writer):
     def helpers(self) -> list[str]:
         """They are there as objects."""
         return []
+
+
+def _may_raise(node: Node) -> bool:
+    return node.function is not None and name_of(node.function).startswith("linalg.")
 
 
 def _is_large(node: Node) -> bool:

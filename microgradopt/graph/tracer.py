@@ -30,6 +30,10 @@ class TracingError(TypeError):
     """While a program was being traced, something was asked of a value that a program cannot give."""
 
 
+class StaleProgramError(RuntimeError):
+    """A compiled program gave something else than the function that it stands for."""
+
+
 # Functions whose results have a shape that depends on values.
 _SHAPED_BY_VALUES = {
     np.nonzero, np.flatnonzero, np.argwhere, np.compress, np.extract, np.trim_zeros, np.bincount, np.unique,

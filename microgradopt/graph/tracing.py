@@ -69,6 +69,8 @@ class Trace:
         self._undo: list[Callable[[], Any]] = []
         self._look: list[Callable[[], None]] = []
         self._texts: dict[Tensor, str] = {}  # what the program calls a tensor
+        self.places: list[Place] = []  # of arrays that the program reads, and may replace
+        self.optimizers: list[Optimizer] = []
         self.sources: list[str] = []  # the tensors that a gradient would flow to, as the program calls them
         self._kept: list[Array] = []  # arrays that come out
         chance = _chance()
@@ -89,7 +91,9 @@ class Trace:
 
     def let_go(self) -> None:
         """Forget what was needed only while it was traced."""
-        self._undo, self._look, self._kept, self._thetas = [], [], [], {}
+        for held in (self._undo, self._look, self._kept):
+            held.clear()
+        self._thetas.clear()
 
     def _undone(self) -> None:
         """Everything as it was before. May be done twice."""
@@ -117,6 +121,7 @@ class Trace:
     def _find(self, found: Captures) -> None:
         vectors = [block.vector for o in found.optimizers for blocks in o._blocks for block in blocks]
         self._thetas = {id(vector): vector.theta() for vector in vectors}
+        self.tensors, self.optimizers = found.tensors, found.optimizers
         for tensor, name in found.tensors.items():
             text = self._call(tensor)
             self.conditions.append(f"{text}.needs_grad is {tensor.needs_grad}")
@@ -206,6 +211,7 @@ class Trace:
             known = self._call((value.shape, value.strides, value.dtype))
             self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")
             self._slot(place, text, f"{text} = {{}}")
+            self.places.append(place)
             return
         known, kept = self._call(value), value
         if isinstance(value, tuple):  # of the arrays in it only the contents can change
