@@ -168,15 +168,20 @@ def _number(x: Any) -> str:
 
 
 def _array(x: np.ndarray[Any, Any]) -> str:
-    """An array as the call that makes it."""
+    """An array as the call that makes it, in the same layout in memory: sums go by it, and with them the last bit."""
+    if x.size > 1 and not any(x.strides):
+        return f"np.broadcast_to({literal(x.flat[0]).text}, {x.shape})"
+    if not (x.flags.c_contiguous or x.flags.f_contiguous):
+        axes = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+        return f"{_array(np.ascontiguousarray(x.transpose(axes)))}.transpose({tuple(np.argsort(axes).tolist())})"
+    order = ', order="F"' if not x.flags.c_contiguous else ""
     dtype = "" if x.dtype in (np.float64, np.int64, np.bool_) else f", dtype=np.{x.dtype.name}"
     if x.ndim == 1 and x.dtype.kind == "i" and x.size > 2 and np.array_equal(x, np.arange(x.size)):
         return f"np.arange({x.size}{dtype})"
     if x.ndim == 2 and x.size > 1 and x.shape[0] == x.shape[1] and np.array_equal(x, np.eye(len(x))):
         return f"np.eye({len(x)}, dtype=np.{x.dtype.name.replace('bool', 'bool_')})"
     if x.size > 1 and (x == x.flat[0]).all() and not (x.flat[0] == 0 and np.signbit(x).any()):
-        return f"np.full({x.shape}, {literal(x.flat[0]).text})"
-    order = ', order="F"' if x.flags.f_contiguous and not x.flags.c_contiguous else ""
+        return f"np.full({x.shape}, {literal(x.flat[0]).text}{order})"
     if not x.size:
         return f"np.zeros({x.shape}, dtype=np.{x.dtype.name.replace('bool', 'bool_')})"
     return f"np.array({_number(x.tolist())}{dtype}{order})"

@@ -144,8 +144,7 @@ def softplus(x: Array, beta: float = 1.0) -> Tensor:
 def normal_cdf(x: Array) -> Tensor:
     """Φ(x) = (1 + erf(x/√2)) / 2, the normal distribution function; from ``math.erfc``, exact in the far tail too."""
     flat = np.ravel(x) / -math.sqrt(2)
-    values: Any = np.fromiter((math.erfc(v) / 2 for v in flat), flat.dtype, flat.size)
-    return values.reshape(np.shape(x))
+    return np.fromiter((math.erfc(v) / 2 for v in flat), flat.dtype, flat.size).reshape(np.shape(x))  # type: ignore[return-value]
 
 
 def gelu(x: Array, approximate: str = "none") -> Tensor:

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="the oracle")
 pytestmark = pytest.mark.parity
 
 PROGRAMS, CHUNKS = 2000, 8
+HAS_MATVEC = hasattr(np, "matvec")
 F = nn.functional
 
 
@@ -105,7 +106,7 @@ MATRICES = [
     (lambda x: np.einsum("ii", regular(x)), lambda x: torch.einsum("ii", regular(x))), (lambda x: np.trace(regular(x)), lambda x: torch.trace(regular(x))),
     (lambda x: np.einsum(regular(x), [0, 1], square_of(x), [1, 2], [2, 0]), lambda x: torch.einsum("ij,jk->ki", regular(x), square_of(x))),
     (lambda x: np.tril(regular(x)) @ x.reshape(-1)[: regular(x).shape[0]], lambda x: torch.tril(regular(x)) @ x.reshape(-1)[: regular(x).shape[0]]),
-    (lambda x: np.kron(regular(x), square_of(x)), lambda x: torch.kron(regular(x), square_of(x))), (lambda x: np.matvec(regular(x), x.reshape(-1)[: regular(x).shape[0]]) if hasattr(np, "matvec") else regular(x)[0], lambda x: regular(x) @ x.reshape(-1)[: regular(x).shape[0]] if hasattr(np, "matvec") else regular(x)[0]),
+    (lambda x: np.kron(regular(x), square_of(x)), lambda x: torch.kron(regular(x), square_of(x))), (lambda x: np.matvec(regular(x), x.reshape(-1)[: regular(x).shape[0]]) if HAS_MATVEC else regular(x)[0], lambda x: regular(x) @ x.reshape(-1)[: regular(x).shape[0]] if HAS_MATVEC else regular(x)[0]),
 ]  # fmt: skip
 
 
