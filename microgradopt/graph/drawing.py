@@ -126,6 +126,21 @@ def _wanting(inputs: Any) -> set[int]:
     return {id(x.value) for x in listed_tensors("draw", inputs) if x.requires_grad}
 
 
+_USES = 8  # of a given value, that get an arrow from its box
+
+
+def _repeated(edges: list[Edge], fold: Fold) -> set[Edge]:
+    """The uses of given values that are used often, but for the first: there the name is repeated.
+
+    Layout is slow where a few boxes have arrows to every step of a loop: graphviz needs minutes for 50 steps.
+    """
+    uses: dict[Node, list[Edge]] = {}
+    for edge in edges:
+        if edge.source.function is None and not {edge.source, edge.target} & fold.group_of.keys():
+            uses.setdefault(edge.source, []).append(edge)
+    return {edge for found in uses.values() if len(found) > _USES for edge in found[1:]}
+
+
 class _Picture:
     """What is drawn, and how: `drawing` puts it together."""
 
@@ -134,6 +149,7 @@ class _Picture:
         self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
         self.outputs = set(graph.outputs)
         self.edges = graph.edges
+        self.repeated = _repeated(self.edges, fold)
 
     def drawing(self) -> Drawing:
         drawing = Drawing("computation", format="svg", engine="dot")
@@ -236,13 +252,26 @@ class _Picture:
             if edge.source not in folded and edge.target not in folded:
                 label = dot.prefixed(" ", dot.lines(dot.argument(edge)))  # the space keeps it off the line
                 name, line = self._edge_id(edge), _LINES[edge.target.role]
-                drawing.edge(self.ids[edge.source], self._receiver(edge.target), label or None, id=name, style=line)
+                source = self._reference(drawing, edge) if edge in self.repeated else self.ids[edge.source]
+                drawing.edge(source, self._receiver(edge.target), label or None, id=name, style=line)
         for (source, target), edges in self.fold.edges(self.graph).items():
             if not (isinstance(source, Node) and isinstance(target, Node)):
                 tail = self.ids[source] if isinstance(source, Node) else f"g{source}"
                 head = self._receiver(target) if isinstance(target, Node) else f"g{target}"
                 several = f" {len(edges)} ×" if len(edges) > 1 else None
                 drawing.edge(tail, head, several, id=f"e-{tail}-{head}", style=_LINES[edges[0].target.role])
+
+    def _reference(self, drawing: Drawing, edge: Edge) -> str:
+        """The name of a given value beside one more of its uses: a long arrow to each would hide the rest."""
+        reference = f"r{self._edge_id(edge)[1:]}"
+        looks = {
+            "shape": "plaintext",
+            "fontcolor": QUIET,
+            "id": reference,
+            "tooltip": dot.lines(dot.tooltip(edge.source)),
+        }
+        drawing.node(reference, dot.lines(edge.source.name), **looks)
+        return reference
 
     def _edge_id(self, edge: Edge) -> str:
         part = "" if edge.part is None else f"-{edge.part}"

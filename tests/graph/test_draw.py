@@ -159,3 +159,15 @@ def test_hostile_names_reach_the_picture(machine, installed, style):
 def test_a_drawing_is_a_digraph():
     assert isinstance(drawing(), graphviz.Digraph)
     assert isinstance(drawing().copy(), Drawing)
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="of Graphviz's own layout")
+def test_fifty_steps_of_a_recurrent_network_are_drawn_in_seconds():
+    """Long arrows from a few weights to every step took Graphviz minutes: their names stand beside each use."""
+    cell, inside = mg.nn.Linear(4, 4, rng=0), mg.nn.Linear(4, 4, rng=1)
+    h = mg.Tensor(np.zeros((2, 4)))
+    for _ in range(50):
+        h = np.tanh(cell(h) + inside(np.ones((2, 4))))
+    text = mg.draw((h * h).sum(), names={"cell": cell}).source
+    drawn = subprocess.run(["dot", "-Tsvg"], input=text.encode(), capture_output=True, timeout=30, check=True)
+    assert drawn.stdout.count(b"cell.weight") >= 50

@@ -47,14 +47,25 @@ def traced(choices, order):
     return trace(output, names={"x": x, "w": w})
 
 
+def source_of(tail):
+    """The node that an arrow comes from; of one that is repeated beside a use, its own."""
+    return f"n{tail[1:].split('-')[0]}" if tail.startswith("r") else tail
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
 @settings(max_examples=40, deadline=None)
 @given(choices=steps, order=st.sampled_from([0, 0, 1, 2]))
 def test_nodes_and_edges_are_those_of_the_graph(choices, order):
     graph = traced(choices, order)
     dot = read(graph, depth=1)  # nothing is in a module: nothing is folded
+    repeated = [name for name in dot.nodes if name.startswith("r")]
+    assert all(
+        dot.label(name) in ("x", "w") or graph.nodes[int(name[1:].split("-")[0])].function is None for name in repeated
+    )
+    for name in repeated:
+        del dot.nodes[name]
     assert list(dot.nodes) == [f"n{i}" for i in range(len(graph))]
-    assert [(tail, head, each["id"]) for tail, head, each in dot.edges] == [
+    assert [(source_of(tail), head, each["id"]) for tail, head, each in dot.edges] == [
         (f"n{source}", f"n{target}", name) for source, target, name in edges_of(graph)
     ]
     for node, (name, attributes) in zip(graph.nodes, dot.nodes.items(), strict=True):
@@ -74,7 +85,7 @@ def test_the_scalar_view_has_the_same_edges_and_an_operation_before_each_result(
     dot = read(graph, style="scalar", depth=1)
     made = [(f"opn{i}", f"n{i}") for i, node in enumerate(graph.nodes) if node.function is not None]
     assert [(tail, head) for tail, head, each in dot.edges if "id" not in each] == made
-    found = [(tail, head, each["id"]) for tail, head, each in dot.edges if "id" in each]
+    found = [(source_of(tail), head, each["id"]) for tail, head, each in dot.edges if "id" in each]
     assert found == [(f"n{source}", f"opn{target}", name) for source, target, name in edges_of(graph)]
 
 
