@@ -48,21 +48,26 @@ def compile(function: Callable[P, T], check: str = "doubling") -> Compiled[P, T]
     the program. It may use parameters, arrays and numbers from outside, compute gradients, call ``backward`` and an
     optimizer's ``step``. Usable as a decorator, ``@mg.compile``.
 
-    There is one program for each combination of shapes, dtypes and Python values. Parameters and arrays from outside
-    are read at each call; a Python value from outside that has changed makes a new program. Results are the same as the
-    function's own, to the last bit, and are never overwritten by a later call.
+    There is one program for each combination of shapes, dtypes and Python values. Tensors and arrays from outside are
+    read at each call. What else the code names (closures, globals, attributes of objects and classes, items of lists
+    and dicts) is checked at each call, and a change makes a new program. Results are the same as the function's own, to
+    the last bit, and are never overwritten by a later call.
+
+    check: which calls of a program are computed by the function as well, from the same state, and compared bit for bit:
+    "doubling" (calls 1, 2, 4, 8, …), "always" or "never".
 
     A result that depends on tensors that require a gradient cannot be differentiated from outside
     (NotDifferentiableError): compute the gradient inside, by ``backward`` or ``mg.grad``.
 
-    While a function is being traced, its tensors hold Tracers: no other thread may use them then.
+    While a function is being traced, its tensors hold Tracers. Compiled functions wait for each other; other threads
+    must not use these tensors then.
 
-    Under ``mg.detect_anomaly()``, and inside another compiled function, it is the function itself that runs.
+    Under ``mg.detect_anomaly()``, inside another compiled function, and where NumPy raises, the function itself runs.
 
     Raises TracingError while tracing: for ``if`` and ``while`` on a tensor's value, ``float(tensor)``, np.asarray of a
-    traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for a function that is not the same when
-    traced twice, because of randomness inside, say; for one that changes Python values outside of it. Then nothing has
-    been changed. TypeError for arguments that cannot be hashed.
+    traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for what is read and cannot be watched
+    (getattr, a deque, chance); for a function that changes Python values outside of it. StaleProgramError where a check
+    finds a difference. Then nothing has been changed. TypeError for arguments that cannot be hashed.
 
     >>> import microgradopt as mg
     >>> w = mg.Tensor([1.0, 2.0], requires_grad=True)
