@@ -143,7 +143,7 @@ class Seed(Hyperparameter):
 class Declares:
     """Base of a class that declares hyperparameters. `hyperparameters`: those declared, by name.
 
-    An annotated plain value is a hyperparameter without a range; a ClassVar is none.
+    An annotated plain value is a hyperparameter without a range; a ClassVar, or what a base has already, is none.
     """
 
     hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
@@ -151,7 +151,8 @@ class Declares:
     def __init_subclass__(cls) -> None:
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, Hyperparameter)}
         for name, annotation in inspect.get_annotations(cls).items():
-            if name in vars(cls) and name not in declared and "ClassVar" not in str(annotation):
+            plain_value = name in vars(cls) and name not in declared and "ClassVar" not in str(annotation)
+            if plain_value and not any(name in vars(base) for base in cls.__mro__[1:]):
                 declared[name] = Hyperparameter(vars(cls)[name], name=name)
                 setattr(cls, name, declared[name])
         cls.hyperparameters = {**cls.hyperparameters, **declared}

@@ -72,6 +72,18 @@ def test_out_of_range(key, value):
     assert parameter.item() == 1.0
 
 
+def test_what_the_base_has_is_no_hyperparameter():
+    class Annotated(Mine):
+        keeps: tuple[str, ...] = ("m",)
+        wants_closure: bool = False
+
+        def update(self, theta, g, state, lr, group):
+            return theta - lr * optim.moving_average(state, "m", g, 0.5)
+
+    assert Annotated.keeps == ("m",)
+    assert Annotated.hyperparameters.keys() == Mine.hyperparameters.keys()
+
+
 def test_anything_goes_where_no_range_is_declared():
     assert Mine([w()], theta_decay="oops").param_groups[0]["theta_decay"] == "oops"
 
