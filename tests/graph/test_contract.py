@@ -252,6 +252,25 @@ def test_text_of_what_does_not_depend_on_a_tensor():
     assert [compiled(np.array([x])) for x in (2.0, 4.0, 2.0)] == ["2.00", "4.00", "2.00"]
 
 
+def test_fields_that_the_function_does_not_name_are_not_watched():
+    """A dataclass compares all its fields; a history among them grew at each call, and each call was traced anew."""
+
+    @dataclass
+    class Training:
+        scale: float
+        history: list
+
+        def loss(self, x):
+            return x * self.scale
+
+    training = Training(2.0, [])
+    compiled = mg.compile(training.loss)
+    for i in range(5):
+        compiled(X3)
+        training.history.append(i)
+    assert repr(compiled).endswith("1 program)")
+
+
 def test_how_often_is_checked():
     calls = collections.Counter()
     for check, expected in (("doubling", 5), ("always", 20), ("never", 0)):
