@@ -14,18 +14,11 @@ from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, s
 from microgradopt.tensor import Tensor
 
 if TYPE_CHECKING:
-    from microgradopt import critical, graph, plots, training
-    from microgradopt.graph import (
-        Drawing,
-        GraphvizMissingError,
-        StaleProgramError,
-        TracingError,
-        compile,
-        draw,
-        explain,
-        source,
-        trace,
-    )
+    from microgradopt import critical, graph, page, picture, plots, program, training
+    from microgradopt.graph import trace
+    from microgradopt.page import explain
+    from microgradopt.picture import Drawing, GraphvizMissingError, draw
+    from microgradopt.program import StaleProgramError, TracingError, compile, source
 
 __version__ = "0.1.0"
 
@@ -58,7 +51,10 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "page",
+    "picture",
     "plots",
+    "program",
     "rules",
     "softmax",
     "source",
@@ -68,9 +64,10 @@ __all__ = [
 
 __getattr__ = on_use(
     __name__,
-    {name: name for name in ("critical", "graph", "plots", "training")}
-    | dict.fromkeys(("Drawing", "GraphvizMissingError", "StaleProgramError", "TracingError"), "graph")
-    | dict.fromkeys(("compile", "draw", "explain", "source", "trace"), "graph"),
+    {name: name for name in ("critical", "graph", "page", "picture", "plots", "program", "training")}
+    | dict.fromkeys(("StaleProgramError", "TracingError", "compile", "source"), "program")
+    | dict.fromkeys(("Drawing", "GraphvizMissingError", "draw"), "picture")
+    | {"trace": "graph", "explain": "page"},
 )
 
 

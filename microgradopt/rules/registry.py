@@ -261,6 +261,12 @@ def name_of(function: Function) -> str:
     return f"linalg.{name}" if getattr(function, "__module__", "") == "numpy.linalg" else name
 
 
+def is_composite(function: Any) -> bool:
+    """Whether a function has a body and yet is one node."""
+    known = KNOWN.get(function)
+    return known is not None and known.body is not None and bool(known.rules)
+
+
 def existing(*names: str) -> list[Function]:
     """NumPy's functions of these names, those that this version of NumPy has."""
     return [getattr(np, name) for name in names if hasattr(np, name)]

@@ -11,11 +11,11 @@ from programs import data, program, steps
 
 import microgradopt as mg
 from microgradopt import nn
-from microgradopt.graph import Graph, Node, trace
+from microgradopt.graph import Node, trace
 from microgradopt.graph.cost import cost, flops
-from microgradopt.graph.formulas import call, identifier, local, share
-from microgradopt.graph.tracer import is_composite, record
-from microgradopt.rules.registry import KNOWN
+from microgradopt.graph.text import call, identifier
+from microgradopt.page.derivatives import local, share
+from microgradopt.rules.registry import KNOWN, is_composite
 
 
 def leaf(value, requires_grad=True):
@@ -213,12 +213,6 @@ def test_calls_in_words():
     assert [identifier(n) for n in ("0.weight", "layers.0.bias", "lambda", "a b", "", "0")] == [
         "weight_0", "layers_0_bias", "lambda_", "a_b", "_", "_0"
     ]  # fmt: skip
-
-
-def test_record():
-    graph = record(lambda x, y: (np.tanh(x @ y), x.sum()), np.ones((2, 3)), np.ones((3, 1)))
-    assert isinstance(graph, Graph)
-    assert [n.operation for n in graph] == ["", "", "matmul", "tanh", "sum"]
 
 
 @pytest.mark.parametrize("names", [5, ["w"], {1: 2.0}])

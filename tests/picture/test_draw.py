@@ -14,8 +14,8 @@ import pytest
 from dot_parser import HOSTILE
 
 import microgradopt as mg
-from microgradopt.graph import Drawing, GraphvizMissingError, draw
-from microgradopt.graph.render import picture, svg
+from microgradopt.picture import Drawing, GraphvizMissingError, draw
+from microgradopt.picture.render import rendered, svg
 
 PROGRAMS = {
     "dot": shutil.which("dot"),
@@ -131,7 +131,7 @@ def test_a_program_that_fails_is_quoted_and_a_notebook_shows_the_text(machine, n
     broken.chmod(0o755)
     d = drawing()
     with pytest.raises(RuntimeError, match="out of ink"):
-        picture(d.source)
+        rendered(d.source)
     with pytest.raises((RuntimeError, subprocess.CalledProcessError), match="out of ink"):
         d.pipe()
     assert d._repr_mimebundle_().keys() == {"text/plain"}

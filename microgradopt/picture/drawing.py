@@ -15,11 +15,7 @@ import numpy as np
 
 from microgradopt.autodiff import listed_tensors
 from microgradopt.errors import OverwrittenError
-from microgradopt.graph import dot
 from microgradopt.graph.cost import cost, flops, new_bytes
-from microgradopt.graph.fold import Fold
-from microgradopt.graph.frames import QUIET, Frames
-from microgradopt.graph.gather import gathered, used_in_one_place
 from microgradopt.graph.graph import (
     BACKWARD,
     CONSTANT,
@@ -33,7 +29,10 @@ from microgradopt.graph.graph import (
     base_name,
 )
 from microgradopt.graph.reader import Names, trace
-from microgradopt.graph.render import Drawing
+from microgradopt.picture import words
+from microgradopt.picture.fold import Fold, gathered, used_in_one_place
+from microgradopt.picture.frames import QUIET, Frames
+from microgradopt.picture.render import Drawing
 from microgradopt.tensor import Tensor
 
 __all__ = ["Drawing", "draw"]
@@ -177,52 +176,52 @@ class _Picture:
 
     def _draw_box(self, frame: Any, node: Node) -> None:
         """A box: what it is, its name, shape and values, its gradient; what is wrong with it, and what it costs."""
-        label = dot.lines(
-            dot.sign(node) if node.function is not None else "",
+        label = words.lines(
+            words.sign(node) if node.function is not None else "",
             self._name(node),
-            dot.kind(node),
-            dot.shown(node),
-            dot.prefixed("⚠ ", dot.warning(node.value)),
-            dot.prefixed("gradient ", self._gradient(node)),
-            dot.prefixed("⚠ gradient: ", dot.warning(node.gradient)),
-            dot.costs(flops(node), new_bytes(node)) if node.function is not None else "",
+            words.kind(node),
+            words.shown(node),
+            words.prefixed("⚠ ", words.warning(node.value)),
+            words.prefixed("gradient ", self._gradient(node)),
+            words.prefixed("⚠ gradient: ", words.warning(node.gradient)),
+            words.costs(flops(node), new_bytes(node)) if node.function is not None else "",
         )
         frame.node(self.ids[node], label, **self._attributes(node))
 
     def _draw_number(self, frame: Any, node: Node) -> None:
         """Micrograd's record, { name | data | grad }, and a circle for the operation that made it."""
-        data = dot.shown(node) if node.value is None or node.shape else dot.decimals(node.value)
+        data = words.shown(node) if node.value is None or node.shape else words.decimals(node.value)
         fields = [
             self._name(node),
-            dot.prefixed("data ", data) or dot.kind(node),
-            dot.prefixed("⚠ ", dot.warning(node.value)),
-            dot.prefixed("grad ", self._gradient(node)),
-            dot.prefixed("⚠ grad: ", dot.warning(node.gradient)),
+            words.prefixed("data ", data) or words.kind(node),
+            words.prefixed("⚠ ", words.warning(node.value)),
+            words.prefixed("grad ", self._gradient(node)),
+            words.prefixed("⚠ grad: ", words.warning(node.gradient)),
         ]
-        label = "{ " + " | ".join(dot.field(text) for text in fields if text) + " }"
+        label = "{ " + " | ".join(words.field(text) for text in fields if text) + " }"
         attributes = self._attributes(node)
         frame.node(self.ids[node], label, **attributes | {"shape": "record"})
         if node.function is not None:
             made = self._receiver(node)
             round_ = {"id": made, "shape": "circle", "margin": "0.02"}
-            frame.node(made, dot.lines(dot.sign(node)), **attributes | round_)
+            frame.node(made, words.lines(words.sign(node)), **attributes | round_)
             frame.edge(made, self.ids[node], style=_LINES[node.role])
 
     def _attributes(self, node: Node) -> dict[str, str]:
-        wrong = _WRONG if dot.warning(node.value) or dot.warning(node.gradient) else {}
-        return _LOOKS[node.role] | wrong | {"id": self.ids[node], "tooltip": dot.lines(dot.tooltip(node))}
+        wrong = _WRONG if words.warning(node.value) or words.warning(node.gradient) else {}
+        return _LOOKS[node.role] | wrong | {"id": self.ids[node], "tooltip": words.lines(words.tooltip(node))}
 
     def _name(self, node: Node) -> str:
         """The name, if it says more than what the node is, and a number; of an output, at least that it is one."""
         if node.name.rstrip("0123456789") != base_name(node):
-            return dot.cut(node.name)
+            return words.cut(node.name)
         return "output" if node in self.outputs and node.function is not None else ""
 
     def _gradient(self, node: Node) -> str:
         """The gradient in words. "not computed" is not 0."""
         if node.gradient is not None:
             is_number = self.is_scalar and not np.ndim(node.gradient)
-            return dot.decimals(node.gradient) if is_number else dot.value(node.gradient) or "computed"
+            return words.decimals(node.gradient) if is_number else words.value(node.gradient) or "computed"
         is_wanted = node.role == PARAMETER or id(node.value) in self.wanting
         return "not computed" if is_wanted or (self.is_scalar and node.function is not None) else ""
 
@@ -233,13 +232,13 @@ class _Picture:
         for node, number in self.fold.group_of.items():
             members[number].append(node)
         for number, (group, nodes) in enumerate(zip(self.fold.groups, members, strict=True)):
-            wrong = sum(dot.warning(node.value) != "" for node in nodes)
-            label = dot.lines(
+            wrong = sum(words.warning(node.value) != "" for node in nodes)
+            label = words.lines(
                 group.name,
-                dot.calls(nodes),
-                *dot.givens(nodes),
-                f"⚠ NaN or Inf in {dot.count(wrong, 'value')}" if wrong else "",
-                dot.costs(group.cost.flops, group.cost.bytes),
+                words.calls(nodes),
+                *words.givens(nodes),
+                f"⚠ NaN or Inf in {words.count(wrong, 'value')}" if wrong else "",
+                words.costs(group.cost.flops, group.cost.bytes),
             )
             looks = _LOOKS[group.role] | (_WRONG if wrong else {})
             drawing.node(f"g{number}", label, **looks | {"peripheries": "2", "id": f"g{number}"})
@@ -250,7 +249,7 @@ class _Picture:
         folded = self.fold.group_of
         for edge in self.edges:
             if edge.source not in folded and edge.target not in folded:
-                label = dot.prefixed(" ", dot.lines(dot.argument(edge)))  # the space keeps it off the line
+                label = words.prefixed(" ", words.lines(words.argument(edge)))  # the space keeps it off the line
                 name, line = self._edge_id(edge), _LINES[edge.target.role]
                 source = self._reference(drawing, edge) if edge in self.repeated else self.ids[edge.source]
                 drawing.edge(source, self._receiver(edge.target), label or None, id=name, style=line)
@@ -268,9 +267,9 @@ class _Picture:
             "shape": "plaintext",
             "fontcolor": QUIET,
             "id": reference,
-            "tooltip": dot.lines(dot.tooltip(edge.source)),
+            "tooltip": words.lines(words.tooltip(edge.source)),
         }
-        drawing.node(reference, dot.lines(edge.source.name), **looks)
+        drawing.node(reference, words.lines(edge.source.name), **looks)
         return reference
 
     def _edge_id(self, edge: Edge) -> str:
@@ -288,11 +287,11 @@ class _Picture:
         said, roles = [], self.graph.roles()
         if not self.is_scalar:
             total = cost(self.graph.nodes)
-            counted = dot.count(total.operations, "operation")
-            said.append(f"{counted}, {dot.amount(total.flops, 'flop')}, {dot.amount(total.bytes, 'B')}")
+            counted = words.count(total.operations, "operation")
+            said.append(f"{counted}, {words.amount(total.flops, 'flop')}, {words.amount(total.bytes, 'B')}")
         if roles.keys() & {BACKWARD, DOUBLE_BACKWARD}:
             said.append(", ".join(f"{role}: {line}" for role, line in _LINES.items() if role in roles))
         if self.fold.groups:
             counts = f"{len(self.fold.group_of)} of {len(self.graph)} nodes folded into {len(self.fold.groups)}"
             said.append(f"{counts}; depth= unfolds modules")
-        return dot.lines(*said)
+        return words.lines(*said)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt import tree
-from microgradopt.graph.captures import Place
 from microgradopt.mode import clock
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.program.captures import Place
 from microgradopt.tensor import Tensor, plain
 
 

@@ -15,12 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradopt.graph.graph import CONSTANT, Node
-from microgradopt.graph.tracer import Tape, Tracer, view
-from microgradopt.mode import Switched
-from microgradopt.rules.outputs import astype, pick
-from microgradopt.rules.registry import KNOWN, name_of
-from microgradopt.tensor import plain
+from microgradopt.graph.graph import Node
+from microgradopt.rules.outputs import astype, pick, view
+from microgradopt.rules.registry import name_of
 
 # How tightly Python's operators bind.
 COMPARISON, OR, XOR, AND, SUM, PRODUCT, SIGN, POWER, ATOM = range(9)
@@ -43,7 +40,7 @@ _METHODS: dict[Callable[..., Any], str] = {
     np.sum: "sum", np.mean: "mean", np.max: "max", np.min: "min", np.prod: "prod", np.reshape: "reshape",
     np.ravel: "ravel", np.argmax: "argmax", np.argmin: "argmin", astype: "astype", view: "view",
 }  # fmt: skip
-_NUMBERS = (bool, int, float)  # Python's own: they have no name, but stand where they are used
+NUMBERS = (bool, int, float)  # Python's own: they have no name, but stand where they are used
 
 
 class Text(NamedTuple):
@@ -210,78 +207,10 @@ def identifier(name: str) -> str:
     return f"{text}_" if keyword.iskeyword(text) or text == "np" else text
 
 
-# One step of the reverse sweep, as text -------------------------------------------------------------------------------
-
-
 def call(node: Node) -> str:
     """The call of a node in its arguments' names: "np.tanh(multiply1)"."""
     return expression(node, _by_name).text
 
 
 def _by_name(node: Node) -> Text:
-    return literal(node.value) if type(node.value) in _NUMBERS else Text(identifier(node.name))
-
-
-def share(node: Node, slot: int, part: int | None = None) -> str:
-    """What a node hands to one of its arguments, as the rule says it: "d_tanh1 * (1 - tanh1 * tanh1)".
-
-    The cotangent of tanh1 is called d_tanh1.
-    """
-    return _rule_text(node, slot, part, f"d_{identifier(node.name)}")
-
-
-def local(node: Node, slot: int) -> str | None:
-    """The derivative of an elementwise function alone, "1 - tanh1 * tanh1": its rule, with a cotangent of 1."""
-    if not (isinstance(node.function, np.ufunc) and node.function.signature is None and node.value is not None):
-        return None
-    text = _rule_text(node, slot, None, "")
-    plain = re.fullmatch(r"1\.0 \* \(([^()]*)\)", text)  # 1.0 * (1 - tanh * tanh)
-    return plain[1] if plain else re.sub(r"^(-?)1\.0 \* ", r"\1", text)
-
-
-def _rule_text(node: Node, slot: int, part: int | None, upstream: str) -> str:
-    """A rule run on values that write down what happens to them. upstream: the cotangent's name; "" for a 1."""
-    tape = Tape(body_of=_readable)
-
-    def traced(x: Any) -> Any:
-        if isinstance(x, list):
-            return [traced(each) for each in x]
-        if type(x) is not Node:
-            return x
-        if type(x.value) in _NUMBERS:
-            return x.value
-        return tape.input(x.value, name=identifier(x.name), of_tensor=True)
-
-    arguments = [traced(x) for x in node.arguments]
-    out = tape.input(node.value, name=identifier(node.name), of_tensor=True)
-    one = np.ones_like(node.value)[()]
-    g = tape.input(one, name=upstream, of_tensor=True) if upstream else 1.0
-    rule = KNOWN[node.function].rules[slot]  # type: ignore[index]
-    assert rule is not None
-    with Switched(tape, sweeps=1):
-        result = rule(g, out, *arguments, **node.kwargs)
-    result = plain(result[part] if part is not None else result)
-    return _nested(result.node).text if type(result) is Tracer else literal(result).text
-
-
-def _readable(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    """What a composite is shown as: its plain formula; its body, where only rules know it and it is one expression."""
-    known = KNOWN[function]
-    if known.plain is not None:
-        return known.plain
-    return known.call if name_of(function).startswith("_") and _is_one_expression(known.call) else None
-
-
-def _is_one_expression(body: Callable[..., Any]) -> bool:
-    """Whether a body is a formula without places of an array; not where its text is not there (in a REPL)."""
-    try:
-        return "[" not in inspect.getsource(body).partition('"""')[2]
-    except OSError:
-        return False
-
-
-def _nested(node: Node) -> Text:
-    """A node with all that led to it in one expression."""
-    if node.function is not None:
-        return expression(node, _nested)
-    return literal(node.value) if node.role == CONSTANT else Text(node.name)
+    return literal(node.value) if type(node.value) in NUMBERS else Text(identifier(node.name))

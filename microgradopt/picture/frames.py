@@ -6,8 +6,8 @@ from typing import Any
 
 import graphviz
 
-from microgradopt.graph import dot
-from microgradopt.graph.render import Drawing
+from microgradopt.picture import words
+from microgradopt.picture.render import Drawing
 
 QUIET = "#666666"  # the grey of what is not the computation itself
 _DEEP = 16  # frames in each other; nobody looks for more, and what is put into frames is copied by each
@@ -25,7 +25,7 @@ class Frames:
         while around not in self._open:
             frame = graphviz.Digraph(f"cluster_{len(self._open)}")
             look = {"style": "rounded", "color": "#bbbbbb", "fontcolor": QUIET, "labeljust": "l"}
-            frame.attr(label=dot.lines(dot.cut(around)), **look)
+            frame.attr(label=words.lines(words.cut(around)), **look)
             self._open[around] = frame
             around = _parent(around)
         return self._open[path]

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradopt.graph.formulas import Text, expression, identifier, is_literal, literal, spelled
 from microgradopt.graph.graph import BACKWARD, CONSTANT, FORWARD, Node, fresh, nodes_in
-from microgradopt.graph.tidy import Checks, is_write
-from microgradopt.graph.tracer import TracingError, is_composite
-from microgradopt.rules.registry import KNOWN, name_of
+from microgradopt.graph.text import Text, expression, identifier, is_literal, literal, spelled
+from microgradopt.program.tidy import Checks, is_write
+from microgradopt.program.tracer import TracingError
+from microgradopt.rules.registry import KNOWN, is_composite, name_of
 
 _LONGEST = 88  # of an expression with others inside
 

@@ -15,16 +15,16 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.cost import Cost, cost
 from microgradopt.graph.graph import Graph
-from microgradopt.graph.program import MISFIT, Program, Source
-from microgradopt.graph.state import Moment, same
-from microgradopt.graph.tracer import StaleProgramError, TracingError
-from microgradopt.graph.tracing import CaughtError, Trace, UnsettledError, function_name, is_leaf
 from microgradopt.mode import current_mode
 from microgradopt.optim.saving import whole
+from microgradopt.program.program import MISFIT, Program, Source
+from microgradopt.program.state import Moment, same
+from microgradopt.program.trace import CaughtError, Trace, UnsettledError, function_name, is_leaf
+from microgradopt.program.tracer import StaleProgramError, TracingError
 from microgradopt.tensor import Tensor
 
 if TYPE_CHECKING:
-    from microgradopt.graph.drawing import Drawing
+    from microgradopt.picture.drawing import Drawing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -244,7 +244,7 @@ class Compiled(Generic[P, T]):
 
     def draw(self, **options: Any) -> Drawing:
         """The picture of its graph. options: those of `mg.draw`."""
-        from microgradopt.graph.drawing import draw  # on use: it needs the package graphviz
+        from microgradopt.picture.drawing import draw  # on use: it needs the package graphviz
 
         return draw(self.graph, **options)
 

@@ -11,8 +11,8 @@ from typing import Any
 import graphviz
 import numpy as np
 
-from microgradopt.graph.formulas import call, identifier, literal
 from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, UFUNCS, Edge, Node, finite
+from microgradopt.graph.text import call, identifier, literal
 from microgradopt.rules.registry import KNOWN, name_of
 
 _COMMUTING = {

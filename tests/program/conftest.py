@@ -2,7 +2,7 @@
 
 import pytest
 
-from microgradopt.graph import compiled
+from microgradopt.program import compiled
 
 
 @pytest.fixture(autouse=True)

@@ -19,14 +19,15 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.array_methods import ArrayMethods
-from microgradopt.graph.captures import Captures, Place
 from microgradopt.graph.graph import INPUT, PARAMETER, Node
-from microgradopt.graph.tracer import Tape, Tracer, TracingError
-from microgradopt.graph.writer import Returned
 from microgradopt.mode import clock, observed
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.saving import whole
+from microgradopt.program.captures import Captures, Place
+from microgradopt.program.tape import Tape
+from microgradopt.program.tracer import Tracer, TracingError
+from microgradopt.program.writer import Returned
 from microgradopt.tensor import Array, Tensor, plain
 from microgradopt.tensor import result as made
 

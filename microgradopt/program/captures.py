@@ -37,9 +37,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt.autodiff import RecordedGradient
-from microgradopt.graph.tracer import TracingError
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.program.tracer import TracingError
 from microgradopt.tensor import Tensor
 
 _PATHS = sysconfig.get_paths()

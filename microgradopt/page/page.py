@@ -17,10 +17,10 @@ from pathlib import Path
 
 from microgradopt.autodiff import _starting_cotangent, listed_tensors
 from microgradopt.graph.reader import Names, trace
-from microgradopt.graph.render import svg
-from microgradopt.graph.steps import shares, tensors_of, updates
-from microgradopt.graph.story import Story
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.page.steps import shares, tensors_of, updates
+from microgradopt.page.story import Story
+from microgradopt.picture.render import svg
 from microgradopt.tensor import Tensor
 
 _MOST = 300  # calls that a person might step through
@@ -108,7 +108,7 @@ _CHARACTER, _LINE, _INCH = 7.3, 17, 72  # a character's width and a line's heigh
 
 def _page(story: Story) -> str:
     """The template with the picture and the story in it."""
-    template = resources.files("microgradopt.graph").joinpath("explain.html").read_text(encoding="utf-8")
+    template = resources.files("microgradopt.page").joinpath("explain.html").read_text(encoding="utf-8")
     for i, node in enumerate(story.nodes):
         node["width"] = _width(story, i)
     data = {"nodes": story.nodes, "lines": story.lines, "steps": story.steps}

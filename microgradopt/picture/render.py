@@ -15,7 +15,7 @@ class GraphvizMissingError(RuntimeError):
     """A picture is wanted, and there is nothing on this machine to draw it with."""
 
 
-def picture(source: str, format: str = "svg", engine: str = "dot") -> bytes:
+def rendered(source: str, format: str = "svg", engine: str = "dot") -> bytes:
     """The picture of a graph in the DOT language.
 
     source: DOT. format: "svg", "png", "pdf" or another that Graphviz knows. engine: the layout, "dot" or "neato", ...
@@ -37,8 +37,8 @@ def picture(source: str, format: str = "svg", engine: str = "dot") -> bytes:
 
 
 def svg(source: str) -> str:
-    """The SVG of a graph in the DOT language. Raises as `picture` does."""
-    return picture(source).decode("utf-8")
+    """The SVG of a graph in the DOT language. Raises as `rendered` does."""
+    return rendered(source).decode("utf-8")
 
 
 def _pure() -> str | None:
@@ -66,7 +66,7 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
         """
         if shutil.which("dot"):
             return super().pipe(format, **options)
-        drawn = picture(self.source, format or self.format, options.get("engine") or self.engine)
+        drawn = rendered(self.source, format or self.format, options.get("engine") or self.engine)
         encoding = options.get("encoding")
         return drawn if encoding is None else drawn.decode(encoding)
 

@@ -15,7 +15,7 @@ from programs import BINARY, UNARY, data, equal, program, steps
 
 import microgradopt as mg
 from microgradopt import nn, optim
-from microgradopt.graph import TracingError
+from microgradopt.program import TracingError
 from microgradopt.training import fit
 
 

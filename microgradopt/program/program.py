@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.graph.formulas import Text, expression, spelled
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named
-from microgradopt.graph.state import State
-from microgradopt.graph.tidy import Checks, tidied
-from microgradopt.graph.tracer import forget
-from microgradopt.graph.tracing import Effect, Trace
-from microgradopt.graph.writer import Returned, Writer, function_text, structure_nodes
+from microgradopt.graph.text import Text, expression, spelled
+from microgradopt.program.state import State
+from microgradopt.program.tape import forget
+from microgradopt.program.tidy import Checks, tidied
+from microgradopt.program.trace import Effect, Trace
+from microgradopt.program.writer import Returned, Writer, function_text, structure_nodes
 from microgradopt.rules.registry import NotDifferentiableError, derivative, name_of
 from microgradopt.tensor import Tensor, constant, result
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.graph.dot import sign
-from microgradopt.graph.formulas import call, identifier, local, share
 from microgradopt.graph.graph import CONSTANT, Edge, Graph, Node
-from microgradopt.graph.steps import Share, Update
+from microgradopt.graph.text import call, identifier
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.page.derivatives import local, share
+from microgradopt.page.steps import Share, Update
+from microgradopt.picture.words import sign
 from microgradopt.tensor import Tensor
 
 _TINY = 3  # elements of an array that a box of the picture shows whole

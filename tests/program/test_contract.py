@@ -21,7 +21,7 @@ from interrupt import Interrupt
 
 import microgradopt as mg
 from microgradopt import nn, optim
-from microgradopt.graph.tracer import Tracer
+from microgradopt.program.tracer import Tracer
 
 X3 = np.arange(3.0)
 

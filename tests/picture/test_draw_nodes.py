@@ -11,8 +11,9 @@ from programs import data, program, steps
 
 import microgradopt as mg
 from microgradopt import nn
-from microgradopt.graph import Graph, draw, trace
+from microgradopt.graph import Graph, trace
 from microgradopt.nn.losses import nll_loss
+from microgradopt.picture import draw
 
 
 def needing(value):

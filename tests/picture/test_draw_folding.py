@@ -16,8 +16,9 @@ import pytest
 
 import microgradopt as mg
 from microgradopt import nn
-from microgradopt.graph import draw, trace
+from microgradopt.graph import trace
 from microgradopt.graph.cost import cost
+from microgradopt.picture import draw
 
 
 def needing(value):
@@ -140,7 +141,7 @@ def test_the_same_graph_gives_the_same_text_in_any_process():
     code = f"""
 import numpy as np, microgradopt as mg
 from microgradopt import nn
-from microgradopt.graph import draw
+from microgradopt.picture import draw
 {code}
 model, x, loss = mlp()
 g = mg.grad(loss, list(model.parameters()), create_graph=True)

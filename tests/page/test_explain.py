@@ -15,9 +15,10 @@ import pytest
 
 import microgradopt as mg
 from microgradopt import nn
-from microgradopt.graph import render, steps
-from microgradopt.graph.page import Page, explain
 from microgradopt.graph.reader import trace
+from microgradopt.page import steps
+from microgradopt.page.page import Page, explain
+from microgradopt.picture import render
 from microgradopt.rules.indexing import scatter
 
 # Losses to explain ----------------------------------------------------------------------------------------------------

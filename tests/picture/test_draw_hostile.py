@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import microgradopt as mg
 from microgradopt import nn
-from microgradopt.graph import draw
+from microgradopt.picture import draw
 
 
 def needing(value):

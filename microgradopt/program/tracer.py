@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from microgradopt.array_methods import ArrayMethods
-from microgradopt.graph.graph import CONSTANT, INPUT, UFUNCS, Graph, Node, overlap, role_at
-from microgradopt.mode import Observer, current_mode, observed
-from microgradopt.rules.outputs import astype
-from microgradopt.rules.registry import KNOWN, Known, name_of
+from microgradopt.graph.graph import UFUNCS, Node
+from microgradopt.rules.outputs import astype, view
+from microgradopt.rules.registry import KNOWN, Known, is_composite, name_of
 from microgradopt.rules.stack import Stack
 from microgradopt.rules.values import expect, floats, read_only
-from microgradopt.tensor import Tensor, plain
+from microgradopt.tensor import Tensor
+
+if TYPE_CHECKING:
+    from microgradopt.program.tape import Tape
 
 
 class TracingError(TypeError):
@@ -44,165 +46,18 @@ _SHAPED_BY_VALUES = {
 NUMPY = (np.ndarray, np.generic)
 
 
-class Tape(Observer):
-    """What has been recorded: the nodes in order, and what the program's use depends on.
-
-    checks: nodes that did decide which way Python went, with the value they had; only where they do not depend on a
-    Tensor. The program is right for whatever gives them the same values.
-    begun: leaves that are older than this have to be inputs of the program. body_of: gives the body of a composite, of
-    which it is written down what it does; or None: then it is the call.
-    """
-
-    def __init__(
-        self, begun: float = 0, body_of: Callable[[Any], Any] = lambda composite: KNOWN[composite].call
-    ) -> None:
-        self.begun, self.body_of = begun, body_of
-        self.nodes: list[Node] = []
-        self.checks: list[tuple[Node, Any]] = []
-        self.bodies = 0  # inside of how many composites
-        self.fails = False  # an error is on its way: its message may say values
-        self.failed: Exception | None = None  # what NumPy raised; if the function ends nevertheless, it was caught
-        self.owned: set[Node] = set()
-        self._with_views: set[Node] = set()
-        self._constants: dict[int, Node] = {}
-
-    def input(
-        self, value: Any, role: str = INPUT, name: str = "", of_tensor: bool = False, owned: bool = False
-    ) -> Tracer:
-        """A value that the program is given. owned: nobody else needs it afterwards, so that it may be overwritten."""
-        node = Node(None, (), {}, value, role, name)
-        node.of_tensor = of_tensor
-        self.nodes.append(node)
-        if owned:
-            self.owned.add(node)
-        return Tracer(node, self, value)
-
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tracer:
-        """Compute, and write down, one call."""
-        try:
-            out = function(*_concrete(args), **_concrete(kwargs))
-        except Exception as error:
-            self.failed = error
-            raise
-        return self.note(function, args, kwargs, out)
-
-    def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
-        """Write down a call that gave `out`."""
-        node = Node(function, self._noded(args), self._noded(kwargs), out, role_at(current_mode.get().sweeps))
-        forget(node)
-        node.of_tensor = any(x.of_tensor for x in node.inputs)
-        node.is_view = any(overlap(out, x) for x in _arrays(args))
-        if node.is_view:
-            self._with_views.update((node, *node.inputs))
-        self.nodes.append(node)
-        return Tracer(node, self, out)
-
-    def expect(self, condition: Any) -> Any:
-        """The value of a condition, which the program will check."""
-        if type(condition) is Tracer:
-            self.checks.append((condition.node, condition.value))
-        self.fails = self.fails or not _concrete(condition)
-        return _concrete(condition)
-
-    def rewritten(self, before: Node, after: Node) -> None:
-        """A write has given an array another node: that it had no views is still so."""
-        self._with_views -= {before, after}
-
-    def has_views(self, node: Node) -> bool:
-        """Whether an array shares its memory with another of the program."""
-        return node in self._with_views
-
-    def _noded(self, x: Any) -> Any:
-        """Arguments with nodes in place of Tracers and of arrays."""
-        kind = type(x)
-        if kind is Tracer:
-            return x.node
-        if kind in (tuple, list):
-            return kind([self._noded(part) for part in x])
-        if kind is dict:
-            return {key: self._noded(part) for key, part in x.items()}
-        if kind is slice:
-            return slice(*self._noded((x.start, x.stop, x.step)))
-        return self.constant(x) if isinstance(x, np.ndarray) else x
-
-    def constant(self, array: Any) -> Node:
-        """The node of an array that was there without the program."""
-        if id(array) not in self._constants:
-            self._constants[id(array)] = Node(None, (), {}, array, CONSTANT)
-            self.nodes.append(self._constants[id(array)])
-        return self._constants[id(array)]
-
-    def traced(self, x: Any) -> Any:
-        """An array that was there without the program, as a Tracer; all else as it is."""
-        return Tracer(self.constant(x), self, x) if isinstance(x, np.ndarray) else x
-
-    def recorded(self, tensor: Tensor, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
-        """Note which composite a result comes from, and check that its inputs are known."""
-        if function is not None:
-            self.made_by(function, tensor.value)
-        self.check_inputs(inputs)
-
-    def made_by(self, function: Callable[..., Any], out: Any) -> None:
-        """`out` is the result of this function; where it is a composite, the parts of its body know only themselves."""
-        if type(out) is Tracer and is_composite(function) and out.node.function is not None:
-            out.node.whole = function
-
-    def check_inputs(self, arguments: Sequence[Any]) -> None:
-        """Raise TracingError for a leaf from outside that is no input: its value would become a constant."""
-        for x in arguments:
-            if type(x) is list:
-                self.check_inputs(x)
-            elif type(x) is Tensor and x.function is None and x.order < self.begun and type(x.value) is not Tracer:
-                raise TracingError(
-                    f"the program uses a tensor of shape {x.shape} that was not found among the arguments of the "
-                    "function, nor in what it refers to: give it as an argument"
-                )
-
-    def swept(self, tensor: Any, g: Any, cotangents: dict[Any, Any]) -> None:
-        """Note which node is the derivative by which."""
-        g, x = (v.data if type(v) is Stack else v for v in (plain(g), plain(tensor)))
-        if type(g) is Tracer and type(x) is Tracer and g.node.function is not None and g.node.derivative_of is None:
-            g.node.derivative_of = x.node
-
-
-def is_composite(function: Any) -> bool:
-    """Whether a function has a body and yet is one node."""
-    known = KNOWN.get(function)
-    return known is not None and known.body is not None and bool(known.rules)
-
-
-def _concrete(x: Any) -> Any:
+def concrete(x: Any) -> Any:
     """Arguments with values in place of Tracers."""
     kind = type(x)
     if kind is Tracer:
         return x.value
     if kind in (tuple, list):
-        return kind([_concrete(part) for part in x])
+        return kind([concrete(part) for part in x])
     if kind is dict:
-        return {key: _concrete(part) for key, part in x.items()}
+        return {key: concrete(part) for key, part in x.items()}
     if kind is slice:
-        return slice(*_concrete((x.start, x.stop, x.step)))
+        return slice(*concrete((x.start, x.stop, x.step)))
     return x
-
-
-_SMALL = 1024  # bytes of a value that a graph keeps, to be looked at
-
-
-def forget(node: Node) -> None:
-    """Let go of the value of a node, but for a small one: it would keep a batch alive."""
-    if node.nbytes > _SMALL:
-        node.value = None
-
-
-def _arrays(x: Any) -> Iterator[Any]:
-    """The arrays among arguments."""
-    if type(x) in (tuple, list):
-        for part in x:
-            yield from _arrays(part)
-    elif type(x) is Tracer:
-        yield x.value
-    elif isinstance(x, np.ndarray):
-        yield x
 
 
 def _has_integers(x: Any) -> bool:
@@ -230,7 +85,7 @@ def _operator(operate: Callable[..., Any], swapped: bool = False) -> Callable[..
         if any(_leads(other) for other in others):
             return NotImplemented
         args = (*others, self) if swapped else (self, *others)
-        of_numpy = any(isinstance(x, NUMPY) for x in _concrete(args))
+        of_numpy = any(isinstance(x, NUMPY) for x in concrete(args))
         return self.tape.call(UFUNCS.get(operate, operate) if of_numpy else operate, args, {})
 
     return method
@@ -290,7 +145,7 @@ class Tracer(ArrayMethods):
         if function in _OF_TRACERS:
             return _OF_TRACERS[function](*args, **kwargs)
         if KNOWN.get(function, Known(function)).static:
-            return function(*_concrete(args), **_concrete(kwargs))
+            return function(*concrete(args), **concrete(kwargs))
         if kwargs.pop("out", None) is not None:
             raise TracingError(f"{name_of(function)}: a traced program does not write into arrays (out=)")
         if is_composite(function) and (body := self.tape.body_of(function)) is not None:
@@ -393,7 +248,7 @@ class Tracer(ArrayMethods):
 
     def _written(self, write: Callable[..., Any], rest: Sequence[Any]) -> None:
         self._refuse_writing(name_of(write))
-        write(self.value, *_concrete(list(rest)))
+        write(self.value, *concrete(list(rest)))
         node = self.tape.note(write, (self, *rest), {}, self.value).node
         node.is_view = False  # it is the array itself
         self.tape.rewritten(self.node, node)
@@ -485,23 +340,3 @@ _OF_TRACERS: dict[Callable[..., Any], Callable[..., Any]] = {
     floats: _floats,
     expect: lambda condition: bool(condition.tape.expect(condition)),
 }
-
-
-def view(x: Any, dtype: Any) -> Any:
-    """The same memory read as another dtype."""
-    return x.view(dtype)
-
-
-def record(function: Callable[..., Any], *values: Any, **kwargs: Any) -> Graph:
-    """The program that `function` executes on these values: NumPy's calls alone.
-
-    function: gives an array or a Tensor, or a tuple or list of them. values: of these, arrays are traced; all else, and
-    kwargs, are given as they are. Arrays that it finds elsewhere are constants. Raises TracingError where a value
-    decides which way the function goes.
-    """
-    tape = Tape()
-    inputs = [tape.input(x, of_tensor=x.dtype.kind == "f") if isinstance(x, NUMPY) else x for x in values]
-    with observed(tape):
-        result = function(*inputs, **kwargs)
-    results = result if isinstance(result, list | tuple) else [result]
-    return Graph(tape.nodes, [tape._noded(plain(out)) for out in results])

@@ -1,0 +1,160 @@
+"""Tape: what a run of a function on Tracers writes down.
+
+Every NumPy call is a node, in the order in which they were made; and beside them stands what the use of the program
+depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from microgradopt.graph.graph import CONSTANT, INPUT, Node, overlap, role_at
+from microgradopt.mode import Observer, current_mode
+from microgradopt.program.tracer import Tracer, TracingError, concrete
+from microgradopt.rules.registry import KNOWN, is_composite
+from microgradopt.rules.stack import Stack
+from microgradopt.tensor import Tensor, plain
+
+
+class Tape(Observer):
+    """What has been recorded: the nodes in order, and what the program's use depends on.
+
+    checks: nodes that did decide which way Python went, with the value they had; only where they do not depend on a
+    Tensor. The program is right for whatever gives them the same values.
+    begun: leaves that are older than this have to be inputs of the program. body_of: gives the body of a composite, of
+    which it is written down what it does; or None: then it is the call.
+    """
+
+    def __init__(
+        self, begun: float = 0, body_of: Callable[[Any], Any] = lambda composite: KNOWN[composite].call
+    ) -> None:
+        self.begun, self.body_of = begun, body_of
+        self.nodes: list[Node] = []
+        self.checks: list[tuple[Node, Any]] = []
+        self.bodies = 0  # inside of how many composites
+        self.fails = False  # an error is on its way: its message may say values
+        self.failed: Exception | None = None  # what NumPy raised; if the function ends nevertheless, it was caught
+        self.owned: set[Node] = set()
+        self._with_views: set[Node] = set()
+        self._constants: dict[int, Node] = {}
+
+    def input(
+        self, value: Any, role: str = INPUT, name: str = "", of_tensor: bool = False, owned: bool = False
+    ) -> Tracer:
+        """A value that the program is given. owned: nobody else needs it afterwards, so that it may be overwritten."""
+        node = Node(None, (), {}, value, role, name)
+        node.of_tensor = of_tensor
+        self.nodes.append(node)
+        if owned:
+            self.owned.add(node)
+        return Tracer(node, self, value)
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tracer:
+        """Compute, and write down, one call."""
+        try:
+            out = function(*concrete(args), **concrete(kwargs))
+        except Exception as error:
+            self.failed = error
+            raise
+        return self.note(function, args, kwargs, out)
+
+    def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
+        """Write down a call that gave `out`."""
+        node = Node(function, self._noded(args), self._noded(kwargs), out, role_at(current_mode.get().sweeps))
+        forget(node)
+        node.of_tensor = any(x.of_tensor for x in node.inputs)
+        node.is_view = any(overlap(out, x) for x in _arrays(args))
+        if node.is_view:
+            self._with_views.update((node, *node.inputs))
+        self.nodes.append(node)
+        return Tracer(node, self, out)
+
+    def expect(self, condition: Any) -> Any:
+        """The value of a condition, which the program will check."""
+        if type(condition) is Tracer:
+            self.checks.append((condition.node, condition.value))
+        self.fails = self.fails or not concrete(condition)
+        return concrete(condition)
+
+    def rewritten(self, before: Node, after: Node) -> None:
+        """A write has given an array another node: that it had no views is still so."""
+        self._with_views -= {before, after}
+
+    def has_views(self, node: Node) -> bool:
+        """Whether an array shares its memory with another of the program."""
+        return node in self._with_views
+
+    def _noded(self, x: Any) -> Any:
+        """Arguments with nodes in place of Tracers and of arrays."""
+        kind = type(x)
+        if kind is Tracer:
+            return x.node
+        if kind in (tuple, list):
+            return kind([self._noded(part) for part in x])
+        if kind is dict:
+            return {key: self._noded(part) for key, part in x.items()}
+        if kind is slice:
+            return slice(*self._noded((x.start, x.stop, x.step)))
+        return self.constant(x) if isinstance(x, np.ndarray) else x
+
+    def constant(self, array: Any) -> Node:
+        """The node of an array that was there without the program."""
+        if id(array) not in self._constants:
+            self._constants[id(array)] = Node(None, (), {}, array, CONSTANT)
+            self.nodes.append(self._constants[id(array)])
+        return self._constants[id(array)]
+
+    def traced(self, x: Any) -> Any:
+        """An array that was there without the program, as a Tracer; all else as it is."""
+        return Tracer(self.constant(x), self, x) if isinstance(x, np.ndarray) else x
+
+    def recorded(self, tensor: Tensor, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+        """Note which composite a result comes from, and check that its inputs are known."""
+        if function is not None:
+            self.made_by(function, tensor.value)
+        self.check_inputs(inputs)
+
+    def made_by(self, function: Callable[..., Any], out: Any) -> None:
+        """`out` is the result of this function; where it is a composite, the parts of its body know only themselves."""
+        if type(out) is Tracer and is_composite(function) and out.node.function is not None:
+            out.node.whole = function
+
+    def check_inputs(self, arguments: Sequence[Any]) -> None:
+        """Raise TracingError for a leaf from outside that is no input: its value would become a constant."""
+        for x in arguments:
+            if type(x) is list:
+                self.check_inputs(x)
+            elif type(x) is Tensor and x.function is None and x.order < self.begun and type(x.value) is not Tracer:
+                raise TracingError(
+                    f"the program uses a tensor of shape {x.shape} that was not found among the arguments of the "
+                    "function, nor in what it refers to: give it as an argument"
+                )
+
+    def swept(self, tensor: Any, g: Any, cotangents: dict[Any, Any]) -> None:
+        """Note which node is the derivative by which."""
+        g, x = (v.data if type(v) is Stack else v for v in (plain(g), plain(tensor)))
+        if type(g) is Tracer and type(x) is Tracer and g.node.function is not None and g.node.derivative_of is None:
+            g.node.derivative_of = x.node
+
+
+_SMALL = 1024  # bytes of a value that a graph keeps, to be looked at
+
+
+def forget(node: Node) -> None:
+    """Let go of the value of a node, but for a small one: it would keep a batch alive."""
+    if node.nbytes > _SMALL:
+        node.value = None
+
+
+def _arrays(x: Any) -> Iterator[Any]:
+    """The arrays among arguments."""
+    if type(x) in (tuple, list):
+        for part in x:
+            yield from _arrays(part)
+    elif type(x) is Tracer:
+        yield x.value
+    elif isinstance(x, np.ndarray):
+        yield x
