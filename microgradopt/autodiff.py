@@ -281,4 +281,4 @@ def _rows(output: Tensor, inputs: list[Tensor]) -> list[Array]:
         cotangents = sweep(graph, {output: Stack(one_hot)}, inputs)
         for found, x in zip(blocks, inputs, strict=True):
             found.append(cotangents[x].data if x in cotangents else np.zeros((k, *x.shape), x.dtype))
-    return [np.concatenate([np.zeros((0, *x.shape), x.dtype), *found]) for found, x in zip(blocks, inputs, strict=True)]
+    return [np.concatenate(found or [np.zeros((0, *x.shape), x.dtype)]) for found, x in zip(blocks, inputs, strict=True)]

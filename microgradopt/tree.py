@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -55,6 +56,9 @@ def leaves(x: Any) -> Iterator[Any]:
 
 
 def mapped(function: Callable[[Any], Any], x: Any) -> Any:
-    """The same containers with function(leaf) in place of each leaf."""
+    """The same containers with function(leaf) in place of each leaf; x itself, where all leaves stay what they are."""
     found = children(x)
-    return function(x) if found is None else with_children(x, [mapped(function, part) for part in found])
+    if found is None:
+        return function(x)
+    parts = [mapped(function, part) for part in found]
+    return x if all(map(operator.is_, parts, found)) else with_children(x, parts)

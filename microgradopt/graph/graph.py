@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt import tree
 from microgradopt.rules.registry import KNOWN, name_of
 
 INPUT, PARAMETER, CONSTANT = "input", "parameter", "constant"
@@ -33,9 +34,12 @@ UFUNCS: dict[Callable[..., Any], np.ufunc] = {
 }  # fmt: skip
 
 
+SWEEPS = {FORWARD: 0, BACKWARD: 1, DOUBLE_BACKWARD: 2}  # inside of how many reverse sweeps a call was made
+
+
 def role_at(sweeps: int) -> str:
     """The role of what was computed inside of so many reverse sweeps."""
-    return (FORWARD, BACKWARD, DOUBLE_BACKWARD)[min(sweeps, 2)]
+    return tuple(SWEEPS)[min(sweeps, 2)]
 
 
 class Node:
@@ -130,14 +134,8 @@ class Node:
 
 
 def nodes_in(argument: Any) -> Iterator[Node]:
-    """The nodes in an argument: itself, or inside lists, tuples and slices."""
-    if type(argument) is Node:
-        yield argument
-    elif isinstance(argument, list | tuple):
-        for part in argument:
-            yield from nodes_in(part)
-    elif type(argument) is slice:
-        yield from nodes_in((argument.start, argument.stop, argument.step))
+    """The nodes in an argument: itself, or inside lists, tuples and slices; or in a structure of results."""
+    return (leaf for leaf in tree.leaves(argument) if type(leaf) is Node)
 
 
 class Edge(NamedTuple):
@@ -210,7 +208,7 @@ def fresh(base: str, taken: set[str], counts: dict[str, int]) -> str:
     """`base` with the next number that makes it unique; it is then taken."""
     while True:
         counts[base] = counts.get(base, 0) + 1
-        name = f"{base}{counts[base]}"
+        name = f"{base}{'_' * base[-1:].isdigit()}{counts[base]}"  # w_0 and a number is not w_01
         if name not in taken:
             taken.add(name)
             return name

@@ -17,7 +17,7 @@ import numpy as np
 
 from microgradopt.graph.graph import Node
 from microgradopt.rules.outputs import astype, pick, view
-from microgradopt.rules.registry import name_of
+from microgradopt.rules.registry import KNOWN, name_of
 
 # How tightly Python's operators bind.
 COMPARISON, OR, XOR, AND, SUM, PRODUCT, SIGN, POWER, ATOM = range(9)
@@ -40,6 +40,7 @@ _METHODS: dict[Callable[..., Any], str] = {
     np.sum: "sum", np.mean: "mean", np.max: "max", np.min: "min", np.prod: "prod", np.reshape: "reshape",
     np.ravel: "ravel", np.argmax: "argmax", np.argmin: "argmin", astype: "astype", view: "view",
 }  # fmt: skip
+_OF_ONE_AXIS = (np.sum, np.mean, np.max, np.min, np.prod)  # take an axis or a tuple of axes
 NUMBERS = (bool, int, float)  # Python's own: they have no name, but stand where they are used
 
 
@@ -72,7 +73,8 @@ def expression(node: Node, texts: Texts, operators: bool = True) -> Text:
     if function in (operator.getitem, pick):
         return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}[{_index(arguments[1], texts)}]")
     if function in _ATTRIBUTES and not any(x is not None for x in arguments[1:]) and not node.kwargs:
-        return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}.{_ATTRIBUTES[function]}")
+        attribute = "T" if len(node.shape) == 2 else _ATTRIBUTES[function]
+        return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}.{attribute}")
     if function in _METHODS and type(arguments[0]) is Node:
         shape = arguments[1] if function is np.reshape else ()
         rest = shape if isinstance(shape, tuple) and shape else arguments[1:]
@@ -86,11 +88,16 @@ def expression(node: Node, texts: Texts, operators: bool = True) -> Text:
 def _listed(arguments: Any, kwargs: Mapping[str, Any], texts: Texts, node: Node) -> str:
     given = [_argument(x, texts, node).text for x in arguments]
     told = {key: x for key, x in kwargs.items() if not _is_default(node.function, key, x)}
+    axis = told.get("axis")
+    if type(axis) is tuple and len(axis) == 1 and node.function in _OF_ONE_AXIS:
+        told["axis"] = axis[0]
     return ", ".join(given + [f"{key}={_argument(x, texts, node).text}" for key, x in told.items()])
 
 
 def _is_default(function: Any, key: str, x: Any) -> bool:
     """Whether an argument may be left out: the function has this very value without it."""
+    if key == "keepdims" and x is False and function in KNOWN:
+        return True  # NumPy leaves it to the array's class, and ndarray says False
     return (x is None or x is False) and _defaults(function).get(key, ...) is x
 
 
@@ -170,18 +177,25 @@ def _array(x: np.ndarray[Any, Any]) -> str:
         return f"np.broadcast_to({literal(x.flat[0]).text}, {x.shape})"
     if not (x.flags.c_contiguous or x.flags.f_contiguous):
         axes = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+        if axes == list(range(x.ndim)):
+            return _array(np.ascontiguousarray(x))
         return f"{_array(np.ascontiguousarray(x.transpose(axes)))}.transpose({tuple(np.argsort(axes).tolist())})"
     order = ', order="F"' if not x.flags.c_contiguous else ""
     dtype = "" if x.dtype in (np.float64, np.int64, np.bool_) else f", dtype=np.{x.dtype.name}"
     if x.ndim == 1 and x.dtype.kind == "i" and x.size > 2 and np.array_equal(x, np.arange(x.size)):
         return f"np.arange({x.size}{dtype})"
     if x.ndim == 2 and x.size > 1 and x.shape[0] == x.shape[1] and np.array_equal(x, np.eye(len(x))):
-        return f"np.eye({len(x)}, dtype=np.{x.dtype.name.replace('bool', 'bool_')})"
+        return f"np.eye({len(x)}{_told_dtype(x)})"
     if x.size > 1 and (x == x.flat[0]).all() and not (x.flat[0] == 0 and np.signbit(x).any()):
         return f"np.full({x.shape}, {literal(x.flat[0]).text}{order})"
     if not x.size:
-        return f"np.zeros({x.shape}, dtype=np.{x.dtype.name.replace('bool', 'bool_')})"
+        return f"np.zeros({x.shape}{_told_dtype(x)})"
     return f"np.array({_number(x.tolist())}{dtype}{order})"
+
+
+def _told_dtype(x: np.ndarray[Any, Any]) -> str:
+    """The dtype as an argument, where it is not the float64 that NumPy makes."""
+    return "" if x.dtype == np.float64 else f", dtype=np.{x.dtype.name.replace('bool', 'bool_')}"
 
 
 def spelled(function: Any) -> str:

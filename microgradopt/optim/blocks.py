@@ -41,14 +41,16 @@ class State(dict[str, Any]):
         return other if self.get(key) is one else one
 
 
-def moving_average(state: State, key: str, x: Array, beta: float, start: Array | float = 0.0) -> Array:
-    """a ← β a + (1 − β) x, where a is ``state[key]``, at first `start`.
+def moving_average(state: State, key: str, x: Array, beta: float, start: Array | float | None = None) -> Array:
+    """a ← β a + (1 − β) x, where a is ``state[key]``, at first `start`, by default zeros.
 
     >>> state = State()
     >>> moving_average(state, "m", np.ones(2), 0.5), moving_average(state, "m", np.ones(2), 0.5)
     (array([0.5, 0.5]), array([0.75, 0.75]))
     """
-    before = state[key] if key in state else np.zeros_like(x) + start
+    before = state.get(key)
+    if before is None:
+        before = np.zeros_like(x) if start is None else np.full_like(x, start)
     a: Array = np.multiply(before, beta, state.room(key, before))
     a += (1 - beta) * x
     state[key] = a

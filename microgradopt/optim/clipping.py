@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable
 
 import numpy as np
@@ -27,7 +29,8 @@ def clip_grad_norm(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> fl
     _check_bound("clip_grad_norm", max_norm)
     clipped = _with_gradient(parameters)
     with np.errstate(over="ignore"):  # what overflows is no longer finite, and said so
-        norm = np.sqrt(sum((np.sum(np.square(g, dtype=np.float64)) for _, g in clipped), start=np.float64(0.0)))
+        squares = [np.sum(np.square(g, dtype=np.float64)) for _, g in clipped] or [np.float64(0.0)]
+        norm = np.sqrt(functools.reduce(operator.add, squares))
     if not expect(np.isfinite(norm)):
         raise FloatingPointError(f"clip_grad_norm: the norm of the gradient is {norm}; mg.detect_anomaly() finds where")
     factor = np.minimum(norm, max_norm) / np.where(norm > 0, norm, 1.0)

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradopt.autodiff import RecordedGradient
+from microgradopt.graph.graph import Graph
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.program.tracer import TracingError
@@ -52,7 +53,7 @@ _NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass_
 
 # What cannot change, though it is no number or word; or is looked at elsewhere.
 _UNCHANGING = (
-    np.ndarray, BuiltinFunctionType, np.ufunc, RecordedGradient,
+    np.ndarray, BuiltinFunctionType, np.ufunc, RecordedGradient, Graph,
     range, slice, type(...), enum.Enum, PurePath, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time,
     datetime.timedelta, re.Pattern, GenericAlias, MethodWrapperType, WrapperDescriptorType, MethodDescriptorType,
 )  # fmt: skip

@@ -14,8 +14,10 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.cost import Cost, cost
-from microgradopt.graph.graph import Graph
-from microgradopt.mode import current_mode
+from microgradopt.graph.graph import CONSTANT, SWEEPS, Graph, Node, fresh
+from microgradopt.graph.reader import trace
+from microgradopt.graph.text import identifier
+from microgradopt.mode import Switched, current_mode
 from microgradopt.optim.saving import whole
 from microgradopt.program.program import MISFIT, Program, Source
 from microgradopt.program.state import Moment, same
@@ -286,10 +288,42 @@ def _describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> 
         statics.append(x)
 
 
-def source(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Source:
+def _again(graph: Graph) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """A function that computes the outputs of a graph once more, and the arrays that it is called with, by name."""
+    given: dict[str, Any] = {}
+    names: dict[Any, str] = {}  # by identity: of nodes, and of arrays that say how (labels)
+    for node in graph:
+        places: list[tuple[str, Any]] = [(node.name, node)] if node.function is None else []
+        places += [(node.argument_name(i), x) for i, x in enumerate(node.arguments) if isinstance(x, np.ndarray)]
+        for name, x in places:
+            value = x.value if type(x) is Node else x
+            if np.ndim(value) or (type(x) is Node and x.role != CONSTANT):
+                names[id(x)] = identifier(name) if identifier(name) not in given else fresh(name, set(given), {})
+                given[names[id(x)]] = value
+
+    def program(**values: Any) -> Any:
+        known: dict[int, Any] = {key: values[name] for key, name in names.items()}
+
+        def value(x: Any) -> Any:
+            return known[id(x)] if id(x) in known else x.value if type(x) is Node else x
+
+        for node in graph:
+            if node.function is not None:
+                with Switched(sweeps=SWEEPS[node.role]):
+                    known[id(node)] = node.function(*tree.mapped(value, node.arguments), **node.kwargs)
+        outputs = [known[id(node)] for node in graph.outputs]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in given]
+    program.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return program, (), given
+
+
+def source(function: Callable[..., Any] | Tensor, *args: Any, **kwargs: Any) -> Source:
     """The plain NumPy program that a function amounts to, as the text of a Python function.
 
-    function: what `compile` takes. args, kwargs: what it is called with; nothing is changed by that.
+    function: what `compile` takes. args, kwargs: what it is called with; nothing is changed by that. Or a tensor that
+    is there already, and how it was computed is printed; then ``names=`` is as for `trace`.
 
     The text needs ``import numpy as np`` and nothing else, and says it. Forward comes first, then what reverse mode
     derived, as it ran: composite functions as their bodies, without what no result needs, nothing computed twice. Its
@@ -304,6 +338,8 @@ def source(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Source:
     >>> print(source(lambda x: x * 2 + 1, np.ones(2)).splitlines()[-2].strip())
     add = x * 2 + 1
     """
+    if isinstance(function, Tensor):
+        function, args, kwargs = _again(trace(function, *args, **kwargs))
     if isinstance(function, Compiled):
         function = function.__wrapped__  # type: ignore[attr-defined]
     if not callable(function):

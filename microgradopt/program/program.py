@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.graph.graph import CONSTANT, Graph, Node, named
+from microgradopt import tree
+from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import Text, expression, spelled
 from microgradopt.program.state import State
 from microgradopt.program.tape import forget
-from microgradopt.program.tidy import Checks, tidied
+from microgradopt.program.tidy import Checks, shared, tidied
 from microgradopt.program.trace import Effect, Trace
-from microgradopt.program.writer import Returned, Writer, function_text, structure_nodes
+from microgradopt.program.writer import Returned, Writer, function_text
 from microgradopt.rules.registry import NotDifferentiableError, derivative, name_of
 from microgradopt.tensor import Tensor, constant, result
 
@@ -43,10 +44,13 @@ class Program:
         self._trace = trace
         self.state = State(trace.tensors, trace.optimizers, trace.places)
         self.calls = 0
-        outputs = structure_nodes((trace.result, [effect.value for effect in trace.effects]))
+        outputs = nodes_in((trace.result, trace.effects))
         self._nodes, same = tidied(trace.tape.nodes, outputs, trace.tape.checks)
-        self._results = _exchanged(trace.result, same)
-        self._effects = [effect._replace(value=_exchanged(effect.value, same)) for effect in trace.effects]
+
+        def exchanged(x: Any) -> Any:
+            return same.get(x, x) if type(x) is Node else x
+
+        self._results, self._effects = tree.mapped(exchanged, (trace.result, trace.effects))
         self._checks = [(same.get(node, node), value) for node, value in trace.tape.checks]
         needed = set(self._nodes)
         self.inputs = [node for node in trace.reads if node in needed]
@@ -91,31 +95,21 @@ class Program:
     def source(self) -> Source:
         """The text of a function of plain NumPy calls."""
         results = self._results
+        done = {effect.name: effect.value for effect in self._effects if effect.value is not None}
         if self._effects:
-            done = {effect.name: effect.value for effect in self._effects if effect.value is not None}
             results = done if results is None else (results, done)
-        writer = Writer(self._nodes, results, self._checks)
-        inputs = {writer.names[node]: node.value for node in self.inputs}
+        given = set(self.inputs)
+        taken = {node.name for node in given}
+        names = {x: f"new_{name}" if name in taken else name for name, x in done.items() if type(x) is Node}
+        writer = Writer(self._nodes, results, self._checks, names)
+        inputs = {writer.names[node]: node.value for node in self._nodes if node in writer.given or node in given}
         return Source(function_text(self._trace.name, inputs, writer), self._trace.name, inputs)
 
     @functools.cached_property
     def graph(self) -> Graph:
         """What it computes. Of large results, shape and dtype alone are known."""
         named(self._nodes)
-        outputs = structure_nodes((self._results, [effect.value for effect in self._effects]))
-        return Graph(self._nodes, list(dict.fromkeys(outputs)))
-
-
-def _exchanged(x: Any, same: dict[Node, Node]) -> Any:
-    """A structure of results, with the nodes that stand for those in it."""
-    if type(x) is Node:
-        return same.get(x, x)
-    if type(x) is Returned:
-        return x._replace(node=same.get(x.node, x.node))
-    if isinstance(x, tuple | list):
-        parts = [_exchanged(part, same) for part in x]
-        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
-    return {key: _exchanged(part, same) for key, part in x.items()} if type(x) is dict else x
+        return Graph(self._nodes, list(dict.fromkeys(nodes_in((self._results, self._effects)))))
 
 
 def _same(x: Any, y: Any) -> bool:
@@ -130,7 +124,7 @@ class _Runner(Writer):
 
     def __init__(self, nodes: list[Node], results: Any, effects: list[Effect], checks: Checks, trace: Trace) -> None:
         self.functions: dict[str, Any] = {}
-        self._owned, self._has_views, self._sources = trace.tape.owned, trace.tape.has_views, trace.sources
+        self._owned, self._shared, self._sources = trace.tape.owned, shared(nodes), trace.sources
         super().__init__(nodes, (results, [effect.value for effect in effects]), checks)
         self._result, self._effects = results, effects
         # Where a check fails, or NumPy raises, nothing may have happened yet: what others hold is written over later.
@@ -162,7 +156,7 @@ class _Runner(Writer):
             and function.signature is None
             and not node.kwargs
             and (x.function is not None or node in self._after_checks)
-            and not self._has_views(x)
+            and x not in self._shared
             and (x.shape, x.dtype, x.strides) == (node.shape, node.dtype, node.strides)
         )
 
@@ -172,7 +166,7 @@ class _Runner(Writer):
 
     def check(self, condition: str) -> str:
         """Where a check fails, another program is needed."""
-        return f"if not ({condition}): return misfit"
+        return f"if not {condition}: return misfit"
 
     def ending(self) -> list[str]:
         """First what the function did, then what it returned."""

@@ -6,11 +6,12 @@ depends on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, INPUT, Node, overlap, role_at
 from microgradopt.mode import Observer, current_mode
 from microgradopt.program.tracer import Tracer, TracingError, concrete
@@ -63,10 +64,16 @@ class Tape(Observer):
 
     def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
         """Write down a call that gave `out`."""
-        node = Node(function, self._noded(args), self._noded(kwargs), out, role_at(current_mode.get().sweeps))
+        node = Node(
+            function,
+            tree.mapped(self._noded, args),
+            tree.mapped(self._noded, kwargs),
+            out,
+            role_at(current_mode.get().sweeps),
+        )
         forget(node)
         node.of_tensor = any(x.of_tensor for x in node.inputs)
-        node.is_view = any(overlap(out, x) for x in _arrays(args))
+        node.is_view = any(overlap(out, concrete(x)) for x in tree.leaves(args))
         if node.is_view:
             self._with_views.update((node, *node.inputs))
         self.nodes.append(node)
@@ -88,17 +95,8 @@ class Tape(Observer):
         return node in self._with_views
 
     def _noded(self, x: Any) -> Any:
-        """Arguments with nodes in place of Tracers and of arrays."""
-        kind = type(x)
-        if kind is Tracer:
-            return x.node
-        if kind in (tuple, list):
-            return kind([self._noded(part) for part in x])
-        if kind is dict:
-            return {key: self._noded(part) for key, part in x.items()}
-        if kind is slice:
-            return slice(*self._noded((x.start, x.stop, x.step)))
-        return self.constant(x) if isinstance(x, np.ndarray) else x
+        """The node of a Tracer or an array."""
+        return x.node if type(x) is Tracer else self.constant(x) if isinstance(x, np.ndarray) else x
 
     def constant(self, array: Any) -> Node:
         """The node of an array that was there without the program."""
@@ -124,10 +122,8 @@ class Tape(Observer):
 
     def check_inputs(self, arguments: Sequence[Any]) -> None:
         """Raise TracingError for a leaf from outside that is no input: its value would become a constant."""
-        for x in arguments:
-            if type(x) is list:
-                self.check_inputs(x)
-            elif type(x) is Tensor and x.function is None and x.order < self.begun and type(x.value) is not Tracer:
+        for x in tree.leaves(arguments):
+            if type(x) is Tensor and x.function is None and x.order < self.begun and type(x.value) is not Tracer:
                 raise TracingError(
                     f"the program uses a tensor of shape {x.shape} that was not found among the arguments of the "
                     "function, nor in what it refers to: give it as an argument"
@@ -147,14 +143,3 @@ def forget(node: Node) -> None:
     """Let go of the value of a node, but for a small one: it would keep a batch alive."""
     if node.nbytes > _SMALL:
         node.value = None
-
-
-def _arrays(x: Any) -> Iterator[Any]:
-    """The arrays among arguments."""
-    if type(x) in (tuple, list):
-        for part in x:
-            yield from _arrays(part)
-    elif type(x) is Tracer:
-        yield x.value
-    elif isinstance(x, np.ndarray):
-        yield x

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from microgradopt import tree
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.graph.graph import UFUNCS, Node
 from microgradopt.rules.outputs import astype, view
@@ -48,23 +49,16 @@ NUMPY = (np.ndarray, np.generic)
 
 def concrete(x: Any) -> Any:
     """Arguments with values in place of Tracers."""
-    kind = type(x)
-    if kind is Tracer:
-        return x.value
-    if kind in (tuple, list):
-        return kind([concrete(part) for part in x])
-    if kind is dict:
-        return {key: concrete(part) for key, part in x.items()}
-    if kind is slice:
-        return slice(*concrete((x.start, x.stop, x.step)))
-    return x
+    return tree.mapped(_value, x)
+
+
+def _value(x: Any) -> Any:
+    return x.value if type(x) is Tracer else x
 
 
 def _has_integers(x: Any) -> bool:
     """Whether a length, a count or a place may be among arguments, as a traced value."""
-    if type(x) is slice:
-        x = (x.start, x.stop, x.step)
-    return any(map(_has_integers, x)) if type(x) in (tuple, list) else type(x) is Tracer and x.dtype.kind in "iu"
+    return any(type(part) is Tracer and part.dtype.kind in "iu" for part in tree.leaves(x))
 
 
 def _of_tensor(x: Any) -> bool:

@@ -10,17 +10,19 @@ import builtins
 import inspect
 import operator
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradopt.graph.graph import BACKWARD, CONSTANT, FORWARD, Node, fresh, nodes_in
-from microgradopt.graph.text import Text, expression, identifier, is_literal, literal, spelled
+from microgradopt.graph.graph import BACKWARD, CONSTANT, DOUBLE_BACKWARD, FORWARD, Node, fresh, nodes_in
+from microgradopt.graph.text import ATOM, SUM, Text, expression, identifier, is_literal, literal, spelled
 from microgradopt.program.tidy import Checks, is_write
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.registry import KNOWN, is_composite, name_of
 
+AFTERWARDS = "after the backward pass"
+_WRITTEN = 64  # elements of a constant array that is written out, whatever they are
 _LONGEST = 88  # of an expression with others inside
 
 
@@ -35,13 +37,14 @@ class Writer:
     """The text of a program.
 
     nodes: tidied, oldest first. results: what is returned, a structure of nodes and of values. checks: see `Tape`.
+    written: the names of values that are put somewhere besides: those of an optimizer's update.
     """
 
     inline_constants = True
     """Whether constant arrays are written out, as literals; otherwise they are names, listed in `constants`."""
 
-    def __init__(self, nodes: list[Node], results: Any, checks: Checks) -> None:
-        self.nodes, self.results = nodes, results
+    def __init__(self, nodes: list[Node], results: Any, checks: Checks, written: Mapping[Node, str] = {}) -> None:
+        self.nodes, self.results, self._written = nodes, results, written
         self.constants: dict[str, Any] = {}
         self._checks = dict(checks)
         self._readers: dict[Node, list[Node]] = {node: [] for node in nodes}
@@ -49,7 +52,8 @@ class Writer:
             for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
                 self._readers[x].append(node)
         self._last_write = {node.arguments[0]: node for node in nodes if is_write(node)}
-        self._returned = set(structure_nodes(results))
+        self._returned = set(nodes_in(results))
+        self.given = {node for node in nodes if self.inline_constants and _is_long(node)}
         self.names = self._named()
         self._inline: dict[Node, bool] = {}
         self._texts: dict[Node, Text] = {}
@@ -86,27 +90,54 @@ class Writer:
     def _base(self, node: Node) -> str:
         if node.name:
             return identifier(node.name)
+        if node in self._written:
+            return identifier(self._written[node])
+        if is_element(node):
+            array, index = node.arguments
+            return identifier("_".join(map(str, [array.name, *(index if isinstance(index, tuple) else [index])])))
+        if self._is_part_of_gradient(node):
+            return "part_of_gradient"
+        if node in self.given:
+            return "constant"
         if node.function is None:
             return literal(node.value).text.partition("(")[0].removeprefix("np.") if node.role == CONSTANT else "x"
         whole = name_of(node.whole) if node.whole is not None else ""
         name = whole if whole and not whole.startswith("_") else name_of(node.function)
         return identifier({"getitem": "part", "pow": "power"}.get(name, name.removeprefix("linalg.")).strip("_"))
 
+    def _is_part_of_gradient(self, node: Node) -> bool:
+        """Whether an array that is filled is one of the shares that add up to a gradient."""
+        node = self._final(node)
+        if node.function is not operator.setitem:
+            return False
+        while len(self._readers[node]) == 1 and self._readers[node][0].function in (np.add, operator.add):
+            node = self._readers[node][0]
+        return node.derivative_of is not None
+
     # Lines
 
     def lines(self) -> list[str]:
         """The body of the function."""
         lines: list[str] = []
-        role = FORWARD
+        section, sections = FORWARD, self._sections()
         for node in self.nodes:
             if not self._is_inline(node):
-                if node.function is not None and node.role != role:
-                    role = node.role
-                    lines.append(f"# {role}")
+                if node.function is not None and sections[node] != section:
+                    section = sections[node]
+                    lines.append(f"# {section}")
                 lines += self.line(node)
             if node in self._checks:
                 lines.append(self.check(self._condition(node)))
         return [*lines, *self.ending()]
+
+    def _sections(self) -> dict[Node, str]:
+        """The part of the program that each node is in: forward, backward, update, ..."""
+        sections: dict[Node, str] = {}
+        is_swept = False
+        for node in self.nodes:
+            is_swept = is_swept or node.role in (BACKWARD, DOUBLE_BACKWARD)
+            sections[node] = AFTERWARDS if is_swept and node.role == FORWARD else node.role
+        return sections
 
     def line(self, node: Node) -> list[str]:
         """What computes a node, and gives it its name."""
@@ -125,7 +156,9 @@ class Writer:
         return [f"{name} = {self._expression(node).text}{comment}"]
 
     def constant(self, node: Node) -> list[str]:
-        """The line that makes a constant array."""
+        """The line that makes a constant array; a long one is given, as an argument."""
+        if node in self.given:
+            return []
         if self.inline_constants:
             return [f"{self.names[node]} = {literal(node.value).text}"]
         self.constants[self.names[node]] = node.value
@@ -133,7 +166,7 @@ class Writer:
 
     def check(self, condition: str) -> str:
         """The line that makes sure of a condition."""
-        return f'if not ({condition}): raise ValueError("not the values this was printed for")'
+        return f'if not {condition}: raise ValueError("not the values this was printed for")'
 
     def ending(self) -> list[str]:
         """The last lines: what is returned."""
@@ -142,8 +175,8 @@ class Writer:
     def _condition(self, node: Node) -> str:
         text, value = self.text(node), self._checks[node]
         if isinstance(value, bool | np.bool_):
-            return text.text if value else f"not {text.within(1)}"
-        return f"{text.within(1)} == {literal(value).text}"
+            return text.within(ATOM) if value else f"(not {text.within(ATOM)})"
+        return f"({text.within(SUM)} == {literal(value).text})"
 
     def _structure(self, x: Any) -> str:
         """Results as they are returned."""
@@ -196,7 +229,9 @@ class Writer:
         """Whether there is no reason for a line of its own."""
         if node.function is None:
             return node.role == CONSTANT and self.inline_constants and np.size(node.value) <= 4
-        if node in self._returned or is_write(node) or node in self._last_write or node.derivative_of is not None:
+        if (node in self._returned and node.function is not np.copy) or node.derivative_of is not None:
+            return False
+        if is_write(node) or node in self._last_write:
             return False
         if any(x in self._last_write for x in node.inputs):  # it is to read them before they are written to
             return False
@@ -205,7 +240,7 @@ class Writer:
     def _used_once(self, node: Node) -> bool:
         """By one later call of the same sweep, or by one check."""
         readers = self._readers[node]
-        if node in self._checks:
+        if node in self._checks or node in self._returned:
             return not readers
         return len(readers) == 1 and readers[0].role == node.role
 
@@ -243,15 +278,30 @@ class Writer:
         return sorted(_definition(KNOWN[function].call) for function in found)
 
 
-def structure_nodes(x: Any) -> list[Node]:
-    """The nodes in a structure of results."""
-    parts = x.values() if type(x) is dict else x if isinstance(x, tuple | list) else ()
-    return [x] if type(x) is Node else [node for part in parts for node in structure_nodes(part)]
+def _is_long(node: Node) -> bool:
+    """Whether a node is a constant array that takes more than some lines to write."""
+    if node.role != CONSTANT or np.size(node.value) <= _WRITTEN:
+        return False
+    return len(literal(node.value).text) > _WRITTEN * 10
+
+
+def is_element(node: Node) -> bool:
+    """Whether a node is one place of an array with a name: w[0], A[1, 2]."""
+    if node.function is not operator.getitem or not node.arguments[0].name:
+        return False
+    index = node.arguments[1]
+    return all(type(i) is int and i >= 0 for i in (index if isinstance(index, tuple) else (index,)))
 
 
 def _definition(function: Callable[..., Any]) -> str:
     """The source of a function, without decorators and annotations, and the modules that it names."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except OSError:
+        raise TracingError(
+            f"source: {name_of(function)} cannot be traced, so its own source is printed, and that is not there, as it "
+            "was not read from a file. Put it into one"
+        ) from None
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list, definition.returns = [], None
