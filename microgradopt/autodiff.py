@@ -281,4 +281,5 @@ def _rows(output: Tensor, inputs: list[Tensor]) -> list[Array]:
         cotangents = sweep(graph, {output: Stack(one_hot)}, inputs)
         for found, x in zip(blocks, inputs, strict=True):
             found.append(cotangents[x].data if x in cotangents else np.zeros((k, *x.shape), x.dtype))
-    return [np.concatenate(found or [np.zeros((0, *x.shape), x.dtype)]) for found, x in zip(blocks, inputs, strict=True)]
+    nothing = [[np.zeros((0, *x.shape), x.dtype)] for x in inputs]
+    return [np.concatenate(found or none) for found, none in zip(blocks, nothing, strict=True)]

@@ -100,6 +100,7 @@ def sweep(
     with Switched(recording=True, sweeps=depth + 1):
         _visit(graph, cotangents, kept, create_graph, observers)
     for leaf in [x for x in cotangents if x.function is None]:
+        _date_of(cotangents[leaf], leaf)
         _tell(observers, leaf, cotangents[leaf], cotangents)
     return cotangents
 
@@ -132,9 +133,17 @@ def _visit(
                     _hand_over_all(rule(g, out, *values, **kwargs), x, node, cotangents, active)  # type: ignore[misc]
         except np.linalg.LinAlgError as error:
             raise np.linalg.LinAlgError(f"the derivative of {node.made_by()}: {error}") from None
+        if create_graph:
+            _date_of(g, node)
         if observers:
             _tell(observers, node, g, cotangents)
     return cotangents
+
+
+def _date_of(g: Any, x: Tensor) -> None:
+    """Note in a recorded cotangent what it is the derivative by: pictures give it that name."""
+    if type(g) is Tensor and g.function is not None and not hasattr(g, "cotangent_of"):
+        g.cotangent_of = x.order
 
 
 def _tell(observers: tuple[Observer, ...], tensor: Tensor, g: Any, cotangents: Cotangents) -> None:

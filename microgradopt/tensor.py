@@ -77,7 +77,8 @@ class Tensor(ArrayMethods):
     function: what made it; None for a leaf. inputs, kwargs: the arguments of that call. values: those of `inputs`, as
     plain arrays. needs_grad: whether a gradient flows through it. sweeps: inside of how many reverse sweeps it was
     made. graded: the date of the output whose backward pass left `grad`, and a weak reference to that array (held, it
-    would not be freed by `zero_grad`); None where several did.
+    would not be freed by `zero_grad`); None where several did. cotangent_of: of what a recorded sweep gave, the date of
+    the tensor that it is the derivative by; of all else it is not set.
 
     NumPy's functions work on tensors (``np.exp(x)``), and so do operators and ndarray's methods (``x.sum(axis=0)``).
     While operations are recorded, a tensor that requires a gradient does not become a plain number or array by itself
@@ -92,8 +93,8 @@ class Tensor(ArrayMethods):
     """
 
     __slots__ = (
-        "__weakref__", "function", "grad", "graded", "inputs", "kwargs", "needs_grad", "order", "sweeps", "value",
-        "values",
+        "__weakref__", "cotangent_of", "function", "grad", "graded", "inputs", "kwargs", "needs_grad", "order",
+        "sweeps", "value", "values",
     )  # fmt: skip
 
     value: Any
@@ -106,6 +107,7 @@ class Tensor(ArrayMethods):
     sweeps: int
     grad: Array | None
     graded: tuple[int, ref[Array]] | None
+    cotangent_of: int
 
     def __init__(self, data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> None:
         array = floats(data.__array__() if type(data) is Tensor else data, dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt import tree
+from microgradopt.graph.modules import Frame
 from microgradopt.rules.registry import KNOWN, name_of
 
 INPUT, PARAMETER, CONSTANT = "input", "parameter", "constant"
@@ -49,12 +51,13 @@ class Node:
     of the call, nodes in place of computed values, also inside lists and tuples. value: an array, or a number; None
     where the function has several results, and where it was not kept. shape, dtype: the value's; of a Python number
     its type; of several results NoneType. role: input, parameter, constant, forward, backward or double backward.
-    gradient: the derivative of the output by this value, or None: not computed. module: the dotted name of the module
-    that the call was made in, "" outside of any. is_view: whether the value shares the memory of an input.
+    gradient: the derivative of the output by this value, or None: not computed. frames: the calls of modules that it
+    was made in, the outermost first; module: the dotted name of the innermost, "" outside of any. is_view: whether the
+    value shares the memory of an input. derivative_of: in a backward pass, what the value is the derivative by.
 
     Where the node is a call in a traced program, it may also be known of it: `whole`, the composite function that this
-    call is the last of; `derivative_of`, the node that its value is the derivative by; `of_tensor`, whether it depends
-    on the value of a Tensor. Of large values, a traced program keeps shape and dtype alone.
+    call is the last of; `of_tensor`, whether it depends on the value of a Tensor. Of large values, a traced program
+    keeps shape and dtype alone.
 
     >>> import microgradopt as mg
     >>> x = mg.Tensor(2.0, requires_grad=True)
@@ -64,7 +67,7 @@ class Node:
     """
 
     __slots__ = (
-        "arguments", "derivative_of", "dtype", "function", "gradient", "is_view", "kwargs", "module", "name",
+        "arguments", "derivative_of", "dtype", "frames", "function", "gradient", "is_view", "kwargs", "name",
         "of_tensor", "role", "shape", "strides", "value", "whole",
     )  # fmt: skip
 
@@ -77,10 +80,10 @@ class Node:
         role: str,
         name: str = "",
         gradient: npt.NDArray[Any] | None = None,
-        module: str = "",
+        frames: tuple[Frame, ...] = (),
     ) -> None:
         self.function, self.arguments, self.kwargs = function, arguments, kwargs
-        self.value, self.role, self.name, self.gradient, self.module = value, role, name, gradient, module
+        self.value, self.role, self.name, self.gradient, self.frames = value, role, name, gradient, frames
         self.whole: Callable[..., Any] | None = None
         self.derivative_of: Node | None = None
         self.of_tensor = False
@@ -88,6 +91,11 @@ class Node:
         self.dtype: Any = getattr(value, "dtype", type(value))
         self.strides = getattr(value, "strides", ())
         self.is_view = any(overlap(value, x.value) for x in self.inputs)
+
+    @property
+    def module(self) -> str:
+        """The dotted name of the module that the call was made in; "" outside of any."""
+        return self.frames[-1].path if self.frames else ""
 
     @property
     def size(self) -> int:
@@ -191,17 +199,34 @@ class Graph:
 
 
 def named(nodes: list[Node]) -> None:
-    """Give every node without a name a short one: what made it, and a number where several did."""
+    """Give every node without a name a short one: what made it, and a number where several did. "d_x", of a derivative.
+
+    The derivative of a derivative is "dd_x".
+    """
     taken = {node.name for node in nodes if node.name}
     counts: dict[str, int] = {}
     for node in nodes:
         if not node.name:
-            node.name = fresh(base_name(node), taken, counts)
+            name = derivative_name(node)
+            node.name = name if name and name not in taken else fresh(base_name(node), taken, counts)
+            taken.add(node.name)
+
+
+def derivative_name(node: Node) -> str:
+    """The name of the derivative by a node with a name; "" of what is none."""
+    if node.derivative_of is None or not node.derivative_of.name:
+        return ""
+    return f"{'dd' if node.role == DOUBLE_BACKWARD else 'd'}_{node.derivative_of.name}"
 
 
 def base_name(node: Node) -> str:
     """The name of a node that has no better one, but for the number: its function, or a letter for its role."""
-    return node.operation.removeprefix("linalg.").strip("_") or node.role[0]
+    return derivative_name(node) or node.operation.removeprefix("linalg.").strip("_") or node.role[0]
+
+
+def has_own_name(node: Node) -> bool:
+    """Whether the name says more than what the node is, and a number."""
+    return re.fullmatch(rf"{re.escape(base_name(node))}_?\d*", node.name) is None or node.derivative_of is not None
 
 
 def fresh(base: str, taken: set[str], counts: dict[str, int]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from microgradopt.autodiff import listed_tensors
 from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, Graph, Node, named, role_at
+from microgradopt.graph.modules import Calls
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import graph_of, sweep
@@ -35,7 +36,7 @@ def trace(
     one scalar. Otherwise that is what a backward pass of `outputs` has left in a leaf's ``.grad``, or None.
 
     What a sweep with ``create_graph=True`` recorded has the role "backward", what a sweep of that did, "double
-    backward". The modules that calls were made in are known for the latest 16 calls of each module in `names`.
+    backward". The modules that calls were made in are known for the latest 512 calls of each module in `names`.
 
     Iterative: as deep as memory allows. Values are not copied.
 
@@ -50,12 +51,16 @@ def trace(
     tensors = _reached(outputs, begin)
     labels = _labels(names)
     results = _cotangents(outputs, tensors) if gradients else {}
-    modules = _Modules(names)
+    calls = Calls({"": names} if isinstance(names, Module) else names or {})
+    orders: dict[int, Node] = {}
     made: dict[int, Node] = {}  # by identity: tensors, and the arrays among arguments
     nodes: list[Node] = []
 
     def add(key: Any, node: Node) -> Node:
         made[id(key)] = node
+        if type(key) is Tensor:
+            orders[key.order] = node
+            node.derivative_of = orders.get(getattr(key, "cotangent_of", 0))
         nodes.append(node)
         return node
 
@@ -67,7 +72,7 @@ def trace(
             return add(x, Node(None, (), {}, value, CONSTANT, labels.get(id(x), "")))
         role = INPUT if x in begin else PARAMETER if x.needs_grad else CONSTANT
         gradient = results.get(x, _gradient_of(outputs, x))
-        return add(x, Node(None, (), {}, value, role, labels.get(x, ""), gradient, modules.at(x.order)))
+        return add(x, Node(None, (), {}, value, role, labels.get(x, ""), gradient, calls.at(x.order)))
 
     for tensor in tensors:
         if tensor.function is None or tensor in begin:
@@ -76,8 +81,8 @@ def trace(
         arguments = _arguments(tensor, given)
         role = role_at(tensor.sweeps)
         value = tensor.value if hasattr(tensor.value, "dtype") and not isinstance(tensor.value, tuple) else None
-        name, module = labels.get(tensor, ""), modules.at(tensor.order)
-        add(tensor, Node(tensor.function, arguments, tensor.kwargs, value, role, name, results.get(tensor), module))
+        name, frames = labels.get(tensor, ""), calls.at(tensor.order)
+        add(tensor, Node(tensor.function, arguments, tensor.kwargs, value, role, name, results.get(tensor), frames))
     named(nodes)
     return Graph(nodes, [made[id(output)] for output in outputs])
 
@@ -139,19 +144,3 @@ def _cotangents(outputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> dict[Te
         return {}
     start = {output: np.ones(output.shape, output.dtype)[()]}
     return {x: np.asarray(g) for x, g in sweep(graph_of(outputs), start, tensors).items() if hasattr(g, "ndim")}
-
-
-class _Modules:
-    """Which module was at work, at what date."""
-
-    def __init__(self, names: Names | None) -> None:
-        self._calls: list[tuple[int, int, str]] = []
-        for name, thing in ({"": names} if isinstance(names, Module) else names or {}).items():
-            if isinstance(thing, Module):
-                for path, module in thing.named_modules(name):
-                    self._calls += [(start, end, path) for start, end in module.calls()]
-
-    def at(self, date: int) -> str:
-        """The innermost module at work then; "" if none was."""
-        around = [(end - start, path) for start, end, path in self._calls if start < date < end]
-        return min(around)[1] if around else ""

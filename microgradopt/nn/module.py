@@ -61,7 +61,7 @@ class Module:
         started = clock.tick()
         result: Tensor = self.forward(*args, **kwargs)
         if "_calls" not in self.__dict__:
-            self.__dict__["_calls"] = collections.deque(maxlen=16)
+            self.__dict__["_calls"] = collections.deque(maxlen=512)
         self.__dict__["_calls"].append((started, clock.tick()))
         return result
 

@@ -98,7 +98,8 @@ class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
     places: where arrays, numbers and objects are kept that the function can reach, each once. tensors: the leaves, with
-    a name for each. optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
+    a name for each. modules: those that are in no other. optimizers, containers (lists, dictionaries), generators,
+    objects: those that it can reach.
     """
 
     def __init__(self, function: Any, others: tuple[Any, ...]) -> None:
@@ -109,6 +110,8 @@ class Captures:
             self.places: list[Place] = []
             self.tensors: dict[Tensor, str] = {}
             self._of_modules: set[Tensor] = set()
+            self.modules: list[Module] = []
+            self._inner: set[Module] = set()
             self.optimizers: list[Optimizer] = []
             self.containers: list[Any] = []
             self.generators: list[np.random.Generator] = []
@@ -200,6 +203,9 @@ class Captures:
         if isinstance(x, Module):  # its own names for its parameters go before all others
             self.tensors.update({p: label for label, p in x.named_parameters() if p not in self._of_modules})
             self._of_modules.update(x.parameters())
+            if x not in self._inner:
+                self.modules.append(x)
+                self._inner.update(module for _, module in x.named_modules())
         yield from self._of_class(type(x), x)
         prefix = f"{name}." if name else ""
         caches = getattr(type(x), "caches", ())

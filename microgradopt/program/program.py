@@ -12,7 +12,7 @@ from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import Text, expression, spelled
 from microgradopt.program.state import State
 from microgradopt.program.tape import forget
-from microgradopt.program.tidy import Checks, shared, tidied
+from microgradopt.program.tidy import Checks, is_write, shared, tidied
 from microgradopt.program.trace import Effect, Trace
 from microgradopt.program.writer import Returned, Writer, function_text
 from microgradopt.rules.registry import NotDifferentiableError, derivative, name_of
@@ -92,22 +92,29 @@ class Program:
         )
 
     @functools.cached_property
-    def source(self) -> Source:
-        """The text of a function of plain NumPy calls."""
+    def _writer(self) -> Writer:
         results = self._results
         done = {effect.name: effect.value for effect in self._effects if effect.value is not None}
         if self._effects:
             results = done if results is None else (results, done)
-        given = set(self.inputs)
-        taken = {node.name for node in given}
+        taken = {node.name for node in self.inputs}
         names = {x: f"new_{name}" if name in taken else name for name, x in done.items() if type(x) is Node}
-        writer = Writer(self._nodes, results, self._checks, names)
+        return Writer(self._nodes, results, self._checks, names)
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The text of a function of plain NumPy calls."""
+        writer, given = self._writer, set(self.inputs)
         inputs = {writer.names[node]: node.value for node in self._nodes if node in writer.given or node in given}
         return Source(function_text(self._trace.name, inputs, writer), self._trace.name, inputs)
 
     @functools.cached_property
     def graph(self) -> Graph:
-        """What it computes. Of large results, shape and dtype alone are known."""
+        """What it computes, in the names that the source has. Of large results, shape and dtype alone are known."""
+        names = self._writer.names
+        for node in self._nodes:
+            if not node.name and not is_write(node):
+                node.name = names[node]
         named(self._nodes)
         return Graph(self._nodes, list(dict.fromkeys(nodes_in((self._results, self._effects)))))
 

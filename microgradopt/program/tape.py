@@ -13,7 +13,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, INPUT, Node, overlap, role_at
-from microgradopt.mode import Observer, current_mode
+from microgradopt.mode import Observer, clock, current_mode
 from microgradopt.program.tracer import Tracer, TracingError, concrete
 from microgradopt.rules.registry import KNOWN, is_composite
 from microgradopt.rules.stack import Stack
@@ -23,8 +23,8 @@ from microgradopt.tensor import Tensor, plain
 class Tape(Observer):
     """What has been recorded: the nodes in order, and what the program's use depends on.
 
-    checks: nodes that did decide which way Python went, with the value they had; only where they do not depend on a
-    Tensor. The program is right for whatever gives them the same values.
+    dates: when each call was made, by the clock. checks: nodes that did decide which way Python went, with the value
+    they had; only where they do not depend on a Tensor. The program is right for whatever gives them the same values.
     begun: leaves that are older than this have to be inputs of the program. body_of: gives the body of a composite, of
     which it is written down what it does; or None: then it is the call.
     """
@@ -34,6 +34,7 @@ class Tape(Observer):
     ) -> None:
         self.begun, self.body_of = begun, body_of
         self.nodes: list[Node] = []
+        self.dates: dict[Node, int] = {}
         self.checks: list[tuple[Node, Any]] = []
         self.bodies = 0  # inside of how many composites
         self.fails = False  # an error is on its way: its message may say values
@@ -77,6 +78,7 @@ class Tape(Observer):
         if node.is_view:
             self._with_views.update((node, *node.inputs))
         self.nodes.append(node)
+        self.dates[node] = clock.tick()
         return Tracer(node, self, out)
 
     def expect(self, condition: Any) -> Any:

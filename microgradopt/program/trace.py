@@ -20,6 +20,7 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.graph.graph import INPUT, PARAMETER, Node
+from microgradopt.graph.modules import Calls
 from microgradopt.mode import clock, observed
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.optimizer import Optimizer
@@ -84,15 +85,23 @@ class Trace:
                 result = function(*args, **rebuilt(kwargs, traced))
                 for look in self._look:
                     look()
+                self._note_frames()
                 self._check_whole(chance)
                 self.effects = [effect._replace(value=self._own(effect.value)) for effect in self.effects]
                 self.result = self._returned(result)
         finally:
             whole(self._undone)
 
+    def _note_frames(self) -> None:
+        """Note in each call which modules it was made in."""
+        for module in self._modules:
+            calls = Calls({"": module})
+            for node, date in self.tape.dates.items():
+                node.frames = node.frames or calls.at(date)
+
     def let_go(self) -> None:
         """Forget what was needed only while it was traced."""
-        for held in (self._undo, self._look, self._kept):
+        for held in (self._undo, self._look, self._kept, self._modules, self.tape.dates):
             held.clear()
         self._thetas.clear()
 
@@ -122,7 +131,7 @@ class Trace:
     def _find(self, found: Captures) -> None:
         vectors = [block.vector for o in found.optimizers for blocks in o._blocks for block in blocks]
         self._thetas = {id(vector): vector.theta() for vector in vectors}
-        self.tensors, self.optimizers = found.tensors, found.optimizers
+        self.tensors, self.optimizers, self._modules = found.tensors, found.optimizers, found.modules
         for tensor, name in found.tensors.items():
             text = self._call(tensor)
             self.conditions.append(f"{text}.needs_grad is {tensor.needs_grad}")
