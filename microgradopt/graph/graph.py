@@ -54,6 +54,7 @@ class Node:
     gradient: the derivative of the output by this value, or None: not computed. frames: the calls of modules that it
     was made in, the outermost first; module: the dotted name of the innermost, "" outside of any. is_view: whether the
     value shares the memory of an input. derivative_of: in a backward pass, what the value is the derivative by.
+    computed_from: of a constant that a module has computed, without a gradient, from values that it was given.
 
     Where the node is a call in a traced program, it may also be known of it: `whole`, the composite function that this
     call is the last of; `of_tensor`, whether it depends on the value of a Tensor. Of large values, a traced program
@@ -67,8 +68,8 @@ class Node:
     """
 
     __slots__ = (
-        "arguments", "derivative_of", "dtype", "frames", "function", "gradient", "is_view", "kwargs", "name",
-        "of_tensor", "role", "shape", "strides", "value", "whole",
+        "arguments", "computed_from", "derivative_of", "dtype", "frames", "function", "gradient", "is_view", "kwargs",
+        "name", "of_tensor", "role", "shape", "strides", "value", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,7 @@ class Node:
         self.value, self.role, self.name, self.gradient, self.frames = value, role, name, gradient, frames
         self.whole: Callable[..., Any] | None = None
         self.derivative_of: Node | None = None
+        self.computed_from: tuple[Node, ...] = ()
         self.of_tensor = False
         self.shape: tuple[Any, ...] = getattr(value, "shape", ())
         self.dtype: Any = getattr(value, "dtype", type(value))

@@ -6,7 +6,7 @@ import bisect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from microgradopt.nn.module import Module
+from microgradopt.nn.module import Call, Module
 
 
 class Frame(NamedTuple):
@@ -27,18 +27,36 @@ class Calls:
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         roots = [(name, x) for name, x in names.items() if isinstance(x, Module)]
-        self._calls = sorted(
-            (start, end, Frame(path, type(module).__name__, start))
+        found = [
+            (call, Frame(path, type(module).__name__, call.start), module)
             for name, root in roots
             for path, module in root.named_modules(name)
-            for start, end in module.calls()
-        )
-        self._starts = [start for start, _, _ in self._calls]
+            for call in module.calls()
+        ]
+        self._calls = sorted(found, key=lambda each: each[0].start)
+        self._starts = [call.start for call, _, _ in self._calls]
 
     def at(self, date: int) -> tuple[Frame, ...]:
         """The calls that were at work then, the outermost first; but not the root of a model, which has no name."""
+        return tuple(frame for _, frame, _ in self._around(date) if frame.path)
+
+    def unrecorded(self, date: int, x: Any) -> list[Any]:
+        """What an array was computed from that a call at this date used, and that no recorded call has made.
+
+        The arguments of the module that was at work which need no gradient, where the array has their shape, and is
+        none of the module's own.
+        """
+        around = self._around(date)
+        if not around:
+            return []
+        call, _, module = around[-1]
+        given = [argument for ref in call.unrecorded if (argument := ref()) is not None]
+        is_old = any(x is y for y in [*given, *vars(module).values()])
+        return [] if is_old else [y for y in given if y.shape == x.shape]
+
+    def _around(self, date: int) -> list[tuple[Call, Frame, Module]]:
         before = self._calls[: bisect.bisect_left(self._starts, date)]
-        return tuple(frame for _, end, frame in before if date < end and frame.path)
+        return [each for each in before if date < each[0].end]
 
 
 def numbered(frames: Iterable[Frame]) -> dict[Frame, str]:

@@ -14,7 +14,7 @@ from microgradopt.graph.modules import Calls
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import graph_of, sweep
-from microgradopt.tensor import Tensor, tensors_in
+from microgradopt.tensor import Tensor, plain, tensors_in
 
 Names = Mapping[str, Any] | Module
 
@@ -64,19 +64,23 @@ def trace(
         nodes.append(node)
         return node
 
-    def given(x: Any, value: Any) -> Node:
-        """The node of an argument that no recorded call has made. value: what it was when it was used."""
+    def given(x: Any, value: Any, date: int) -> Node:
+        """The node of an argument that no recorded call has made. value, date: what it was, and when it was used."""
         if id(x) in made and isinstance(x, Tensor | np.ndarray):
             return made[id(x)]
-        if type(x) is not Tensor:
-            return add(x, Node(None, (), {}, value, CONSTANT, labels.get(id(x), "")))
-        role = INPUT if x in begin else PARAMETER if x.needs_grad else CONSTANT
-        gradient = results.get(x, _gradient_of(outputs, x))
-        return add(x, Node(None, (), {}, value, role, labels.get(x, ""), gradient, calls.at(x.order)))
+        if type(x) is Tensor:
+            role = INPUT if x in begin else PARAMETER if x.needs_grad else CONSTANT
+            gradient = results.get(x, _gradient_of(outputs, x))
+            node = Node(None, (), {}, value, role, labels.get(x, ""), gradient, calls.at(x.order))
+        else:
+            node = Node(None, (), {}, value, CONSTANT, labels.get(id(x), ""))
+        if node.role == CONSTANT and np.ndim(value) and not node.name:
+            node.computed_from = tuple(given(y, plain(y), date) for y in calls.unrecorded(date, x))
+        return add(x, node)
 
     for tensor in tensors:
         if tensor.function is None or tensor in begin:
-            given(tensor, tensor.value)
+            given(tensor, tensor.value, tensor.order)
             continue
         arguments = _arguments(tensor, given)
         role = role_at(tensor.sweeps)
@@ -105,15 +109,15 @@ def _reached(outputs: Sequence[Tensor], begin: set[Tensor]) -> list[Tensor]:
     return sorted(seen, key=_date)
 
 
-def _arguments(tensor: Tensor, given: Callable[[Any, Any], Node]) -> tuple[Any, ...]:
+def _arguments(tensor: Tensor, given: Callable[[Any, Any, int], Node]) -> tuple[Any, ...]:
     """The arguments of a recorded call: nodes where there is something to differentiate, all else as it was."""
     rules = KNOWN[tensor.function].rules  # type: ignore[index]
     return tuple(
         x
         if x is None or (rule is None and type(x) is not Tensor)
-        else [given(part, seen) for part, seen in zip(x, value, strict=True)]
+        else [given(part, seen, tensor.order) for part, seen in zip(x, value, strict=True)]
         if type(x) is list
-        else given(x, value)
+        else given(x, value, tensor.order)
         for x, value, rule in zip(tensor.inputs, tensor.values, rules, strict=False)
     )
 

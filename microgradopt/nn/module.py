@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,14 @@ from microgradopt.mode import clock
 from microgradopt.tensor import Tensor
 
 StateDict = dict[str, npt.NDArray[Any]]
+
+
+class Call(NamedTuple):
+    """When a module was called: begin and end by the clock that dates tensors; and its arguments without a gradient."""
+
+    start: int
+    end: int
+    unrecorded: tuple[weakref.ref[Any], ...]
 
 
 class Module:
@@ -62,12 +71,16 @@ class Module:
         result: Tensor = self.forward(*args, **kwargs)
         if "_calls" not in self.__dict__:
             self.__dict__["_calls"] = collections.deque(maxlen=512)
-        self.__dict__["_calls"].append((started, clock.tick()))
+        unrecorded = tuple(weakref.ref(x) for x in args if _needs_no_gradient(x))
+        self.__dict__["_calls"].append(Call(started, clock.tick(), unrecorded))
         return result
 
-    def calls(self) -> list[tuple[int, int]]:
-        """When its latest calls began and ended, by the clock that dates tensors."""
+    def calls(self) -> list[Call]:
+        """Its latest calls, for pictures."""
         return list(self.__dict__.get("_calls", ()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_calls"}
 
     # What it is made of
 
@@ -186,6 +199,10 @@ class Module:
         if not children:
             return f"{type(self).__name__}({self.describe()}){counted}"
         return "\n  ".join([f"{type(self).__name__}({counted}", *children]) + "\n)"
+
+
+def _needs_no_gradient(x: Any) -> bool:
+    return type(x) is np.ndarray or (type(x) is Tensor and not x.needs_grad)
 
 
 def _is_new(x: Tensor) -> bool:

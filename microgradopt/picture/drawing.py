@@ -2,12 +2,13 @@
 
 A value that was given is a rounded box, a call a plain one; arrows go from arguments to results. What sort of value it
 is, and in which sweep a call was made, is told by colour, and once more by the line or in words, for eyes and printers
-that have no colours. Calls made in a module stand together in its frame. Everything else there is to know of a node is
-in its tooltip.
+that have no colours. Calls made in a module stand together in its frame, and the calls of a loop are drawn once.
+Everything else there is to know of a node is in its tooltip.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,12 +27,13 @@ from microgradopt.graph.graph import (
     Edge,
     Graph,
     Node,
-    base_name,
+    has_own_name,
 )
 from microgradopt.graph.reader import Names, trace
 from microgradopt.picture import words
-from microgradopt.picture.fold import Fold, gathered, used_in_one_place
-from microgradopt.picture.frames import QUIET, Frames
+from microgradopt.picture.fold import Fold, folds, layout_cost, used_in_one_place
+from microgradopt.picture.frames import QUIET, Framed
+from microgradopt.picture.loops import View, rolled, whole
 from microgradopt.picture.render import Drawing
 from microgradopt.tensor import Tensor
 
@@ -48,6 +50,10 @@ _LOOKS = {
 }
 _WRONG = {"color": "#c01818", "penwidth": "3"}
 _LINES = {FORWARD: "solid", BACKWARD: "dashed", DOUBLE_BACKWARD: "dotted"}
+_COLOURS = {
+    INPUT: "green", PARAMETER: "blue", CONSTANT: "grey", FORWARD: "white",
+    BACKWARD: "orange, dashed", DOUBLE_BACKWARD: "violet, dotted",
+}  # fmt: skip
 
 
 def draw(
@@ -57,6 +63,7 @@ def draw(
     style: str = "arrays",
     depth: int | None = None,
     gradients: bool = False,
+    roll: bool = True,
 ) -> Drawing:
     """The picture of a computation.
 
@@ -65,8 +72,11 @@ def draw(
     style: "arrays" shows every call with the shape and range of its result; "scalar", for expressions of numbers, shows
     what micrograd shows: name, data and grad of every value, and between them the operations. The gradients of values
     on the way are computed for it where the leaves have theirs from a backward pass through the same computation.
-    depth: fold what was done in a module at this depth, or deeper, into one node, and its parameters with it: 1 for the
-    outermost. By default graphs of more than 300 nodes are folded, into runs of calls where there are no modules.
+    depth: fold what was done in one call of a module into one node, and its parameters with it: 1 for the outermost
+    modules, 2 for those in them. By default graphs of more than 300 nodes are folded, into runs of calls where there
+    are no modules.
+    roll: draw a loop once, with how often it ran and with bold arrows for what one turn hands to the next. A loop is
+    what repeats the same calls with the same parameters, 24 calls or more.
 
     The same graph gives the same DOT text. Node i of the graph has the id "ni" in an SVG, the edge from it to argument
     k of node j "ei-j-k", or "ei-j-k-l" where it is element l of a list.
@@ -88,16 +98,40 @@ def draw(
         graph = thing
     else:
         graph = _traced(thing, names, inputs, gradients, style)
-    picture = _Picture(graph, gathered(graph, depth), style == "scalar", _wanting(inputs))
-    return picture.drawing()
+    view = rolled(graph) if roll else whole(graph)
+    return _drawn(graph, view, folds(view, depth), style == "scalar", _wanting(inputs))
+
+
+_COSTLY = 2500  # measured: below, Graphviz takes less than some seconds; above, soon minutes
+
+
+def _drawn(graph: Graph, view: View, ways: list[Fold], is_scalar: bool, wanting: set[int]) -> Drawing:
+    """The picture, folded in the first way that Graphviz can lay out; the next, in case it takes too long after all."""
+    while len(ways) > 1 and layout_cost(_arrows(view.edges, ways[0]), ways[0]) > _COSTLY:
+        ways = ways[1:]
+    drawing = _Picture(graph, view, ways[0], is_scalar, wanting).drawing()
+    if ways[1:]:
+        drawing.smaller = functools.partial(_drawn, graph, view, ways[1:], is_scalar, wanting)
+    return drawing
+
+
+def _arrows(edges: list[Edge], fold: Fold) -> list[Edge]:
+    repeated = _repeated(edges, fold)
+    return [edge for edge in edges if edge not in repeated]
 
 
 def _traced(thing: Any, names: Names | None, inputs: Any, gradients: bool, style: str) -> Graph:
     """The graph of tensors, with the gradients that are to be shown."""
     several = list(thing) if isinstance(thing, list | tuple) else [thing]
-    if not several or not all(isinstance(x, Tensor) for x in several):
-        wrong = [type(x).__name__ for x in several if not isinstance(x, Tensor)]
-        raise TypeError(f"draw: wants a tensor, several, or a Graph, not {wrong[0] if wrong else 'an empty list'}")
+    wrong = [x for x in several if not isinstance(x, Tensor)]
+    if not several or wrong:
+        hint = ""
+        if wrong and hasattr(wrong[0], "draw"):
+            hint = "; a compiled function has a method draw()"
+        elif wrong and callable(wrong[0]):
+            hint = "; call it first, and draw what it gives"
+        kind = type(wrong[0]).__name__ if wrong else "an empty list"
+        raise TypeError(f"draw: wants a tensor, several, or a Graph, not {kind}{hint}")
     graph = trace(several, inputs, names, gradients)
     if style == "scalar" and not gradients and len(several) == 1 and several[0].size == 1:
         return _after_backward(graph, several[0], names, inputs)
@@ -131,7 +165,7 @@ _USES = 8  # of a given value, that get an arrow from its box
 def _repeated(edges: list[Edge], fold: Fold) -> set[Edge]:
     """The uses of given values that are used often, but for the first: there the name is repeated.
 
-    Layout is slow where a few boxes have arrows to every step of a loop: graphviz needs minutes for 50 steps.
+    Layout is slow where a few boxes have arrows to every step of a loop: Graphviz needs minutes for 50 steps.
     """
     uses: dict[Node, list[Edge]] = {}
     for edge in edges:
@@ -143,12 +177,13 @@ def _repeated(edges: list[Edge], fold: Fold) -> set[Edge]:
 class _Picture:
     """What is drawn, and how: `drawing` puts it together."""
 
-    def __init__(self, graph: Graph, fold: Fold, is_scalar: bool, wanting: set[int]) -> None:
-        self.graph, self.fold, self.is_scalar, self.wanting = graph, fold, is_scalar, wanting
+    def __init__(self, graph: Graph, view: View, fold: Fold, is_scalar: bool, wanting: set[int]) -> None:
+        self.graph, self.view, self.fold, self.is_scalar, self.wanting = graph, view, fold, is_scalar, wanting
         self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
-        self.outputs = set(graph.outputs)
-        self.edges = graph.edges
-        self.repeated = _repeated(self.edges, fold)
+        self.outputs = set(view.outputs)
+        self.repeated = _repeated(view.edges, fold)
+        self.referred = {node.derivative_of for node in view.nodes}
+        self.is_swept = any(node.gradient is not None for node in graph.nodes)
 
     def drawing(self) -> Drawing:
         drawing = Drawing("computation", format="svg", engine="dot")
@@ -161,23 +196,24 @@ class _Picture:
         self._draw_groups(drawing)
         self._draw_edges(drawing)
         drawing.attr("graph", label=self._legend(), labelloc="b", fontcolor=QUIET)
+        drawing.description = words.described(self.view.nodes, self.view.outputs)
         return drawing
 
     # Nodes
 
     def _draw_nodes(self, drawing: Drawing) -> None:
-        frames = Frames(drawing)
-        homes = used_in_one_place(self.edges, lambda node: node.module)
+        frames = Framed(drawing, self.view)
+        homes = used_in_one_place(self.view.edges, frames.of)
         draw_one = self._draw_number if self.is_scalar else self._draw_box
-        for node in self.graph.nodes:
+        for node in self.view.nodes:
             if node not in self.fold.group_of:
-                draw_one(frames.at(homes.get(node, node.module)), node)
+                draw_one(frames.at(homes[node] if node in homes else frames.of(node)), node)
         frames.close()
 
     def _draw_box(self, frame: Any, node: Node) -> None:
         """A box: what it is, its name, shape and values, its gradient; what is wrong with it, and what it costs."""
         label = words.lines(
-            words.sign(node) if node.function is not None else "",
+            self._sign(node),
             self._name(node),
             words.kind(node),
             words.shown(node),
@@ -204,26 +240,34 @@ class _Picture:
         if node.function is not None:
             made = self._receiver(node)
             round_ = {"id": made, "shape": "circle", "margin": "0.02"}
-            frame.node(made, words.lines(words.sign(node)), **attributes | round_)
+            frame.node(made, words.lines(self._sign(node)), **attributes | round_)
             frame.edge(made, self.ids[node], style=_LINES[node.role])
 
     def _attributes(self, node: Node) -> dict[str, str]:
         wrong = _WRONG if words.warning(node.value) or words.warning(node.gradient) else {}
         return _LOOKS[node.role] | wrong | {"id": self.ids[node], "tooltip": words.lines(words.tooltip(node))}
 
+    def _sign(self, node: Node) -> str:
+        """What the call is; of a value that is another in each turn of a loop, that it is."""
+        varies = node in self.view.varying
+        if node.function is None:
+            return "another in each turn" if varies else ""
+        return words.sign(node) + (", another in each turn" if varies else "")
+
     def _name(self, node: Node) -> str:
-        """The name, if it says more than what the node is, and a number; of an output, at least that it is one."""
-        if node.name.rstrip("0123456789") != base_name(node):
-            return words.cut(node.name)
-        return "output" if node in self.outputs and node.function is not None else ""
+        """The name, if it says more than what the node is, or another refers to it ("d_sum1"); and what is an output."""
+        name = words.cut(words.variable(node.name)) if has_own_name(node) or node in self.referred else ""
+        is_output = node in self.outputs and node.function is not None
+        return f"output {name}".strip() if is_output and not (name and self.is_scalar) else name
 
     def _gradient(self, node: Node) -> str:
-        """The gradient in words. "not computed" is not 0."""
+        """The gradient in words. Where a backward pass has been made, "not computed" is not 0."""
         if node.gradient is not None:
             is_number = self.is_scalar and not np.ndim(node.gradient)
             return words.decimals(node.gradient) if is_number else words.value(node.gradient) or "computed"
         is_wanted = node.role == PARAMETER or id(node.value) in self.wanting
-        return "not computed" if is_wanted or (self.is_scalar and node.function is not None) else ""
+        is_wanted = is_wanted or (self.is_scalar and node.function is not None)
+        return "not computed" if self.is_swept and is_wanted else ""
 
     # Groups
 
@@ -247,29 +291,38 @@ class _Picture:
 
     def _draw_edges(self, drawing: Drawing) -> None:
         folded = self.fold.group_of
-        for edge in self.edges:
+        for edge in self.view.edges:
             if edge.source not in folded and edge.target not in folded:
                 label = words.prefixed(" ", words.lines(words.argument(edge)))  # the space keeps it off the line
                 name, line = self._edge_id(edge), _LINES[edge.target.role]
                 source = self._reference(drawing, edge) if edge in self.repeated else self.ids[edge.source]
                 drawing.edge(source, self._receiver(edge.target), label or None, id=name, style=line)
-        for (source, target), edges in self.fold.edges(self.graph).items():
+        for (source, target), edges in self.fold.edges(self.view.edges).items():
             if not (isinstance(source, Node) and isinstance(target, Node)):
-                tail = self.ids[source] if isinstance(source, Node) else f"g{source}"
-                head = self._receiver(target) if isinstance(target, Node) else f"g{target}"
                 several = f" {len(edges)} ×" if len(edges) > 1 else None
-                drawing.edge(tail, head, several, id=f"e-{tail}-{head}", style=_LINES[edges[0].target.role])
+                self._between(drawing, source, target, several, style=_LINES[edges[0].target.role])
+        for source, target in self.fold.edges(self.view.carried):
+            self._between(drawing, source, target, " next turn", style="bold", constraint="false")
+        for node in self.view.nodes:
+            for given in node.computed_from:
+                self._between(drawing, self._end(given), self._end(node), " not recorded: no gradient", style="dotted")
+
+    def _end(self, node: Node) -> Node | int:
+        """What stands for a node: itself, or the group that it is in."""
+        return self.fold.group_of.get(node, node)
+
+    def _between(self, drawing: Drawing, source: Node | int, target: Node | int, label: str | None, **to: str) -> None:
+        """An arrow between nodes or groups. to: its looks."""
+        tail = self.ids[source] if isinstance(source, Node) else f"g{source}"
+        head = self._receiver(target) if isinstance(target, Node) else f"g{target}"
+        drawing.edge(tail, head, label, id=f"e-{tail}-{head}", **to)
 
     def _reference(self, drawing: Drawing, edge: Edge) -> str:
         """The name of a given value beside one more of its uses: a long arrow to each would hide the rest."""
         reference = f"r{self._edge_id(edge)[1:]}"
-        looks = {
-            "shape": "plaintext",
-            "fontcolor": QUIET,
-            "id": reference,
-            "tooltip": words.lines(words.tooltip(edge.source)),
-        }
-        drawing.node(reference, words.lines(edge.source.name), **looks)
+        looks = {"shape": "plaintext", "fontcolor": QUIET, "id": reference}
+        tooltip = words.lines(words.tooltip(edge.source))
+        drawing.node(reference, words.lines(words.variable(edge.source.name)), tooltip=tooltip, **looks)
         return reference
 
     def _edge_id(self, edge: Edge) -> str:
@@ -278,19 +331,21 @@ class _Picture:
 
     def _receiver(self, node: Node) -> str:
         """Where the arrows to a node's arguments end."""
-        return f"op{self.ids[node]}" if self.is_scalar else self.ids[node]
+        return f"op{self.ids[node]}" if self.is_scalar and node.function is not None else self.ids[node]
 
     # In words
 
     def _legend(self) -> str:
-        """What the lines under the picture say: totals, what is dashed, what was folded."""
-        said, roles = [], self.graph.roles()
+        """What the lines under the picture say: totals, colours, what was folded."""
+        said = []
         if not self.is_scalar:
             total = cost(self.graph.nodes)
             counted = words.count(total.operations, "operation")
             said.append(f"{counted}, {words.amount(total.flops, 'flop')}, {words.amount(total.bytes, 'B')}")
-        if roles.keys() & {BACKWARD, DOUBLE_BACKWARD}:
-            said.append(", ".join(f"{role}: {line}" for role, line in _LINES.items() if role in roles))
+        roles = {node.role for node in self.view.nodes}
+        said.append(" · ".join(f"{role}: {colour}" for role, colour in _COLOURS.items() if role in roles))
+        if self.view.loops:
+            said.append("of each loop the first turn is shown, with its values; bold arrows lead to the next")
         if self.fold.groups:
             counts = f"{len(self.fold.group_of)} of {len(self.graph)} nodes folded into {len(self.fold.groups)}"
             said.append(f"{counts}; depth= unfolds modules")

@@ -1,4 +1,4 @@
-"""Frames: the modules of a computation, in its picture."""
+"""Frames: the calls of modules, and loops, in the picture of a computation."""
 
 from __future__ import annotations
 
@@ -6,36 +6,70 @@ from typing import Any
 
 import graphviz
 
+from microgradopt.graph.graph import Node
+from microgradopt.graph.modules import Frame, numbered
 from microgradopt.picture import words
+from microgradopt.picture.loops import Loop, View
 from microgradopt.picture.render import Drawing
 
 QUIET = "#666666"  # the grey of what is not the computation itself
 _DEEP = 16  # frames in each other; nobody looks for more, and what is put into frames is copied by each
 
+Frames = tuple[Frame, ...]
 
-class Frames:
-    """A frame for each module, inside of that of the module around it. They are drawn when they are closed."""
 
-    def __init__(self, drawing: Drawing) -> None:
-        self._open: dict[str, Any] = {"": drawing}
+class Framed:
+    """A picture with its frames, one inside of the other. They are drawn when they are closed."""
 
-    def at(self, path: str) -> Any:
-        """The drawing that a module's nodes go into."""
-        path = around = ".".join(path.split(".")[:_DEEP])
-        while around not in self._open:
-            frame = graphviz.Digraph(f"cluster_{len(self._open)}")
-            look = {"style": "rounded", "color": "#bbbbbb", "fontcolor": QUIET, "labeljust": "l"}
-            frame.attr(label=words.lines(words.cut(around)), **look)
-            self._open[around] = frame
-            around = _parent(around)
-        return self._open[path]
+    def __init__(self, drawing: Drawing, view: View) -> None:
+        self._open: dict[Frames, Any] = {(): drawing}
+        self._titles = {frame: _title(frame, number) for frame, number in numbered(_all_frames(view)).items()}
+        self._loops: dict[Node, tuple[Frames, Frame]] = {}
+        for number, loop in enumerate(view.loops):
+            around, frame = _around(loop), Frame("", "", number)
+            self._titles[frame] = f"loop: × {loop.times}"
+            self._loops.update(dict.fromkeys(loop.body, (around, frame)))
+
+    def of(self, node: Node) -> Frames:
+        """The frames of a node: its modules, and between them the loop that it is in."""
+        frames = node.frames[:_DEEP]
+        if node not in self._loops:
+            return frames
+        around, loop = self._loops[node]
+        return (*around, loop, *frames[len(around) :])
+
+    def at(self, frames: Frames) -> Any:
+        """The drawing that goes into these frames."""
+        for i in range(1, len(frames) + 1):
+            if frames[:i] not in self._open:
+                frame = graphviz.Digraph(f"cluster_{len(self._open)}")
+                look = {"style": "rounded", "color": "#bbbbbb", "fontcolor": QUIET, "labeljust": "l"}
+                if not frames[i - 1].path:
+                    look |= {"style": "rounded,bold", "color": "#7a7a7a"}
+                frame.attr(label=words.lines(words.cut(self._titles[frames[i - 1]])), **look)
+                self._open[frames[:i]] = frame
+        return self._open[frames]
 
     def close(self) -> None:
         """Put every frame into the one around it, the innermost first."""
-        for path in sorted(self._open, key=lambda path: -path.count(".")):
-            if path:
-                self._open[_parent(path)].subgraph(self._open[path])
+        for frames in sorted(self._open, key=len, reverse=True):
+            if frames:
+                self._open[frames[:-1]].subgraph(self._open[frames])
 
 
-def _parent(path: str) -> str:
-    return path.rpartition(".")[0]
+def _all_frames(view: View) -> list[Frame]:
+    return [frame for node in view.nodes for frame in node.frames]
+
+
+def _title(frame: Frame, number: str) -> str:
+    """A module in words: "encoder.0: Linear, call 2 of 5"."""
+    return f"{frame.path}: {frame.kind}{words.prefixed(', call ', number)}"
+
+
+def _around(loop: Loop) -> Frames:
+    """The frames that all of a loop is in."""
+    around: Frames = loop.body[0].frames[:_DEEP]
+    for node in loop.body:
+        while node.frames[: len(around)] != around:
+            around = around[:-1]
+    return around

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import graphviz
+
+_PATIENCE = 20.0  # seconds that a layout may take
 
 
 class GraphvizMissingError(RuntimeError):
     """A picture is wanted, and there is nothing on this machine to draw it with."""
 
 
-def rendered(source: str, format: str = "svg", engine: str = "dot") -> bytes:
+class LayoutTimeoutError(RuntimeError):
+    """Graphviz has not finished the layout of a graph in time."""
+
+
+def rendered(source: str, format: str = "svg", engine: str = "dot", timeout: float | None = None) -> bytes:
     """The picture of a graph in the DOT language.
 
     source: DOT. format: "svg", "png", "pdf" or another that Graphviz knows. engine: the layout, "dot" or "neato", ...
+    timeout: in seconds, after which it is given up; None for never.
 
-    Raises GraphvizMissingError where neither ``dot`` nor ``graphviz-pure`` is found, RuntimeError with what Graphviz
-    has to say about a source that it does not take.
+    Raises GraphvizMissingError where neither ``dot`` nor ``graphviz-pure`` is found, LayoutTimeoutError where it takes
+    too long, RuntimeError with what Graphviz has to say about a source that it does not take.
     """
     program = shutil.which("dot") or _pure()
     if program is None:
@@ -30,7 +40,10 @@ def rendered(source: str, format: str = "svg", engine: str = "dot") -> bytes:
             "pip install 'microgradopt[viz]', which needs no system package. The picture's DOT text is in .source"
         )
     command = [program, f"-K{engine}", f"-T{format}"]
-    done = subprocess.run(command, input=source.encode("utf-8"), capture_output=True, check=False)
+    try:
+        done = subprocess.run(command, input=source.encode(), capture_output=True, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise LayoutTimeoutError(f"{' '.join(command)}: not finished after {timeout:g} seconds") from None
     if done.returncode or not done.stdout:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.decode('utf-8', 'replace').strip() or 'no picture'}")
     return done.stdout
@@ -50,7 +63,10 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
     """A picture of a graph: `source` is its DOT text, `render` and `pipe` draw it; notebooks show it by themselves.
 
     It is drawn by Graphviz's ``dot``, or where that is not installed by graphviz-pure (``microgradopt[viz]``). Without
-    either, drawing raises GraphvizMissingError, and a notebook shows the text instead.
+    either, drawing raises GraphvizMissingError, and a notebook shows the text instead. A layout that takes more than 20
+    seconds is given up, and a picture with more folded is drawn in its place, with a warning.
+
+    description: the picture in words; an SVG has it for those who do not see it.
 
     >>> import microgradopt as mg
     >>> x = mg.Tensor(2.0, requires_grad=True)
@@ -58,16 +74,24 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
     'Drawing'
     """
 
+    description = ""
+    smaller: Callable[[], Drawing] | None = None
+
     def pipe(self, format: str | None = None, **options: Any) -> Any:
         """The picture as bytes, or, with ``encoding=``, as text. As ``graphviz.Digraph.pipe``.
 
-        format: "svg" by default, "png", "pdf", ... Graphviz-pure takes the options engine and encoding, and has no use
-        for the others. Raises GraphvizMissingError, where there is nothing to draw with.
+        format: "svg" by default, "png", "pdf", ... options: engine and encoding. Raises GraphvizMissingError, where
+        there is nothing to draw with.
         """
-        if shutil.which("dot"):
-            return super().pipe(format, **options)
-        drawn = rendered(self.source, format or self.format, options.get("engine") or self.engine)
-        encoding = options.get("encoding")
+        kind, encoding = format or self.format, options.get("encoding")
+        try:
+            timeout = _PATIENCE if self.smaller else None
+            drawn = rendered(self.source, kind, options.get("engine") or self.engine, timeout)
+        except LayoutTimeoutError as error:
+            assert self.smaller is not None  # without, there is no timeout
+            warnings.warn(f"draw: {error}; a picture with more folded is drawn instead", stacklevel=2)
+            return self.smaller().pipe(format, **options)
+        drawn = _told(drawn, self.description) if kind == "svg" else drawn
         return drawn if encoding is None else drawn.decode(encoding)
 
     def render(
@@ -85,9 +109,6 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
 
         Raises GraphvizMissingError, where there is nothing to draw with; nothing is written then.
         """
-        if shutil.which("dot"):
-            options |= {"directory": directory, "view": view, "cleanup": cleanup, "format": format}
-            return str(super().render(filename, **options))
         outfile = options.get("outfile")
         if outfile is not None:
             format = format or Path(outfile).suffix[1:]
@@ -110,3 +131,12 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             return {"text/plain": f"{error}\n\n{self.source}"}
         return shown
+
+
+def _told(drawn: bytes, description: str) -> bytes:
+    """An SVG with a description, which is read out in place of the picture."""
+    head, tag, rest = drawn.partition(b"<svg ")
+    inside, end, body = rest.partition(b">")
+    words = html.escape(description).encode()
+    label = b'role="img" aria-label="' + words + b'" '
+    return head + tag + label + inside + end + b"\n<desc>" + words + b"</desc>" + body if tag else drawn

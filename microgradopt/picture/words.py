@@ -22,6 +22,7 @@ _COMMUTING = {
 
 _OF_NUMBERS = {**UFUNCS, operator.pow: np.power}  # Python's own operators look like NumPy's
 _FEW = 6  # elements of an array that is shown whole
+_TOLD = 30  # calls that are told one by one
 _LONG = 36  # characters of a word that is shown whole
 _RECORD = re.compile(r"[{}|<>]|^ | $|(?<= ) ")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
@@ -33,6 +34,15 @@ def sign(node: Node) -> str:
     """The function of a node in mathematical form, with what it is told besides its operands: "Σ axis=0", "[0:2]"."""
     if node.operation in ("getitem", "pick"):
         return short(call(node).removeprefix(identifier(node.inputs[0].name)))
+    if node.function is operator.setitem:
+        array, index, value = node.arguments
+        place = call(Node(operator.getitem, (array, index), {}, None, node.role)).removeprefix(identifier(array.name))
+        return short(f"{place} ← {'x' if type(value) is Node else _setting(value)}")
+    if node.function is np.zeros_like:
+        return f"zeros {node.shape}"
+    if node.function in _OF_NUMBERS and len(node.arguments) == 2 and len(node.inputs) == 1 and not node.kwargs:
+        left, right = ("x" if type(x) is Node else _setting(x) for x in node.arguments)
+        return short(f"{left} {symbol(node)} {right}") if node.operation not in ("pow", "power") else f"{left}^{right}"
     return " ".join([symbol(node), *_settings(node)])
 
 
@@ -126,6 +136,20 @@ def tooltip(node: Node) -> str:
     described = f"shape {node.shape}, {getattr(node.dtype, '__name__', node.dtype)}"
     told = f"{node.name}{made} · {node.role} · {kind(node) if node.dtype is type(None) else described}"
     return cut(told, 600)
+
+
+def variable(name: str) -> str:
+    """The name that a value has in the printed source, where it is a parameter's: "weight_0" for "0.weight"."""
+    return identifier(name) if re.fullmatch(r"(\w+\.)+[^\W\d]\w*", name) else name
+
+
+def described(nodes: list[Node], outputs: list[Node]) -> str:
+    """A picture in words, for those who do not see it: what is given, and the calls in their order."""
+    given = [variable(node.name) for node in nodes if node.function is None and np.ndim(node.value)]
+    made = [f"{identifier(node.name)} = {call(node)}" for node in nodes if node.function is not None]
+    most = [*made[:_TOLD], f"and {len(made) - _TOLD} more"] if len(made) > _TOLD else made
+    result = ", ".join(identifier(node.name) for node in outputs[:_FEW])
+    return f"Given: {', '.join(given[:_TOLD])}. {count(len(made), 'call')}: {'; '.join(most)}. Result: {result}."
 
 
 def short(text: str) -> str:

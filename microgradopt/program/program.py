@@ -110,13 +110,21 @@ class Program:
 
     @functools.cached_property
     def graph(self) -> Graph:
-        """What it computes, in the names that the source has. Of large results, shape and dtype alone are known."""
+        """What it computes, in the names that the source has; without what it only checks.
+
+        Of large results, shape and dtype alone are known.
+        """
         names = self._writer.names
         for node in self._nodes:
             if not node.name and not is_write(node):
                 node.name = names[node]
         named(self._nodes)
-        return Graph(self._nodes, list(dict.fromkeys(nodes_in((self._results, self._effects)))))
+        outputs = list(dict.fromkeys(nodes_in((self._results, self._effects))))
+        needed = set(outputs)
+        for node in reversed(self._nodes):
+            if node in needed:
+                needed.update(node.inputs, nodes_in(list(node.kwargs.values())))
+        return Graph([node for node in self._nodes if node in needed], outputs)
 
 
 def _same(x: Any, y: Any) -> bool:

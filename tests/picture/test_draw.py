@@ -168,6 +168,6 @@ def test_fifty_steps_of_a_recurrent_network_are_drawn_in_seconds():
     h = mg.Tensor(np.zeros((2, 4)))
     for _ in range(50):
         h = np.tanh(cell(h) + inside(np.ones((2, 4))))
-    text = mg.draw((h * h).sum(), names={"cell": cell}).source
+    text = mg.draw((h * h).sum(), names={"cell": cell}, roll=False).source
     drawn = subprocess.run(["dot", "-Tsvg"], input=text.encode(), capture_output=True, timeout=30, check=True)
-    assert drawn.stdout.count(b"cell.weight") >= 50
+    assert drawn.stdout.count(b"cell_weight") >= 50

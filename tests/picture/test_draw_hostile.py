@@ -51,5 +51,5 @@ def test_any_name_of_a_module(name):
     dot = read(model(np.ones((1, 2))), names={name: model})
     titles = [dot_parser.lines(each.attributes["label"])[0] for key, each in dot.clusters.items() if key]
     if "." not in name:
-        assert titles == [name]
+        assert titles == [f"{name}: Linear"]
     assert len(titles) <= 16
