@@ -1,6 +1,6 @@
 """Random programs: compiled, printed and run as they are, bit for bit; values, gradients, products with the Hessian.
 
-``python tests/graph/test_random_compiled.py 50000`` tries as many, and prints what differs.
+``python tests/program/test_random_compiled.py 50000`` tries as many, and prints what differs.
 """
 
 import sys
