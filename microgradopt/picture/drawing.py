@@ -255,7 +255,7 @@ class _Picture:
         return words.sign(node) + (", another in each turn" if varies else "")
 
     def _name(self, node: Node) -> str:
-        """The name, if it says more than what the node is, or another refers to it ("d_sum1"); and what is an output."""
+        """The name, if it says more than what the node is, or another refers to it ("d_sum1"); what is an output."""
         name = words.cut(words.variable(node.name)) if has_own_name(node) or node in self.referred else ""
         is_output = node in self.outputs and node.function is not None
         return f"output {name}".strip() if is_output and not (name and self.is_scalar) else name
