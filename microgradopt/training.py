@@ -199,8 +199,7 @@ def fit(
     history = History() if history is None else history
     rng = np.random.default_rng(rng)
     parameters = list(model.parameters())
-    if {p for group in optimizer.param_groups for p in group["params"]}.isdisjoint(parameters):
-        raise ValueError("fit: the optimizer moves none of this model's parameters; is it another model's?")
+    optimizer.check_moves("fit", parameters)
     evaluate, closure_of = _evaluation(model, loss, optimizer, compile)
     optimizer.train()
     try:
@@ -243,8 +242,7 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
     check_objective("trajectory", objective)
     if not (isinstance(steps, int) and steps >= 0):
         raise ValueError(f"trajectory: steps is a whole number from 0, not {steps!r}")
-    if {p for group in optimizer.param_groups for p in group["params"]}.isdisjoint(objective.parameters):
-        raise ValueError("trajectory: the optimizer moves none of this objective's parameters; is it another model's?")
+    optimizer.check_moves("trajectory", objective.parameters)
     history = History() if history is None else history
     thetas = [objective.theta]
 
@@ -309,7 +307,7 @@ def _evaluation(
 
 def _backward(model: Module, loss: Loss, optimizer: Optimizer) -> Callable[[Array, Array], Tensor]:
     """Clears the gradients, computes the loss of a batch, and the gradients."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = list(optimizer.parameters())
 
     def backward(inputs: Array, targets: Array) -> Tensor:
         for parameter in parameters:

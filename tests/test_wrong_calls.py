@@ -689,7 +689,7 @@ CALLS = [
         "fit other optimizer",
         lambda w: training.fit(nn.MLP((3, 4, 2), rng=1), nn.cross_entropy, w.sgd(), w.X, w.y, 1),
         ValueError,
-        r"fit: the optimizer moves none of this",
+        r"fit: the optimizer moves none of these",
     ),
     (
         "fit nan data",
@@ -725,7 +725,7 @@ CALLS = [
         "trajectory other optimizer",
         lambda w: training.trajectory(w.objective, w.sgd(), 3),
         ValueError,
-        r"trajectory: the optimizer moves none of",
+        r"trajectory: the optimizer moves none of these",
     ),
     (
         "save folder",
@@ -765,7 +765,7 @@ CALLS = [
         "diagnose other optimizer",
         lambda w: critical.diagnose(w.objective, w.sgd()),
         ValueError,
-        r"diagnose: the optimizer moves none of this",
+        r"diagnose: the optimizer moves none of these",
     ),
     (
         "find starts",

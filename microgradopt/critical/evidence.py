@@ -44,10 +44,8 @@ class Evidence:
     def __init__(
         self, objective: Objective, optimizer: Optimizer | None, history: Record | None, rng: np.random.Generator
     ) -> None:
-        if optimizer is not None and not _shares(optimizer, objective):
-            raise ValueError(
-                "diagnose: the optimizer moves none of this objective's parameters; is it another model's?"
-            )
+        if optimizer is not None:
+            optimizer.check_moves("diagnose", objective.parameters)
         self.objective, self.optimizer, self.rng = objective, optimizer, rng
         self.theta = objective.theta
         self.losses = np.array([] if history is None else history.loss, float)
@@ -173,11 +171,6 @@ class Evidence:
     def worth(self, gain: float) -> bool:
         """Whether a gain is worth having: a hundredth of the loss."""
         return gain >= WORTH * abs(self.value)
-
-
-def _shares(optimizer: Optimizer, objective: Objective) -> bool:
-    moved = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-    return not moved.isdisjoint(objective.parameters)
 
 
 class _Scaled:

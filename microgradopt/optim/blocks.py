@@ -28,6 +28,10 @@ class State(dict[str, Any]):
         """The same arrays, in a dictionary of its own."""
         return State(self, self._room)
 
+    def apart(self) -> State:
+        """The same values, in arrays of its own."""
+        return State({key: value.copy() if isinstance(value, np.ndarray) else value for key, value in self.items()})
+
     def room(self, key: str, like: Any) -> Array | None:
         """An array to compute the next ``state[key]`` in. Of two in turn: that of the last step is still needed.
 

@@ -113,7 +113,7 @@ class Optimizer(Declares, ABC):
             )
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         block = Block(params, State({"t": 0}))
-        if not {parameter for other in self.param_groups for parameter in other["params"]}.isdisjoint(params):
+        if not set(self.parameters()).isdisjoint(params):
             raise ValueError(f"{self._name}: a parameter is in more than one group")
         complete = self.accepted({**self._defaults, **group, "params": params})
         self.param_groups.append(complete)
@@ -160,7 +160,7 @@ class Optimizer(Declares, ABC):
         """
         if not (closure is None or callable(closure)):
             raise TypeError(f"{self._name}.step: the closure is a function that gives the loss, not {closure!r:.60}")
-        here = [(p, p.value, p.order) for p in self._parameters()] if closure is not None else []
+        here = [(p, p.value, p.order) for p in self.parameters()] if closure is not None else []
         try:
             step = self.prepare(closure, allow_nonfinite)
         except BaseException:
@@ -251,7 +251,7 @@ class Optimizer(Declares, ABC):
 
     def zero_grad(self) -> None:
         """Forget the gradients: every parameter's `.grad` becomes None."""
-        for parameter in self._parameters():
+        for parameter in self.parameters():
             parameter.grad = None
 
     def train(self) -> None:
@@ -264,8 +264,14 @@ class Optimizer(Declares, ABC):
         """Inside, the parameters are those to be evaluated: `eval`, and afterwards as before."""
         return contextlib.nullcontext()
 
-    def _parameters(self) -> Iterator[Tensor]:
+    def parameters(self) -> Iterator[Tensor]:
+        """All that it moves, group by group."""
         return (parameter for group in self.param_groups for parameter in group["params"])
+
+    def check_moves(self, what: str, parameters: Iterable[Tensor]) -> None:
+        """Raise ValueError, for ``what``, unless it moves some of these parameters."""
+        if set(self.parameters()).isdisjoint(parameters):
+            raise ValueError(f"{what}: the optimizer moves none of these parameters; is it another model's?")
 
     def blocks(self) -> Iterator[tuple[Group, float, list[Tensor], State]]:
         """For tensors that share a state: hyperparameters, learning rate of the next step, the tensors, the state."""

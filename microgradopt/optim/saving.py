@@ -30,7 +30,7 @@ def saved(optimizer: Optimizer) -> dict[str, Any]:
     """See `Optimizer.state_dict`."""
     position = _positions(optimizer)
     states = [
-        {"params": [position[p] for p in block.vector.parameters], "step": step, **_copied(block.state)}
+        {"params": [position[p] for p in block.vector.parameters], "step": step, **block.state.apart()}
         for blocks, step in zip(optimizer._blocks, optimizer._steps, strict=True)
         for block in blocks
     ]
@@ -65,11 +65,7 @@ def _is_foreign(value: Any) -> bool:
 
 
 def _positions(optimizer: Optimizer) -> dict[Tensor, int]:
-    return {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
-
-
-def _copied(state: Mapping[str, Any]) -> State:
-    return State({key: value.copy() if isinstance(value, np.ndarray) else value for key, value in state.items()})
+    return {p: i for i, p in enumerate(optimizer.parameters())}
 
 
 def _groups(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> list[Group]:
@@ -116,7 +112,7 @@ def _blocks(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> tuple[list[l
 
 
 def _block(optimizer: Optimizer, parameters: list[Tensor], entry: Mapping[str, Any]) -> Block:
-    block = Block(parameters, _copied({key: entry[key] for key in entry if key not in ("params", "step")}))
+    block = Block(parameters, State({key: entry[key] for key in entry if key not in ("params", "step")}).apart())
     state = block.state
     if not all(type(entry[key]) is int and 0 <= entry[key] < _MOST_STEPS for key in ("t", "step")):
         raise ValueError(f"t and step count steps: found {entry['t']!r:.50} and {entry['step']!r:.50}")

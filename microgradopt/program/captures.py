@@ -136,8 +136,7 @@ class Captures:
                 self.generators.append(x)
             elif isinstance(x, Optimizer):
                 self.optimizers.append(x)
-                own = [p for group in x.param_groups for p in group["params"]]
-                stack += [(f"parameter_{i}", p) for i, p in enumerate(own)][::-1]
+                stack += [(f"parameter_{i}", p) for i, p in enumerate(x.parameters())][::-1]
             else:
                 found = list(self._inside(name, x))
                 for place, _ in found:

@@ -18,7 +18,7 @@ class Moment(NamedTuple):
     """tensors: value, date and gradients of each. blocks: of each optimizer, what its blocks keep. places: arrays."""
 
     tensors: list[tuple[Tensor, Any, int, Any, Any]]
-    blocks: list[tuple[Any, dict[str, Any], Any, Any]]
+    blocks: list[tuple[Any, Any, Any, Any]]
     steps: list[tuple[Optimizer, list[int], list[Any]]]
     places: list[tuple[Place, Any]]
 
@@ -35,7 +35,7 @@ class State:
         blocks = [block for o in self._optimizers for own in o._blocks for block in own]
         return Moment(
             [(x, x.value, x.order, x.grad, x.graded) for x in tensors],
-            [(b, _copied(b.state), b.vector._theta, b.vector._views) for b in blocks],
+            [(b, b.state.apart(), b.vector._theta, b.vector._views) for b in blocks],
             [(o, list(o._steps), list(o._blocks)) for o in self._optimizers],
             [(place, place.get()) for place in self._places],
         )
@@ -46,7 +46,7 @@ class State:
             x.value, x.order, x.grad, x.graded = was
         for block, state, theta, views in moment.blocks:
             block.state.clear()
-            block.state.update(_copied(state))
+            block.state.update(state.apart())
             block.vector._theta, block.vector._views = theta, views
         for optimizer, steps, own in moment.steps:
             optimizer._steps[:], optimizer._blocks[:] = steps, own
@@ -67,10 +67,6 @@ class State:
             yield from sorted(state.items())
         yield from (("the number of steps", steps) for _, steps, _ in moment.steps)
         yield from ((place.name, value) for place, value in moment.places)
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in state.items()}
 
 
 def same(x: Any, y: Any) -> bool:
