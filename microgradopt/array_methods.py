@@ -22,8 +22,8 @@ class ArrayMethods:
 
     # Shapes
 
-    def ravel(self: Any) -> Tensor:
-        return np.ravel(self)
+    def ravel(self: Any, order: Any = "C") -> Tensor:
+        return np.ravel(self) if order == "C" else np.ravel(self, order)
 
     def flatten(self: Any) -> Tensor:
         return np.ravel(self)

@@ -145,7 +145,7 @@ def _index(index: Any, texts: Texts) -> str:
 
 def is_literal(x: Any) -> bool:
     """Whether Python can write the value so that it is read back as it is. A subclass of str may be anything."""
-    numpys = isinstance(x, np.ndarray | np.generic | np.dtype) or (isinstance(x, type) and issubclass(x, np.generic))
+    numpys = isinstance(x, np.ndarray | np.generic) or (isinstance(x, type) and issubclass(x, np.generic))
     return numpys or x is ... or type(x) in (bool, int, float, complex, str, bytes, type(None))
 
 

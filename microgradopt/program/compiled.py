@@ -263,7 +263,7 @@ class Compiled(Generic[P, T]):
 def _describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> None:
     """What a program depends on in an argument; the arrays and tensors in it; and its other objects."""
     kind = type(x)
-    if kind is np.ndarray:
+    if kind in (np.ndarray, np.memmap):
         key.append((x.shape, x.strides, x.dtype))
         leaves.append(x)
     elif kind is Tensor:

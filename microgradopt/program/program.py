@@ -188,12 +188,11 @@ class _Runner(Writer):
         done = [effect.line.format(self._structure(effect.value)) for effect in self._effects]
         return [*done, f"return {self._structure(self._result)}"]
 
-    def tuple_of(self, x: tuple[Any, ...]) -> str:
-        """A tuple, or a named tuple, which is there as an object."""
-        if not hasattr(x, "_fields"):
-            return super().tuple_of(x)
-        self.functions[type(x).__name__] = type(x)
-        return f"{type(x).__name__}{super().tuple_of(x)}"
+    def container(self, x: Any, parts: list[str]) -> str:
+        """A new one at each call; a dataclass or dict of its own kind is made after the one that was there."""
+        if type(x) in (tuple, list, dict):
+            return super().container(x, parts)
+        return f"_with({self.object(x)}, [{', '.join(parts)}])" if any(nodes_in(x)) else self.object(x)
 
     def object(self, x: Any) -> str:
         """An object among the results is there as it is."""
@@ -262,5 +261,5 @@ def _constant(out: Any) -> Tensor:
 
 
 _RUNTIME: dict[str, Any] = {
-    "np": np, "misfit": MISFIT, "_same": _same, "_tensor": _tensor, "_constant": _constant,
+    "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": _same, "_tensor": _tensor, "_constant": _constant,
 }  # fmt: skip

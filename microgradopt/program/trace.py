@@ -88,7 +88,7 @@ class Trace:
                 self._note_frames()
                 self._check_whole(chance)
                 self.effects = [effect._replace(value=self._own(effect.value)) for effect in self.effects]
-                self.result = self._returned(result)
+                self.result = tree.mapped(self._returned, result)
         finally:
             whole(self._undone)
 
@@ -377,16 +377,11 @@ class Trace:
         return any(isinstance(other, np.ndarray) and np.may_share_memory(mine, other) for other in others)
 
     def _returned(self, x: Any) -> Any:
-        """What the function returned: nodes in place of Tracers, `Returned` in place of Tensors."""
-        if type(x) is Tensor:
-            node = x.value.node if type(x.value) is Tracer else self.tape.constant(np.asarray(x.value))
-            return Returned(node, x.needs_grad)
-        if isinstance(x, tuple | list) and not isinstance(x, Returned):
-            parts = [self._returned(part) for part in x]
-            return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
-        if type(x) is dict:
-            return {key: self._returned(part) for key, part in x.items()}
-        return self._own(x)
+        """Something that the function returned: the node of a Tracer, `Returned` in place of a Tensor."""
+        if type(x) is not Tensor:
+            return self._own(x)
+        node = x.value.node if type(x.value) is Tracer else self.tape.constant(np.asarray(x.value))
+        return Returned(node, x.needs_grad)
 
 
 def _chance() -> tuple[Any, Any]:
@@ -413,7 +408,7 @@ def _names(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict
         return {}
     names: dict[int, str] = {}
     for name, value in given.items():
-        parts = list(_leaves(value))
+        parts = list(filter(is_leaf, tree.leaves(value)))
         for i, part in enumerate(parts):
             names.setdefault(id(part), name if len(parts) == 1 else f"{name}_{i}")
     return names
@@ -421,20 +416,9 @@ def _names(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict
 
 def is_leaf(x: Any) -> bool:
     """Whether an argument is an array or a tensor: what differs from call to call."""
-    return type(x) in (np.ndarray, Tensor) or isinstance(x, np.generic)
-
-
-def _leaves(x: Any) -> Iterator[Any]:
-    if is_leaf(x):
-        yield x
-    else:
-        for part in tree.children(x) or ():
-            yield from _leaves(part)
+    return type(x) in (np.ndarray, np.memmap, Tensor) or isinstance(x, np.generic)
 
 
 def rebuilt(x: Any, leaves: Iterator[Any]) -> Any:
     """An argument with other arrays and tensors in their places."""
-    if is_leaf(x):
-        return next(leaves)
-    parts = tree.children(x)
-    return x if parts is None else tree.with_children(x, [rebuilt(part, leaves) for part in parts])
+    return tree.mapped(lambda part: next(leaves) if is_leaf(part) else part, x)

@@ -177,7 +177,8 @@ class Tracer(ArrayMethods):
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TracingError(
             "while a program is traced, its values are not arrays yet: np.asarray, np.array and assignment into an "
-            "array would take one value for all. Use functions of NumPy that compute, or do this outside"
+            "array would take one value for all. To fill an array, make it by np.zeros_like(x, shape=...), or put its "
+            "parts together by np.stack; else do this outside"
         )
 
     # Shapes, selection, what is used most

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import inspect
 import operator
 import textwrap
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from microgradopt import tree
 from microgradopt.graph.graph import BACKWARD, CONSTANT, DOUBLE_BACKWARD, FORWARD, Node, fresh, nodes_in
 from microgradopt.graph.text import ATOM, SUM, Text, expression, identifier, is_literal, literal, spelled
 from microgradopt.program.tidy import Checks, is_write
@@ -184,21 +186,23 @@ class Writer:
             return self.text(x).text
         if type(x) is Returned:
             return self.returned(x)
-        if isinstance(x, tuple):
-            return self.tuple_of(x)
-        if type(x) is list:
-            return f"[{', '.join(map(self._structure, x))}]"
-        if type(x) is dict:
-            return f"{{{', '.join(f'{self._structure(key)}: {self._structure(part)}' for key, part in x.items())}}}"
-        return literal(x).text if is_literal(x) else self.object(x)
+        parts = tree.children(x)
+        if parts is None or type(x) is slice:
+            return literal(x).text if is_literal(x) else self.object(x)
+        return self.container(x, list(map(self._structure, parts)))
 
     def object(self, x: Any) -> str:
         """What stands for an object among the results, of which there is no text."""
         raise TracingError(f"source: a result is {x!r:.60}, of which there is no text; compile returns it as it is")
 
-    def tuple_of(self, x: tuple[Any, ...]) -> str:
-        """A tuple among the results."""
-        return f"({', '.join(map(self._structure, x))}{',' if len(x) == 1 else ''})"
+    def container(self, x: Any, parts: list[str]) -> str:
+        """A list, tuple or dict among the results. In plain NumPy a named tuple is a tuple, a dataclass a dict."""
+        if isinstance(x, tuple):
+            return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+        if isinstance(x, list):
+            return f"[{', '.join(parts)}]"
+        keys = x if isinstance(x, dict) else [field.name for field in dataclasses.fields(x)]
+        return f"{{{', '.join(f'{self._structure(key)}: {part}' for key, part in zip(keys, parts, strict=True))}}}"
 
     def returned(self, x: Returned) -> str:
         """A Tensor, as it is returned: its value."""

@@ -20,8 +20,9 @@ import pytest
 from interrupt import Interrupt
 
 import microgradopt as mg
-from microgradopt import nn, optim
+from microgradopt import nn, optim, tree
 from microgradopt.program.tracer import Tracer
+from microgradopt.tensor import plain
 
 X3 = np.arange(3.0)
 
@@ -493,3 +494,55 @@ def test_a_new_attribute_is_taken_away_again():
     with pytest.raises(mg.TracingError, match="hidden"):
         mg.compile(lambda x: model(x))(np.ones((1, 2)))
     assert "hidden" not in vars(model)
+
+
+@dataclass
+class Answer:
+    loss: object
+    parts: list
+    note: str = "n"
+
+
+Pair = collections.namedtuple("Pair", "first second")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda loss, x: Answer(loss, [x, 1.0]),
+        lambda loss, x: collections.OrderedDict(b=loss, a=x),
+        lambda loss, x: collections.defaultdict(list, a=[loss, x]),
+        lambda loss, x: Pair(loss, {"x": (x,)}),
+        lambda loss, x: [x.dtype, slice(0, 2), ..., None, (loss,)],
+    ],
+)
+def test_results_come_back_in_containers_of_their_own_kind(make):
+    w = mg.Tensor([1.0, 2.0], requires_grad=True)
+
+    def f(x):
+        y = x * 2.0
+        return make((w * y).sum(), y)
+
+    compiled = mg.compile(f)
+    first, second, expected = compiled(np.ones(2)), compiled(np.ones(2)), f(np.ones(2))
+    assert type(first) is type(second) is type(expected)
+    assert first is not second
+    leaves = [list(tree.leaves(x)) for x in (first, second, expected)]
+    for one, other, eager in zip(*leaves, strict=True):
+        assert type(one) is type(other) is type(eager)
+        assert np.array_equal(plain(one), plain(eager)) if isinstance(plain(eager), np.ndarray) else True
+        assert one is not other or not isinstance(one, np.ndarray)
+    if not isinstance(expected, list):  # a dtype has no text
+        names = {}
+        text = mg.source(f, np.ones(2))
+        exec(text, names)
+        printed = list(tree.leaves(names[text.name](**text.inputs)))
+        assert [np.asarray(plain(x)).tolist() for x in leaves[2]] == [np.asarray(x).tolist() for x in printed]
+
+
+def test_a_memory_mapped_array_is_an_array(tmp_path):
+    x = np.memmap(tmp_path / "x", shape=(3,), mode="w+", dtype=float)
+    compiled = mg.compile(lambda x: (x * 2.0).sum())
+    for value in (1.0, 2.0):
+        x[:] = value
+        assert compiled(x) == 6.0 * value
