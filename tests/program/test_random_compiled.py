@@ -1,9 +1,7 @@
 """Random programs: compiled, printed and run as they are, bit for bit; values, gradients, products with the Hessian.
 
-``python tests/program/test_random_compiled.py 50000`` tries as many, and prints what differs.
+``pytest tests/program/test_random_compiled.py --programs 50000`` tries as many.
 """
-
-import sys
 
 import numpy as np
 import pytest
@@ -87,9 +85,3 @@ def test_compiled_printed_and_eager_are_the_same(chunk, pytestconfig):
     found = [differs(seed) for seed in range(chunk * size, (chunk + 1) * size)]
     assert not [text for text in found if text]
     assert sum(text == "" for text in found) > size / 2
-
-
-if __name__ == "__main__":
-    found = [differs(seed) for seed in range(int(sys.argv[1]))]
-    print(f"{found.count('')} the same, {found.count(None)} no programs; different:")
-    print(*[text for text in found if text], sep="\n")
