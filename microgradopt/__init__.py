@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from microgradopt import critical, graph, page, picture, plots, program, training
     from microgradopt.graph import trace
     from microgradopt.page import explain
-    from microgradopt.picture import Drawing, GraphvizMissingError, draw
+    from microgradopt.picture import Drawing, GraphvizMissingError, draw, draw_on_error
     from microgradopt.program import StaleProgramError, TracingError, compile, source
 
 __version__ = "0.1.0"
@@ -38,6 +38,7 @@ __all__ = [
     "curvature",
     "detect_anomaly",
     "draw",
+    "draw_on_error",
     "explain",
     "grad",
     "gradcheck",
@@ -66,7 +67,7 @@ __getattr__ = on_use(
     __name__,
     {name: name for name in ("critical", "graph", "page", "picture", "plots", "program", "training")}
     | dict.fromkeys(("StaleProgramError", "TracingError", "compile", "source"), "program")
-    | dict.fromkeys(("Drawing", "GraphvizMissingError", "draw"), "picture")
+    | dict.fromkeys(("Drawing", "GraphvizMissingError", "draw", "draw_on_error"), "picture")
     | {"trace": "graph", "explain": "page"},
 )
 

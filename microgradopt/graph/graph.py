@@ -55,6 +55,7 @@ class Node:
     was made in, the outermost first; module: the dotted name of the innermost, "" outside of any. is_view: whether the
     value shares the memory of an input. derivative_of: in a backward pass, what the value is the derivative by.
     computed_from: of a constant that a module has computed, without a gradient, from values that it was given.
+    error: of a call that has failed, the reason in words; it may have no value.
 
     Where the node is a call in a traced program, it may also be known of it: `whole`, the composite function that this
     call is the last of; `of_tensor`, whether it depends on the value of a Tensor. Of large values, a traced program
@@ -68,8 +69,8 @@ class Node:
     """
 
     __slots__ = (
-        "arguments", "computed_from", "derivative_of", "dtype", "frames", "function", "gradient", "is_view", "kwargs",
-        "name", "of_tensor", "role", "shape", "strides", "value", "whole",
+        "arguments", "computed_from", "derivative_of", "dtype", "error", "frames", "function", "gradient", "is_view",
+        "kwargs", "name", "of_tensor", "role", "shape", "strides", "value", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,7 @@ class Node:
         self.derivative_of: Node | None = None
         self.computed_from: tuple[Node, ...] = ()
         self.of_tensor = False
+        self.error = ""
         self.shape: tuple[Any, ...] = getattr(value, "shape", ())
         self.dtype: Any = getattr(value, "dtype", type(value))
         self.strides = getattr(value, "strides", ())
@@ -160,6 +162,8 @@ class Edge(NamedTuple):
 class Graph:
     """Nodes in creation order, oldest first, and those among them that are the outputs.
 
+    remarks: lines that a picture shows below it.
+
     >>> import microgradopt as mg
     >>> x = mg.Tensor(2.0, requires_grad=True)
     >>> graph = mg.trace(x * x, names={"x": x})
@@ -169,6 +173,7 @@ class Graph:
 
     def __init__(self, nodes: list[Node], outputs: list[Node]) -> None:
         self.nodes, self.outputs = nodes, outputs
+        self.remarks: list[str] = []
 
     @property
     def edges(self) -> list[Edge]:

@@ -27,14 +27,13 @@ class Calls:
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         roots = [(name, x) for name, x in names.items() if isinstance(x, Module)]
-        found = [
-            (call, Frame(path, type(module).__name__, call.start), module)
-            for name, root in roots
-            for path, module in root.named_modules(name)
-            for call in module.calls()
-        ]
-        self._calls = sorted(found, key=lambda each: each[0].start)
-        self._starts = [call.start for call, _, _ in self._calls]
+        found: dict[int, tuple[Call, Frame, Module]] = {}
+        for name, root in roots:
+            for path, module in root.named_modules(name):
+                for call in module.calls():  # a module with several names has one frame, with the first of them
+                    found.setdefault(call.start, (call, Frame(path, type(module).__name__, call.start), module))
+        self._starts = sorted(found)
+        self._calls = [found[start] for start in self._starts]
 
     def at(self, date: int) -> tuple[Frame, ...]:
         """The calls that were at work then, the outermost first; but not the root of a model, which has no name."""
@@ -55,7 +54,7 @@ class Calls:
         return [] if is_old else [y for y in given if y.shape == x.shape]
 
     def _around(self, date: int) -> list[tuple[Call, Frame, Module]]:
-        before = self._calls[: bisect.bisect_left(self._starts, date)]
+        before = self._calls[: bisect.bisect_right(self._starts, date)]
         return [each for each in before if date < each[0].end]
 
 

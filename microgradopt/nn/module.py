@@ -68,11 +68,13 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """`forward`; its result, in general a Tensor."""
         started = clock.tick()
-        result: Tensor = self.forward(*args, **kwargs)
-        if "_calls" not in self.__dict__:
-            self.__dict__["_calls"] = collections.deque(maxlen=512)
-        unrecorded = tuple(weakref.ref(x) for x in args if _needs_no_gradient(x))
-        self.__dict__["_calls"].append(Call(started, clock.tick(), unrecorded))
+        try:
+            result: Tensor = self.forward(*args, **kwargs)
+        finally:  # a call that fails is noted too: a picture of the error shows the module
+            if "_calls" not in self.__dict__:
+                self.__dict__["_calls"] = collections.deque(maxlen=512)
+            unrecorded = tuple(weakref.ref(x) for x in args if _needs_no_gradient(x))
+            self.__dict__["_calls"].append(Call(started, clock.tick(), unrecorded))
         return result
 
     def calls(self) -> list[Call]:

@@ -2,8 +2,9 @@
 
 A value that was given is a rounded box, a call a plain one; arrows go from arguments to results. What sort of value it
 is, and in which sweep a call was made, is told by colour, and once more by the line or in words, for eyes and printers
-that have no colours. Calls made in a module stand together in its frame, and the calls of a loop are drawn once.
-Everything else there is to know of a node is in its tooltip.
+that have no colours. Calls made in a module stand together in its frame, and the calls of a loop are drawn once. Where
+broadcasting makes a result larger than each of its operands, the box is brown and says so. Everything else there is to
+know of a node is in its tooltip.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _LOOKS = {
     DOUBLE_BACKWARD: {"style": "filled,dotted", "fillcolor": "#f6ebfa", "color": "#7c3a97"},
 }
 _WRONG = {"color": "#c01818", "penwidth": "3"}
+_FAILED = _WRONG | {"style": "filled", "fillcolor": "#fbe3e3"}
+_BROADCAST = {"color": "#8a3f1d", "fontcolor": "#8a3f1d", "penwidth": "2"}
 _LINES = {FORWARD: "solid", BACKWARD: "dashed", DOUBLE_BACKWARD: "dotted"}
 _COLOURS = {
     INPUT: "green", PARAMETER: "blue", CONSTANT: "grey", FORWARD: "white",
@@ -217,6 +220,8 @@ class _Picture:
             self._name(node),
             words.kind(node),
             words.shown(node),
+            words.broadcast(node),
+            *words.failure(node),
             words.prefixed("⚠ ", words.warning(node.value)),
             words.prefixed("gradient ", self._gradient(node)),
             words.prefixed("⚠ gradient: ", words.warning(node.gradient)),
@@ -230,6 +235,7 @@ class _Picture:
         fields = [
             self._name(node),
             words.prefixed("data ", data) or words.kind(node),
+            words.broadcast(node),
             words.prefixed("⚠ ", words.warning(node.value)),
             words.prefixed("grad ", self._gradient(node)),
             words.prefixed("⚠ grad: ", words.warning(node.gradient)),
@@ -244,8 +250,10 @@ class _Picture:
             frame.edge(made, self.ids[node], style=_LINES[node.role])
 
     def _attributes(self, node: Node) -> dict[str, str]:
-        wrong = _WRONG if words.warning(node.value) or words.warning(node.gradient) else {}
-        return _LOOKS[node.role] | wrong | {"id": self.ids[node], "tooltip": words.lines(words.tooltip(node))}
+        looks = _LOOKS[node.role] | (_BROADCAST if words.broadcast(node) else {})
+        looks |= _WRONG if words.warning(node.value) or words.warning(node.gradient) else {}
+        looks |= _FAILED if node.error else {}
+        return looks | {"id": self.ids[node], "tooltip": words.lines(words.tooltip(node))}
 
     def _sign(self, node: Node) -> str:
         """What the call is; of a value that is another in each turn of a loop, that it is."""
@@ -283,8 +291,10 @@ class _Picture:
                 *words.givens(nodes),
                 f"⚠ NaN or Inf in {words.count(wrong, 'value')}" if wrong else "",
                 words.costs(group.cost.flops, group.cost.bytes),
+                *[line for node in nodes for line in words.failure(node)],
             )
             looks = _LOOKS[group.role] | (_WRONG if wrong else {})
+            looks |= _FAILED if any(node.error for node in nodes) else {}
             drawing.node(f"g{number}", label, **looks | {"peripheries": "2", "id": f"g{number}"})
 
     # Edges
@@ -349,4 +359,4 @@ class _Picture:
         if self.fold.groups:
             counts = f"{len(self.fold.group_of)} of {len(self.graph)} nodes folded into {len(self.fold.groups)}"
             said.append(f"{counts}; depth= unfolds modules")
-        return words.lines(*said)
+        return words.lines(*said, *self.graph.remarks)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -21,9 +23,11 @@ _COMMUTING = {
 }  # fmt: skip
 
 _OF_NUMBERS = {**UFUNCS, operator.pow: np.power}  # Python's own operators look like NumPy's
+_OF_MATRICES = {np.matmul, np.linalg.solve}  # broadcast stacks of them, and not their elements
 _FEW = 6  # elements of an array that is shown whole
 _TOLD = 30  # calls that are told one by one
 _LONG = 36  # characters of a word that is shown whole
+_WIDE = 48  # characters of a line of a sentence
 _RECORD = re.compile(r"[{}|<>]|^ | $|(?<= ) ")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 
@@ -121,10 +125,37 @@ def warning(x: Any) -> str:
     return ", ".join(f"{count} {word}" for count, word in ((nan, "NaN"), (infinite, "Inf")) if count)
 
 
+def failure(node: Node) -> list[str]:
+    """Of a call that has failed, the shapes that met in it, and why, in short lines."""
+    shapes = [x.shape for x in node.inputs if isinstance(x.dtype, np.dtype)] if node.value is None else []
+    return [_met(shapes), *textwrap.wrap(node.error, _WIDE)] if node.error else []
+
+
+def broadcast(node: Node) -> str:
+    """That a result is larger than each of its operands: "(80, 1) with (80,) broadcasts to (80, 80)".
+
+    With a warning where the operands have different numbers of axes: then nobody has written down the axis that NumPy
+    adds on the left.
+    """
+    known = KNOWN.get(node.function)  # type: ignore[arg-type]
+    shapes = [x.shape for x in node.inputs if x.shape]
+    if known is None or not known.broadcasts or node.function in _OF_MATRICES or len(shapes) < 2:
+        return ""
+    if node.size <= max(map(math.prod, shapes)):
+        return ""
+    sign = "⚠ " if len(set(map(len, shapes))) > 1 else ""
+    return f"{sign}{_met(shapes)} broadcasts to {node.shape}"
+
+
+def _met(shapes: list[tuple[int, ...]]) -> str:
+    """Shapes that met in a call."""
+    return cut((" with " if len(shapes) == 2 else ", ").join(map(str, shapes)))
+
+
 def kind(node: Node) -> str:
     """Shape and dtype, "(8, 4) float64"; of a single number the dtype alone, and nothing of a number of Python's."""
     if node.dtype is type(None):
-        return "several results"
+        return "" if node.error else "several results"
     if not isinstance(node.dtype, np.dtype):
         return ""
     return f"{node.shape} {node.dtype}" if node.shape else str(node.dtype)
@@ -148,8 +179,10 @@ def described(nodes: list[Node], outputs: list[Node]) -> str:
     given = [variable(node.name) for node in nodes if node.function is None and np.ndim(node.value)]
     made = [f"{identifier(node.name)} = {call(node)}" for node in nodes if node.function is not None]
     most = [*made[:_TOLD], f"and {len(made) - _TOLD} more"] if len(made) > _TOLD else made
+    failed = [f" Failed: {identifier(node.name)}, {node.error}" for node in nodes if node.error]
     result = ", ".join(identifier(node.name) for node in outputs[:_FEW])
-    return f"Given: {', '.join(given[:_TOLD])}. {count(len(made), 'call')}: {'; '.join(most)}. Result: {result}."
+    told = f"Given: {', '.join(given[:_TOLD])}. {count(len(made), 'call')}: {'; '.join(most)}."
+    return "".join([told, prefixed(" Result: ", result and f"{result}."), *failed])
 
 
 def short(text: str) -> str:
