@@ -75,7 +75,19 @@ def test_every_public_name_says_what_it_is_and_all_that_does_something_has_an_ex
 def test_the_reference_names_every_public_name():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"microgradopt\.(\w+)$", text, re.MULTILINE))
-    modules = {"critical", "curvature", "graph", "nn", "optim", "page", "picture", "plots", "program", "rules", "training"}
+    modules = {
+        "critical",
+        "curvature",
+        "graph",
+        "nn",
+        "optim",
+        "page",
+        "picture",
+        "plots",
+        "program",
+        "rules",
+        "training",
+    }
     assert set(microgradopt.__all__) - modules - {"Objective"} <= documented
 
 
