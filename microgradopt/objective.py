@@ -19,6 +19,7 @@ from microgradopt.autodiff import grad, hessian, hvp
 from microgradopt.errors import ARRAYS
 from microgradopt.mode import clock
 from microgradopt.nn.module import Module
+from microgradopt.notebook import shown, table
 from microgradopt.rules.values import check_real
 from microgradopt.sweep import graph_of
 from microgradopt.tensor import Tensor
@@ -297,6 +298,20 @@ class Objective:
         """H(θ), of shape (n, n)."""
         with self._moved(theta):
             return self._second()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the loss at the current θ, computed once without `compile`, and the parameters."""
+        names = {} if self.model is None else {p: name for name, p in self.model.named_parameters()}
+        try:
+            with np.errstate(all="ignore"):
+                loss = f"{self._scalar().item():.6g}"
+        except Exception as error:  # of the user's own function; the rest is shown all the same
+            loss = f"{type(error).__name__}: {error}"
+        tensors = [(names.get(p, i), p.shape, p.dtype) for i, p in enumerate(self.parameters)]
+        return shown(
+            table("Objective", [("loss at θ", loss), ("size of θ", f"{self.n:,}")]),
+            table("Parameters", tensors, ("name", "shape", "dtype")),
+        )
 
     def _moved(self, theta: npt.ArrayLike | None) -> contextlib.AbstractContextManager[None]:
         if theta is None:

@@ -22,6 +22,7 @@ from microgradopt.critical.evidence import FEWEST, TINY, WINDOW, WORTH, Evidence
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
 from microgradopt.critical.units import Layer
 from microgradopt.errors import NonFiniteError
+from microgradopt.notebook import shown, table
 from microgradopt.objective import Objective, check_objective
 from microgradopt.optim.optimizer import Optimizer
 
@@ -64,6 +65,15 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return "\n".join([self.verdict, *(f"  · {line}" for line in self.evidence), f"  → {self.action}"])
+
+    def _repr_html_(self) -> str:
+        numbers = {"lr": self.lr, "batch factor": self.batch_factor}
+        rows = [("evidence", line) for line in self.evidence]
+        rows += [("what to do", self.action)]
+        rows += [(name, f"{number:.3g}") for name, number in numbers.items() if number is not None]
+        rows += [("layer", str(layer)) for layer in self.layers]
+        rows += [("critical point", self.point.verdict)] if self.point else []
+        return shown(table(f"diagnosis: {self.verdict}", rows))
 
 
 def diagnose(

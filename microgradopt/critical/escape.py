@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.notebook import shown, table
 from microgradopt.objective import Objective
 
 Array = npt.NDArray[Any]
@@ -47,6 +48,18 @@ class Escape(NamedTuple):
             f"a step of {self.step:.3g} along a direction of curvature {self.curvature:.3g} lowers the loss by "
             f"{self.measured:.4g}, to {self.value:.4g} (predicted: {self.predicted:.4g})"
         )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "loss at the start": f"{self.value + self.measured:.6g}",
+            "loss at the end": f"{self.value:.6g}",
+            "decrease, measured": f"{self.measured:.4g}",
+            "decrease, predicted": f"{self.predicted:.4g}",
+            "step": f"{self.step:.3g}",
+            "curvature along it": f"{self.curvature:.3g}",
+            "evaluations of the loss": self.evaluations,
+        }
+        return shown(table("Escape", rows.items()))
 
 
 def size_of(theta: Array) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from microgradopt.critical.escape import Escape, escape, search, size_of
 from microgradopt.critical.nonsmooth import Kink
+from microgradopt.notebook import paragraph, shown, table
 from microgradopt.objective import Objective
 
 Array = npt.NDArray[Any]
@@ -130,6 +130,11 @@ class CriticalPoint:
     # In words
 
     @property
+    def verdict(self) -> str:
+        """The kind, and whether it is certified."""
+        return f"{self.kind} ({'certified' if self.certified else 'not certified'})"
+
+    @property
     def explanation(self) -> str:
         """What was decided, what was not, and why."""
         return " ".join(self._sentences())
@@ -188,21 +193,26 @@ class CriticalPoint:
         )
 
     def __str__(self) -> str:
-        certified = "certified" if self.certified else "not certified"
-        return f"{self.kind} ({certified}) at L = {self.value:.6g}\n{self.explanation}"
+        return f"{self.verdict} at L = {self.value:.6g}\n{self.explanation}"
 
     def _repr_html_(self) -> str:
         rows = {
             "loss": f"{self.value:.6g}",
             "gradient norm": f"{self.gradient_norm:.3g}",
+            "certified": "yes" if self.certified else "no",
+            "distance, relative to θ": f"{self.distance:.2g}",
+            "eigenvalues" if self.complete else "eigenvalues found": short(self.eigenvalues),
             "negative / zero / positive": f"{self.negative} / {self.zero} / {self.positive} of {self.n}",
             "tolerance": f"{self.tolerance:.3g}",
+            "margins of these counts": " / ".join(f"{margin:.3g}" for margin in self.margin),
             "minimum ratio": f"{self.minimum_ratio:.3f}",
             "condition number": f"{self.condition_number:.3g}",
-            "certified": "yes" if self.certified else "no",
+            "products H v": self.products,
         }
-        body = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in rows.items())
-        return (
-            f"<table><caption><b>{html.escape(self.kind)}</b></caption>{body}</table>"
-            f"<p>{html.escape(self.explanation)}</p>"
-        )
+        return shown(table(self.kind, rows.items()), paragraph(self.explanation))
+
+
+def short(numbers: Array) -> str:
+    """Six numbers in words; of more, the first three and the last three."""
+    words = [f"{number:.4g}" for number in numbers]
+    return ", ".join(words if len(words) <= 6 else [*words[:3], "…", *words[-3:]])

@@ -10,19 +10,20 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.escape import size_of
-from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
+from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint, short
 from microgradopt.critical.verdict import classify
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import minres, trust_region_step
 from microgradopt.curvature.spectrum import dense_spectrum
 from microgradopt.deprecated import old_arguments
+from microgradopt.notebook import paragraph, shown, table
 from microgradopt.objective import Objective, check_objective
 
 Array = npt.NDArray[Any]
@@ -39,13 +40,14 @@ class Found:
     """What a search found.
 
     points: the critical points, each once, by ascending loss. gradient_flat: false ones, where H g ≈ 0 and g ≠ 0.
-    unfinished: how many starts led to neither. starts: how many there were.
+    unfinished: how many starts led to neither. starts: how many there were. hits: how many led to each of the points.
     """
 
     points: list[CriticalPoint]
     gradient_flat: list[CriticalPoint]
     unfinished: int
     starts: int
+    hits: list[int] = field(repr=False)
 
     @property
     def euler(self) -> int:
@@ -58,15 +60,28 @@ class Found:
     def __iter__(self) -> Iterator[CriticalPoint]:
         return iter(self.points)
 
-    def __str__(self) -> str:
+    def _summary(self) -> list[str]:
+        """Two lines: what was found, and what was not."""
         kinds = Counter(point.kind for point in self.points)
         listed = ", ".join(f"{n} × {kind}" for kind, n in kinds.items()) or "none"
-        lines = [
+        return [
             f"{len(self.points)} critical points from {self.starts} starts: {listed}; Σ(−1)^index = {self.euler}",
             f"{len(self.gradient_flat)} gradient-flat points, not critical; {self.unfinished} starts unfinished",
         ]
-        lines += [f"  L = {p.value:<12.6g} index {p.index:<4} {p.kind}" for p in self.points]
-        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [*self._summary(), *(f"  L = {p.value:<12.6g} index {p.index:<4} {p.kind}" for p in self.points)]
+        )
+
+    def _repr_html_(self) -> str:
+        columns = ("loss", "gradient norm", "kind", "index", "eigenvalues", "starts", "θ")
+        rows = [
+            (f"{p.value:.6g}", f"{p.gradient_norm:.3g}", p.verdict, p.index, short(p.eigenvalues), hits, short(p.theta))
+            for p, hits in zip(self.points, self.hits, strict=True)
+        ]
+        caption, rest = self._summary()
+        return shown(table(caption, rows, columns), paragraph(rest))
 
 
 @old_arguments(iterations="max_iter")
@@ -114,12 +129,12 @@ def find(
     descend = functools.partial(_METHODS[method], index=index) if method == _FOLLOWING else _METHODS[method]
     search = functools.partial(_search, objective, descend, max_iter)
     ends = [end for end in _mapped(search, starts, jobs, progress) if end is not None]
-    points = [classify(objective, end, **settings) for end in _distinct(ends)]
-    critical = sorted((p for p in points if p.kind != NOT_CRITICAL), key=lambda p: p.value)
-    false = [p for p in points if p.kind == NOT_CRITICAL and _is_gradient_flat(objective, p)]
-    others = [p.theta for p in points if p.kind == NOT_CRITICAL and not any(p is q for q in false)]
-    unfinished = len(starts) - len(ends) + sum(any(_same(end, other) for other in others) for end in ends)
-    return Found(critical, false, unfinished, len(starts))
+    points = [(classify(objective, group[0], **settings), len(group)) for group in _grouped(ends)]
+    critical = sorted(((p, hits) for p, hits in points if p.kind != NOT_CRITICAL), key=lambda found: found[0].value)
+    false = [(p, hits) for p, hits in points if p.kind == NOT_CRITICAL and _is_gradient_flat(objective, p)]
+    unfinished = len(starts) - sum(hits for _, hits in critical + false)
+    hits = [hits for _, hits in critical]
+    return Found([p for p, _ in critical], [p for p, _ in false], unfinished, len(starts), hits)
 
 
 def _mapped(search: Callable[[Array], Array | None], starts: Array, jobs: int, progress: bool) -> list[Array | None]:
@@ -146,12 +161,16 @@ def _search(
         return end if np.isfinite(end).all() and np.isfinite(objective.gradient(end)).all() else None
 
 
-def _distinct(ends: list[Array]) -> list[Array]:
-    kept: list[Array] = []
+def _grouped(ends: list[Array]) -> list[list[Array]]:
+    """Ends that are the same point, together."""
+    groups: list[list[Array]] = []
     for end in ends:
-        if not any(_same(end, other) for other in kept):
-            kept.append(end)
-    return kept
+        group = next((group for group in groups if _same(end, group[0])), None)
+        if group is None:
+            groups.append([end])
+        else:
+            group.append(end)
+    return groups
 
 
 def _same(a: Array, b: Array) -> bool:

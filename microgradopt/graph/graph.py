@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from microgradopt import tree
 from microgradopt.graph.modules import Frame
+from microgradopt.notebook import paragraph, shown
 from microgradopt.rules.registry import KNOWN, name_of
 
 INPUT, PARAMETER, CONSTANT = "input", "parameter", "constant"
@@ -196,6 +197,16 @@ class Graph:
     def __repr__(self) -> str:
         roles = [f"{count} {role}" for role, count in self.roles().items()]
         return f"Graph({len(self)} nodes: {', '.join(roles)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the drawing; where there is nothing to draw with, the reason and the repr."""
+        try:
+            from microgradopt.picture.drawing import draw  # on use: it reads graphs, and needs the package graphviz
+
+            svg = draw(self).pipe(encoding="utf-8")
+        except (ImportError, RuntimeError, OSError) as error:
+            return shown(paragraph(str(error)), paragraph(repr(self)))
+        return shown(svg[svg.index("<svg") :])  # without the declarations of an XML file
 
     def roles(self) -> dict[str, int]:
         """How many nodes have each role."""

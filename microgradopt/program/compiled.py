@@ -18,6 +18,7 @@ from microgradopt.graph.graph import CONSTANT, SWEEPS, Graph, Node, fresh
 from microgradopt.graph.reader import trace
 from microgradopt.graph.text import identifier
 from microgradopt.mode import Switched, current_mode
+from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
 from microgradopt.program.program import MISFIT, Program, Source
 from microgradopt.program.state import Moment, same
@@ -258,6 +259,16 @@ class Compiled(Generic[P, T]):
     def __repr__(self) -> str:
         count = sum(map(len, self._programs.values()))
         return f"Compiled({function_name(self._function)}, {count} program{'s' * (count != 1)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many programs there are; the cost of the one used last, and its source, folded."""
+        name = f"Compiled({function_name(self._function)})"
+        rows: list[tuple[str, object]] = [("programs", sum(map(len, self._programs.values())))]
+        if self._last is None:
+            return shown(table(name, [*rows, ("source", "none yet: it is traced when it is first called")]))
+        units = ("operations", "floating-point operations", "bytes of all results")
+        rows += [(unit, f"{count:,}") for unit, count in zip(units, self.cost, strict=True)]
+        return shown(table(name, rows), folded("source of the program used last", self.source))
 
 
 def _describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> None:

@@ -33,6 +33,13 @@ class Source(str):
         self.name, self.inputs = name, inputs
         return self
 
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: the text, highlighted."""
+        fence = "```"
+        while fence in self:
+            fence += "`"
+        return f"{fence}python\n{self}\n{fence}"
+
 
 class Program:
     """One program. run(leaves), of the arrays and tensors among the arguments, gives the result, or MISFIT.
