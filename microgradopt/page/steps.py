@@ -39,22 +39,16 @@ class Share(NamedTuple):
     after: Any
 
 
-class Update(NamedTuple):
-    """What an optimizer's step does to a parameter."""
-
-    node: Node
-    before: Any
-    gradient: Any
-    after: Any
-
-
 def tensors_of(graph: Graph, loss: Tensor, inputs: Sequence[Tensor]) -> dict[Node, Tensor]:
-    """The tensors that the nodes of ``trace(loss, inputs)`` stand for, in the order of the nodes."""
+    """The tensors that the nodes of ``trace(loss, inputs)`` stand for, in the order of the nodes.
+
+    The nodes of functions with several results get these as their value.
+    """
     begin = set(inputs)
     calls = [tensor for tensor in _reached([loss], begin) if tensor.function is not None and tensor not in begin]
     found: dict[Node, Tensor] = {graph.outputs[0]: loss}
     for node, tensor in zip((node for node in graph if node.function is not None), calls, strict=True):
-        found[node] = tensor
+        found[node], node.value = tensor, tensor.value
         for argument, x in zip(node.arguments, tensor.inputs, strict=False):
             pairs = zip(argument, x, strict=True) if type(x) is list else [(argument, x)]
             found.update((source, each) for source, each in pairs if type(each) is Tensor)
@@ -121,8 +115,8 @@ def _copied(share: Any, x: Tensor) -> tuple[int, ...]:
     return tuple(i for i, n in enumerate(share.shape) if i < new or n != x.shape[i - new])
 
 
-def updates(optimizer: Optimizer, loss: Tensor, tensors: dict[Node, Tensor]) -> list[Update]:
-    """What the optimizer's next step does with the gradients of `loss`. It is done to copies, and only there.
+def readied(optimizer: Optimizer, loss: Tensor, tensors: dict[Node, Tensor]) -> tuple[Optimizer, dict[Tensor, Tensor]]:
+    """A copy of the optimizer, about to take a step with the gradients of `loss`; and of each parameter its copy there.
 
     Raises TypeError for what is no optimizer; ValueError for one whose step computes the loss itself, and for one that
     has none of the parameters.
@@ -141,16 +135,18 @@ def updates(optimizer: Optimizer, loss: Tensor, tensors: dict[Node, Tensor]) -> 
             "another model?"
         )
     twin = copy.deepcopy(optimizer)
-    after = dict(zip(before, _parameters(twin), strict=True))
+    copies = dict(zip(before, _parameters(twin), strict=True))
     for x, g in zip(before, grad(loss, before, allow_unused=True), strict=True):
-        after[x].grad = g
-    gradients = {x: after[x].grad for x in before}
+        copies[x].grad = g
+    return twin, copies
+
+
+def updates(twin: Optimizer, copies: dict[Tensor, Tensor], tensors: dict[Node, Tensor]) -> dict[Node, list[Any]]:
+    """What the step of the copy does to each parameter: before, gradient, after."""
+    gradients = {x: copies[x].grad for x in copies}
     twin.step()
-    return [
-        Update(node, x.data, gradients[x], after[x].data)
-        for node, x in tensors.items()
-        if x in after and gradients[x] is not None
-    ]
+    moved = [(node, x) for node, x in tensors.items() if x in copies and gradients[x] is not None]
+    return {node: [x.data, gradients[x], copies[x].data] for node, x in moved}
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

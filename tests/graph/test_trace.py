@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +12,6 @@ from microgradopt import nn
 from microgradopt.graph import Node, trace
 from microgradopt.graph.cost import cost, flops
 from microgradopt.graph.text import call, identifier
-from microgradopt.page.derivatives import local, share
-from microgradopt.rules.registry import KNOWN, is_composite
 
 
 def leaf(value, requires_grad=True):
@@ -162,44 +158,6 @@ def test_flops_by_shapes():
 
 
 # Formulas -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
-@settings(max_examples=25, deadline=None)
-@given(choices=steps)
-def test_rules_in_words_compute_what_the_sweep_hands_over(choices):
-    """The text of every share, evaluated, is the share: summed over edges they make the gradient of each value."""
-    x, w = (leaf(a) for a in data())
-    graph = trace(program(choices)(x, w), gradients=True)
-    names = {identifier(n.name): n.value for n in graph} | {f"d_{identifier(n.name)}": n.gradient for n in graph}
-    names |= {"np": np, "setitem": operator.setitem} | {f.__name__: f for f in KNOWN if is_composite(f)}
-    total: dict[Node, np.ndarray] = {}
-    for edge in graph.edges:
-        if edge.source.role == "constant" or edge.target.gradient is None:
-            continue
-        part = np.asarray(eval(share(edge.target, edge.slot, edge.part), names))
-        part = np.where(np.isfinite(part), part, 0)  # the plain formula at the tip of a norm, where the rule gives 0
-        shape = edge.source.value.shape
-        while part.ndim > len(shape):
-            part = part.sum(axis=0)
-        part = part.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1 != part.shape[i]), keepdims=True).reshape(
-            shape
-        )
-        total[edge.source] = total.get(edge.source, 0) + part
-    for node, g in total.items():
-        np.testing.assert_allclose(g, node.gradient, rtol=1e-12, atol=1e-12)
-
-
-def test_local_derivatives():
-    x, y = leaf(0.3), leaf(0.7)
-    graph = trace(np.tanh(x) * y + np.exp(x) / y, names=locals())
-    values = {identifier(n.name): n.value for n in graph} | {"np": np}
-    assert local(graph["tanh1"], 0) == "1 - tanh1 * tanh1"
-    for name, slot, expected in [("multiply1", 0, 0.7), ("multiply1", 1, np.tanh(0.3)), ("exp1", 0, np.exp(0.3)),
-                                 ("divide1", 0, 1 / 0.7), ("divide1", 1, -np.exp(0.3) / 0.49), ("add1", 1, 1.0)]:  # fmt: skip
-        assert eval(local(graph[name], slot), values) == pytest.approx(expected, rel=1e-14)
-    matrix = leaf(np.ones((2, 2)))
-    assert local(trace(matrix @ matrix).outputs[0], 0) is None
 
 
 def test_calls_in_words():
