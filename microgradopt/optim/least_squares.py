@@ -13,6 +13,7 @@ from microgradopt.optim.hyperparameters import LearningRate, positive, rate
 from microgradopt.optim.optimizer import Array, Closure, Group
 from microgradopt.tensor import Tensor
 
+_FAR = 10  # of the size of θ: the first step is no longer (Moré 1978, section 6)
 _TRIES = 20  # dampings to try in a step; the growth grows itself
 
 
@@ -92,8 +93,8 @@ class LevenbergMarquardt(LeastSquares):
         ρ > 0:  θ ← θ + p;   μ ← μ max(⅓, 1 − (2ρ − 1)³);   ν ← 2
         else:   μ ← μ ν;   ν ← 2 ν;   and again, from the same J
 
-    At first μ = damping, ν = 2. D is Marquardt's scaling, in Moré's form: the steps do not depend on the units of the
-    parameters. The loss never rises; where no step lowers it, θ stays.
+    At first μ = damping, or as large as keeps ‖D p‖ ≤ 10 ‖D θ‖, and ν = 2. D is Marquardt's scaling, in Moré's form:
+    the steps do not depend on the units of the parameters. The loss never rises; where no step lowers it, θ stays.
 
     damping: 10⁻³ for a start near the solution, up to 1 for one that is not.
 
@@ -121,10 +122,16 @@ class LevenbergMarquardt(LeastSquares):
         longest = np.maximum(state.get("scale", 0.0), np.linalg.norm(J, axis=0))
         D = np.where(longest > 0, longest, 1)
         s, Vt, r = decomposed(J / D, around.output)
+
+        def scaled_step(mu: float) -> Array:  # D p
+            return -(Vt.T @ np.divide(s * r, s * s + mu, out=np.zeros_like(s), where=s > 0))
+
         mu, nu = state.get("mu", float(group["damping"])), state.get("nu", 2.0)
+        while "mu" not in state and np.linalg.norm(scaled_step(mu)) > _FAR * np.linalg.norm(D * around.theta) > 0:
+            mu *= 4
         state.update(mu=mu, nu=nu, scale=longest)
         for _ in range(_TRIES):
-            q = -(Vt.T @ np.divide(s * r, s * s + mu, out=np.zeros_like(s), where=s > 0))  # D p
+            q = scaled_step(mu)
             p = q / D
             predicted = float(mu * (q @ q) - p @ around.gradient) / 2
             if predicted <= 0:
