@@ -739,8 +739,8 @@ CALLS = [
         IsADirectoryError,
         r"save_checkpoint: .. is a folder, not the",
     ),
-    ("classify model", lambda w: critical.classify(w.model), TypeError, r"HessianOperator: an Objective is wanted,"),
-    ("classify number", lambda w: critical.classify(5), TypeError, r"HessianOperator: an Objective is wanted,"),
+    ("classify model", lambda w: critical.classify(w.model), TypeError, r"classify: an Objective is wanted,"),
+    ("classify number", lambda w: critical.classify(5), TypeError, r"classify: an Objective is wanted,"),
     (
         "classify theta",
         lambda w: critical.classify(w.objective, [1.0]),

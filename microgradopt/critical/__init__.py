@@ -7,6 +7,7 @@ from microgradopt.critical.point import CriticalPoint, Margin
 from microgradopt.critical.search import Found, find
 from microgradopt.critical.units import Layer, layers
 from microgradopt.critical.verdict import classify
+from microgradopt.critical.walk import Nearest, nearest
 from microgradopt.curvature.operator import HessianOperator
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "Kink",
     "Layer",
     "Margin",
+    "Nearest",
     "classify",
     "diagnose",
     "find",
     "kinks",
     "layers",
+    "nearest",
 ]

@@ -299,8 +299,8 @@ def _vanished(case: Evidence) -> Diagnosis | None:
 
 def _minimum(case: Evidence) -> Diagnosis | None:
     gains = [case.descent.measured, case.newton_gain, case.way_out.measured if case.way_out else 0.0]
-    if case.point.kind == NOT_CRITICAL and case.worth(max(gains)):
-        return None
+    if case.point.kind == NOT_CRITICAL and (case.worth(max(gains)) or len(case.losses) < FEWEST):
+        return None  # without a history, nothing tells what a gain is worth
     evidence = [] if case.point.kind == NOT_CRITICAL else [case.point.explanation]
     evidence += [
         f"loss {case.value:.4g}, gradient norm {case.norm:.3g}",

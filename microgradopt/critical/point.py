@@ -47,15 +47,18 @@ class CriticalPoint:
     * certified: whether the verdict follows from the numbers: the point is critical to within rounding and what its
       distance from the true one can change, all signs that matter are decided, and nothing is on a kink.
     * theta, value, gradient_norm: θ, L(θ), ‖∇L(θ)‖.
-    * distance: how far the critical point is, ‖H⁺g‖ / max(1, ‖θ‖); infinite where the gradient leads along directions
-      without curvature. Does not change when the loss is scaled.
-    * negative, zero, positive: how many eigenvalues of H lie below −tolerance, within it, above it. Where `complete` is
-      False, how many were found.
-    * tolerance: max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F), plus 4 times what H changes by on the way to the critical point.
+    * distance: how far the critical point is that Newton's steps lead to, max |θ*ᵢ − θᵢ| / |θᵢ|; infinite where they
+      lead to none. Does not change when the loss or a parameter is scaled.
+    * negative, zero, positive: how many eigenvalues of D H D at that point lie below −tolerance, within it, above it.
+      H has as many (Sylvester's law). Where `complete` is False, how many were found.
+    * units: the diagonal of D, which gives every row of D H D the size 1. tolerance: the noise of D H D.
     * margin: how clear the counts are.
-    * eigenvalues: ascending, (n,), or those found. eigenvectors: their columns.
-    * explained: how many of the zero eigenvalues are due to symmetries of the loss; symmetries: which.
+    * eigenvalues: of H at θ, ascending, (n,), or those found. eigenvectors: their columns. flat: an orthonormal basis
+      of the directions without curvature, (n, zero).
+    * explained: how many of the flat directions lie in a surface of critical points; symmetries: by what.
     * kinks: operations that are not smooth here: on a kink, at a jump or a singular point.
+    * evidence: what a verdict was tried against. broken: what was found nearby that contradicts it; then it is not
+      certified, and the point is "degenerate".
     * complete: whether all eigenvalues are known. products: Hessian-vector products spent.
     """
 
@@ -73,9 +76,13 @@ class CriticalPoint:
     margin: Margin
     eigenvalues: Array = field(repr=False)
     eigenvectors: Array = field(repr=False)
+    flat: Array = field(repr=False)
+    units: Array = field(repr=False)
     explained: int
     symmetries: tuple[str, ...]
     kinks: tuple[Kink, ...]
+    evidence: tuple[str, ...] = field(repr=False)
+    broken: tuple[str, ...]
     complete: bool
     products: int
 
@@ -97,8 +104,7 @@ class CriticalPoint:
     @property
     def condition_number(self) -> float:
         """The largest |λ| over the smallest that is not zero; NaN where none is, or not all are known."""
-        sizes = np.abs(self.eigenvalues)
-        sizes = sizes[sizes > self.tolerance]
+        sizes = np.sort(np.abs(self.eigenvalues))[self.zero :]
         return float(sizes.max() / sizes.min()) if sizes.size and self.complete else math.nan
 
     @property
@@ -113,14 +119,13 @@ class CriticalPoint:
         needed, as the point is not critical and has no negative curvature: follow the gradient.
         """
         size = size_of(self.theta)
-        flat = np.abs(self.eigenvalues) <= self.tolerance
         if self.negative:
-            lowest = self.eigenvectors[:, self.eigenvalues <= _SAME_VALUE * self.eigenvalues[0] + self.tolerance]
+            lowest = self.eigenvectors[:, self.eigenvalues <= _SAME_VALUE * self.eigenvalues[0]]
             if lowest.shape[1] > 1:  # which of them the solver gives is up to rounding: they are not equally good
                 return search(self.objective, self.theta, lowest, size, np.random.default_rng(rng))
             return escape(self.objective, self.theta, self.eigenvectors[:, 0], size)
-        if self.kind == DEGENERATE and flat.any():
-            found = search(self.objective, self.theta, self.eigenvectors[:, flat], size, np.random.default_rng(rng))
+        if self.kind == DEGENERATE and self.zero:
+            found = search(self.objective, self.theta, self.flat, size, np.random.default_rng(rng))
             scale = abs(self.value) + float(np.abs(self.eigenvalues).max()) * size**2
             if found.measured > _ROUNDING * float(np.finfo(self.theta.dtype).eps) * scale:
                 return found
@@ -153,6 +158,8 @@ class CriticalPoint:
         if self.kinks:
             listed = "; ".join(map(str, self.kinks[:3])) + ("; ..." if len(self.kinks) > 3 else "")
             yield f"Not certified: not smooth here, so that the Hessian says nothing about the other side: {listed}."
+        if self.broken:
+            yield f"Not certified: {self.broken[0]}."
         if self.negative and self.kind != NOT_CRITICAL:
             yield "The way out is along the eigenvector of the most negative eigenvalue: .escape()."
 
@@ -178,7 +185,7 @@ class CriticalPoint:
         spread = f" from {self.eigenvalues[0]:.4g} to {self.eigenvalues[-1]:.4g}" if len(self.eigenvalues) else ""
         return (
             f"Eigenvalues{spread}: {least}{self.negative} negative, {self.zero} zero, {self.positive} positive, of "
-            f"{self.n}, with a tolerance of {self.tolerance:.2g}."
+            f"{self.n}, with a tolerance of {self.tolerance:.2g} in units of their own."
         )
 
     def _flat_directions(self) -> str:
@@ -186,11 +193,10 @@ class CriticalPoint:
             reasons = "; ".join(self.symmetries)
             rest = self.zero - self.explained
             more = f"; {rest} are not explained" if rest else "; along these the loss is constant"
-            return f"Flat directions that are symmetries of the loss: {self.explained} of {self.zero}, {reasons}{more}."
+            return f"Flat directions in a surface of critical points: {self.explained} of {self.zero}, {reasons}{more}."
         only = "Not a minimum, but a saddle or a maximum: " if self.negative else ""
-        return (
-            f"{only}{self.zero} flat {'direction' if self.zero == 1 else 'directions'}, by no symmetry that is known."
-        )
+        directions = "direction" if self.zero == 1 else "directions"
+        return f"{only}{self.zero} flat {directions}, along which the gradient does not stay zero."
 
     def __str__(self) -> str:
         return f"{self.verdict} at L = {self.value:.6g}\n{self.explanation}"

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.escape import size_of
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint, short
 from microgradopt.critical.verdict import classify
 from microgradopt.curvature.operator import HessianOperator
@@ -29,8 +28,8 @@ from microgradopt.objective import Objective, check_objective
 Array = npt.NDArray[Any]
 
 _FLAT = 1e-3  # of ‖H‖ ‖g‖: where H g is smaller, descending ½‖g‖² has come to its end
-_SAME = 1e-5  # of the size of θ: points that are nearer to each other are one
-_SMALLEST_STEP = 1e-12  # of the size of θ
+_SAME = 1e-5  # of the spread of the starts: points that are nearer to each other are one
+_SMALLEST_STEP = 1e-12  # of the spread of the starts
 _ARMIJO = 1e-4
 _HALVINGS = 40
 
@@ -127,9 +126,10 @@ def find(
     if starts.ndim != 2 or starts.shape[1] != objective.n:
         raise ValueError(f"find: starts are (m, {objective.n}), one row each, not {starts.shape}")
     descend = functools.partial(_METHODS[method], index=index) if method == _FOLLOWING else _METHODS[method]
-    search = functools.partial(_search, objective, descend, max_iter)
+    spread = _spread(starts)
+    search = functools.partial(_search, objective, descend, max_iter, float(np.linalg.norm(spread)))
     ends = [end for end in _mapped(search, starts, jobs, progress) if end is not None]
-    points = [(classify(objective, group[0], **settings), len(group)) for group in _grouped(ends)]
+    points = [(classify(objective, group[0], **settings), len(group)) for group in _grouped(ends, spread)]
     critical = sorted(((p, hits) for p, hits in points if p.kind != NOT_CRITICAL), key=lambda found: found[0].value)
     false = [(p, hits) for p, hits in points if p.kind == NOT_CRITICAL and _is_gradient_flat(objective, p)]
     unfinished = len(starts) - sum(hits for _, hits in critical + false)
@@ -152,20 +152,30 @@ def _mapped(search: Callable[[Array], Array | None], starts: Array, jobs: int, p
 
 
 def _search(
-    objective: Objective, descend: Callable[[Objective, Array, int], Array], max_iter: int, start: Array
+    objective: Objective, descend: Callable[..., Array], max_iter: int, size: float, start: Array
 ) -> Array | None:
     """Where the method leads, polished; None where numbers stopped being finite."""
     with np.errstate(all="ignore"):
-        end = descend(objective, start, max_iter)
+        end = descend(objective, start, max_iter, size)
         end = _polished(objective, end)
         return end if np.isfinite(end).all() and np.isfinite(objective.gradient(end)).all() else None
 
 
-def _grouped(ends: list[Array]) -> list[list[Array]]:
+def _spread(starts: Array) -> Array:
+    """What is a long way for each parameter: how far starts are from their median; where they are not, max(1, |θ|).
+
+    The median of these distances: one start that is far out says nothing of the others.
+    """
+    apart = np.abs(starts.astype(float) - np.median(starts, axis=0))
+    medians = [np.median(column[column > 0]) if column.any() else 0.0 for column in apart.T]
+    return np.where(np.array(medians) > 0, medians, np.maximum(1.0, np.abs(starts[0])))
+
+
+def _grouped(ends: list[Array], spread: Array) -> list[list[Array]]:
     """Ends that are the same point, together."""
     groups: list[list[Array]] = []
     for end in ends:
-        group = next((group for group in groups if _same(end, group[0])), None)
+        group = next((group for group in groups if _same(end, group[0], spread)), None)
         if group is None:
             groups.append([end])
         else:
@@ -173,8 +183,8 @@ def _grouped(ends: list[Array]) -> list[list[Array]]:
     return groups
 
 
-def _same(a: Array, b: Array) -> bool:
-    return bool(np.linalg.norm(a - b) <= _SAME * size_of(a))
+def _same(a: Array, b: Array, spread: Array) -> bool:
+    return bool(np.linalg.norm((a - b) / spread) <= _SAME)
 
 
 def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:
@@ -193,9 +203,9 @@ def _spectrum(objective: Objective, theta: Array) -> tuple[Array, Array, Array]:
     return vectors.T @ H.gradient, values, vectors
 
 
-def _newton(objective: Objective, theta: Array, max_iter: int) -> Array:
+def _newton(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
     """min ‖g + H p‖ over ‖p‖ ≤ radius, the radius by how well ‖g‖ was foretold (Nocedal and Wright 2006, 11.2)."""
-    radius = size_of(theta)
+    radius = size
     norm = float(np.linalg.norm(objective.gradient(theta)))
     for _ in range(max_iter):
         g, values, vectors = _spectrum(objective, theta)
@@ -211,20 +221,20 @@ def _newton(objective: Objective, theta: Array, max_iter: int) -> Array:
             radius *= 2
         if ratio > _ARMIJO:
             theta, norm = new, new_norm
-        if length <= _SMALLEST_STEP * size_of(theta) or radius <= _SMALLEST_STEP * size_of(theta):
+        if length <= _SMALLEST_STEP * size or radius <= _SMALLEST_STEP * size:
             break
     return theta
 
 
-def _gradient_norm(objective: Objective, theta: Array, max_iter: int) -> Array:
+def _gradient_norm(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
     """Descent of f = ½‖g‖², ∇f = H g; the first trial of each step is Barzilai and Borwein's (1988, eq. 5)."""
     H = HessianOperator(objective, theta)
     slope, rate = H @ H.gradient, 0.0
     for _ in range(max_iter):
         if not rate > 0:
-            rate = 1e-3 * size_of(theta) / max(float(np.linalg.norm(slope)), np.finfo(slope.dtype).tiny)
+            rate = 1e-3 * size / max(float(np.linalg.norm(slope)), np.finfo(slope.dtype).tiny)
         step = _line_search(objective, theta, -slope, H.gradient, float(slope @ slope), rate)
-        if step is None or _is_over(step, theta):
+        if step is None or _is_over(step, size):
             break
         theta = theta + step
         H = HessianOperator(objective, theta)
@@ -234,13 +244,13 @@ def _gradient_norm(objective: Objective, theta: Array, max_iter: int) -> Array:
     return theta
 
 
-def _newton_mr(objective: Objective, theta: Array, max_iter: int) -> Array:
+def _newton_mr(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
     """p = −H⁺g by MINRES; then f = ½‖g‖² falls along it at the rate −gᵀH p = ‖g‖² − ‖r‖² (Roosta et al. 2022)."""
     for _ in range(max_iter):
         H = HessianOperator(objective, theta)
         p = minres(H, -H.gradient).x
         step = _line_search(objective, theta, p, H.gradient, -float((H @ H.gradient) @ p), 1.0)
-        if step is None or _is_over(step, theta):
+        if step is None or _is_over(step, size):
             break
         theta = theta + step
     return theta
@@ -257,11 +267,11 @@ def _line_search(objective: Objective, theta: Array, p: Array, g: Array, rate: f
     return None
 
 
-def _saddle_free(objective: Objective, theta: Array, max_iter: int) -> Array:
+def _saddle_free(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
     """−|H|⁻¹g (Dauphin et al. 2014, section 4), no longer than the size of θ, halved until the loss falls."""
     for _ in range(max_iter):
         g, values, vectors = _spectrum(objective, theta)
-        p = _shortened(vectors @ -(g / _sizes(values)), size_of(theta))
+        p = _shortened(vectors @ -(g / _sizes(values)), size)
         value = objective.value(theta)
         for _ in range(_HALVINGS):
             if objective.value(theta + p) < value:
@@ -270,26 +280,26 @@ def _saddle_free(objective: Objective, theta: Array, max_iter: int) -> Array:
         else:
             break
         theta = theta + p
-        if _is_over(p, theta):
+        if _is_over(p, size):
             break
     return theta
 
 
-def _follow(objective: Objective, theta: Array, max_iter: int, index: int) -> Array:
+def _follow(objective: Objective, theta: Array, max_iter: int, size: float, index: int) -> Array:
     """Along eigenvector i, Newton's step for a maximum if i < index, for a minimum if not; no longer than 0.1 of θ."""
     uphill = np.arange(objective.n) < index
     for _ in range(max_iter):
         g, values, vectors = _spectrum(objective, theta)
-        p = _shortened(vectors @ (np.where(uphill, 1, -1) * g / _sizes(values)), 0.1 * size_of(theta))
+        p = _shortened(vectors @ (np.where(uphill, 1, -1) * g / _sizes(values)), 0.1 * size)
         theta = theta + p
-        if _is_over(p, theta):
+        if _is_over(p, size):
             break
     return theta
 
 
-def _is_over(step: Array, theta: Array) -> bool:
+def _is_over(step: Array, size: float) -> bool:
     """Whether a step is too small for more to follow."""
-    return bool(np.linalg.norm(step) <= _SMALLEST_STEP * size_of(theta))
+    return bool(np.linalg.norm(step) <= _SMALLEST_STEP * size)
 
 
 def _shortened(p: Array, longest: float) -> Array:

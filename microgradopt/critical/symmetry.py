@@ -1,9 +1,7 @@
 """Symmetries: ways to move θ that leave the loss what it is, and so make flat directions that mean nothing.
 
 Each family below is a guess from the shapes of the parameters. It is believed only after θ has been moved by it, far,
-and the loss has stayed what it was. Along a symmetry a critical point belongs to a whole surface of critical points,
-all equally high. If all flat directions lie in that surface and the curvature across it is positive, the point is a
-minimum, though not a strict one (Morse-Bott lemma; Bott 1954).
+and the whole gradient has stayed zero. It names what flat.py finds by walking.
 """
 
 from __future__ import annotations
@@ -17,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.autodiff import jacobian
-from microgradopt.objective import Objective, ParameterVector
+from microgradopt.critical.local import Local
+from microgradopt.objective import ParameterVector
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
 _SIZE = 0.5  # how far θ is moved to try a symmetry
-_ROUNDING = 1e5  # how many units of rounding may change the loss when θ is moved that far
-_BLIND = 1e-4  # of the change that curvature would make: what rounding may be at most, for the trial to mean anything
 _SHORT = 1e-2  # of the size of θ: a symmetry that moves it by less is not tried: x⁴ looks flat too, from nearby
 _FEW = 12  # among so few parameters, all pairs are tried
 
@@ -42,40 +39,34 @@ class Family(NamedTuple):
         return jacobian(self.move(theta, t), t)[0]
 
 
-def symmetries(
-    objective: Objective, theta: Array, idle: Array, norm: float, size: float, rng: np.random.Generator
-) -> list[Family]:
-    """The families under which the loss stays what it is, up to rounding.
-
-    idle: which parameters seem to have no effect, boolean, (n,). norm: ‖H‖. size: of θ, what a long way is.
-    """
-    value = objective.value(theta)
-    found = []
-    if idle.any() and _without_effect(objective, theta, idle, value, rng):
+def symmetries(point: Local, rng: np.random.Generator) -> list[Family]:
+    """The families that move a critical point, and leave it critical."""
+    theta, found = point.theta.astype(float), []
+    idle = np.logical_not(np.any(point.A, axis=1))
+    if idle.any() and _is_without_effect(point, idle, rng):
         found.append(_translation("parameters without effect: dead units, inputs that are always 0", idle))
-    for family in _candidates(objective.vector, theta):
-        moved = family.move(theta, rng.uniform(-_SIZE, _SIZE, family.size))
-        distance = float(np.linalg.norm(moved - theta))
-        visible = norm * distance**2
-        reach = _ROUNDING * float(np.finfo(theta.dtype).eps) * (abs(value) + visible)
-        if distance >= _SHORT * size and reach <= _BLIND * visible and abs(objective.value(moved) - value) <= reach:
-            found.append(family)
+    for family in _candidates(point.objective.vector, theta):
+        step = (family.move(theta, rng.uniform(-_SIZE, _SIZE, family.size)) - theta) / point.units
+        if np.linalg.norm(step) >= _SHORT * (point.size or 1.0):
+            there = point.moved(step, rng)
+            if np.isfinite(there.gradient).all() and there.rests_along(np.eye(len(theta))):
+                found.append(family)
     return found
 
 
-def explained(families: Sequence[Family], theta: Array, flat: Array, size: float) -> tuple[int, list[str]]:
+def explained(families: Sequence[Family], point: Local) -> tuple[int, list[str]]:
     """How many of the flat directions the symmetries account for, and the families with how many each adds.
 
-    flat: (n, k), an orthonormal basis of the flat directions. size: of θ; a symmetry that hardly moves it is left out.
+    A symmetry that hardly moves θ is left out.
     """
-    shares, known = np.zeros((flat.shape[1], 0)), 0
+    shares, known = np.zeros((point.flat.shape[1], 0)), 0
     added: Counter[str] = Counter()
     for family in families:
-        directions = family.generators(theta)
+        directions = family.generators(point.theta.astype(float)) / point.units[:, None]
         lengths = np.linalg.norm(directions, axis=0)
-        long = lengths >= _SHORT * size
+        long = lengths >= _SHORT * (point.size or 1.0)
         units = directions[:, long] / lengths[long]
-        shares = np.concatenate([shares, flat.T @ units], axis=1)
+        shares = np.concatenate([shares, point.flat.T @ units], axis=1)
         rank = int(np.linalg.matrix_rank(shares, tol=1e-6)) if shares.size else 0
         if rank > known:
             added[family.name] += rank - known
@@ -170,11 +161,11 @@ def _joined(parts: list[Any]) -> Any:
     return np.concatenate([np.ravel(part) for part in parts])
 
 
-def _without_effect(objective: Objective, theta: Array, idle: Array, value: float, rng: np.random.Generator) -> bool:
+def _is_without_effect(point: Local, idle: Array, rng: np.random.Generator) -> bool:
     """Whether the idle parameters do nothing, to the last bit: neither to the loss nor to their own gradient.
 
     They are moved by little, as a dead unit may come to life when moved far.
     """
-    moved = theta + np.where(idle, rng.uniform(-_SIZE, _SIZE, len(theta)) / 100, 0)
-    new_value, gradient = objective.value_and_gradient(moved)
-    return new_value == value and not gradient[idle].any()
+    moved = point.theta + np.where(idle, rng.uniform(-_SIZE, _SIZE, len(idle)) / 100, 0).astype(point.theta.dtype)
+    value, gradient = point.objective.value_and_gradient(moved)
+    return value == point.value * point.scale and not gradient[idle].any()

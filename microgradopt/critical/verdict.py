@@ -2,25 +2,28 @@
 
 Near a point with ∇L = 0 the loss is L(θ + v) ≈ L(θ) + ½ vᵀH v, so that the signs of H's eigenvalues decide: all
 positive, a local minimum; all negative, a maximum; both, a saddle. A computer knows neither the gradient nor an
-eigenvalue exactly. So every sign is decided against what rounding, and not being quite there, can do to it; and what
-cannot be decided is said to be undecided.
+eigenvalue exactly. So they are decided against their own noise, in units of their own (local.py); critical is what
+Newton's steps confirm; flat directions are followed (flat.py), kinks asked of the records (nonsmooth.py); and before a
+verdict is certified, it is attacked (attack.py).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.escape import size_of
+from microgradopt.critical.attack import breaks, ways
+from microgradopt.critical.flat import is_surface
+from microgradopt.critical.local import Local, local, norm, settled
 from microgradopt.critical.nonsmooth import Kink, kinks
+from microgradopt.critical.outline import outlined
 from microgradopt.critical.point import (
     DEGENERATE,
     MAXIMUM,
     MINIMUM,
-    NO_NEGATIVE,
     NOT_CRITICAL,
     ON_KINK,
     SADDLE,
@@ -28,22 +31,18 @@ from microgradopt.critical.point import (
     Margin,
 )
 from microgradopt.critical.symmetry import explained, symmetries
-from microgradopt.curvature.lanczos import eigenpairs
-from microgradopt.curvature.operator import HessianOperator
-from microgradopt.curvature.solvers import minres
-from microgradopt.curvature.spectrum import dense_spectrum
 from microgradopt.deprecated import old_arguments
 from microgradopt.errors import NonFiniteError
-from microgradopt.objective import Objective
+from microgradopt.objective import Objective, check_objective
 
 Array = npt.NDArray[Any]
 
-_ROUNDING = 10.0  # rounding makes up to so many n ε ‖H‖ of an eigenvalue
-_DRIFT = 4.0  # on the way to the critical point, eigenvalues drift by up to so many times the change of H measured
-_NEAR = 1e-3  # how far the critical point may be, for θ of size 1
+NEAR = 1e-3  # how far the critical point may be, for θ of size 1
+_BENT = 0.1  # a change of curvature that makes another place
+_FURTHER = 10.0 ** np.arange(6, 300, 6)  # times the step
 
 
-@np.errstate(divide="ignore", invalid="ignore")  # singular points are named in the verdict
+@np.errstate(all="ignore")  # singular points are named in the verdict
 @old_arguments(products="max_products")
 def classify(
     objective: Objective,
@@ -58,20 +57,19 @@ def classify(
     theta: (n,); by default the objective's own. gradient_tolerance: count the point as critical when ‖g‖ is at most
     this, as the lecture does with 1e-3; such a verdict is certified only if it would have been without. dense_up_to:
     for larger n only the ends of the spectrum are computed, by Lanczos' method with about `max_products` products H v;
-    then negative curvature can be proved, but not its absence. rng: a Generator or a seed, for Lanczos' start and for
-    trying symmetries.
+    then negative curvature can be proved, but not its absence. rng: a Generator or a seed, for all that is tried.
 
-    θ is critical when the critical point that Newton's step H⁺g leads to is within 1e-3 of the size of θ, and what
-    gradient there is along flat directions is rounding. An eigenvalue is zero when it is within the tolerance
-    τ = max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F) + 4 ‖H(θ + H⁺g) − H(θ)‖_F (Weyl's inequality; for ε that of θ's dtype). Both are
-    relative: scaling the loss changes no verdict.
-
-    Flat directions that are symmetries of the loss (`symmetries`), with all other curvature positive, make a minimum
-    that is not strict; with flat directions that are not explained the point is degenerate. One negative and one
-    positive eigenvalue make a saddle, whatever the others are.
-
-    A place where the loss is not smooth (`kinks`) is never certified; where the Hessian is not finite there, the kind
-    is "on a kink".
+    1. Units: H is replaced by D H D, with D diagonal so that every row has size 1, which changes no sign (Sylvester).
+       Scaling a parameter or the loss changes no verdict.
+    2. θ is critical when Newton's steps −H⁺g bring the gradient down to its own noise, and stay within 1e-3 of the size
+       of θ. The noise is measured: the computation is run again with each intermediate value moved by rounding.
+    3. An eigenvalue is zero when it is within the noise of D H D. Flat directions do no harm where they are tangent to
+       a surface of critical points: it is walked, and the whole gradient has to stay zero (Morse-Bott lemma). With
+       other flat directions the point is degenerate. One negative and one positive eigenvalue make a saddle, whatever
+       the others are.
+    4. Where the loss is not smooth (`kinks`) nothing is certified; where the Hessian is not finite there, the kind is
+       "on a kink".
+    5. Before a verdict is certified, the loss is asked at points nearby. `evidence` says what was tried.
 
     Raises NonFiniteError where loss, gradient or, away from such places, the Hessian are not finite.
 
@@ -79,173 +77,172 @@ def classify(
     >>> classify(mg.Objective(lambda w: w[0] ** 2 - w[1] ** 2, [0.0, 0.0])).kind
     'saddle point'
     """
+    check_objective("classify", objective)
     rng = np.random.default_rng(rng)
-    H = HessianOperator(objective, theta)
-    theta = objective.theta if theta is None else np.array(theta, H.dtype)
-    _check_finite(H)
+    theta = objective.theta if theta is None else np.array(theta, objective.theta.dtype)
+    if objective.n > dense_up_to:
+        return outlined(objective, theta, gradient_tolerance, max_products, rng)
     try:
-        spectrum = _dense(H) if objective.n <= dense_up_to else _ends(H, max_products, rng)
+        start = local(objective, theta, rng)
     except NonFiniteError:
         if found := kinks(objective, theta):
-            return _on_kink(objective, theta, H, found)
+            return _on_kink(objective, theta, found)
         raise
-    step, stray = _newton_step(H, spectrum, max_products)
-    size = size_of(theta)
-    distance = float(np.linalg.norm(step)) / size
-    near = distance <= _NEAR and stray <= spectrum.rounding * size
-    tolerance = spectrum.rounding + (_DRIFT * _drift(objective, theta, step, spectrum) if near else 0.0)
-    negative, zero, positive = _split(spectrum, tolerance)
-    gradient_norm = float(np.linalg.norm(H.gradient))
+    end = settled(start, rng)
+    distance = _distance(start, end)
+    near = distance <= NEAR or (end is not None and _is_small(start, end))
+    gradient_norm = float(np.linalg.norm(start.gradient / start.units)) * start.scale
     critical = near if gradient_tolerance is None else gradient_norm <= gradient_tolerance
-    on_kinks = kinks(objective, theta, step if near else None)
-    why: tuple[int, list[str]] = (0, [])
-    if critical and spectrum.complete and zero.any():
-        row_norms = np.linalg.norm(spectrum.vectors * spectrum.values, axis=1)
-        families = symmetries(objective, theta, row_norms <= spectrum.rounding, spectrum.norm, size, rng)
-        why = explained(families, theta, spectrum.vectors[:, zero], size)
-    counts = int(negative.sum()), int(zero.sum()), int(positive.sum())
-    kind = _kind(*counts, why[0], spectrum.complete) if critical else NOT_CRITICAL
+    point = end if near and end is not None else start
+    on_kinks = kinks(objective, theta, point.theta - theta)
+    negative, zero, positive = _counts(point)
+    explanation = _explained(point, critical and near, rng) if zero else (0, [])
+    kind = _kind(negative, zero, positive, explanation[0]) if critical else NOT_CRITICAL
+    certifiable = near and critical and kind != DEGENERATE and not on_kinks
+    found_breaks = breaks(point, {MINIMUM: 1, MAXIMUM: -1}.get(kind, 0), rng) if certifiable else []
+    kind = DEGENERATE if found_breaks else kind
+    evidence = _evidence(point, len(on_kinks), explanation[0]) if certifiable else []
+    values, vectors = np.linalg.eigh(start.hessian)
+    values *= start.scale
     return CriticalPoint(
         objective=objective,
         kind=kind,
-        certified=near and critical and not on_kinks and kind not in (DEGENERATE, NO_NEGATIVE),
+        certified=certifiable and not found_breaks,
         theta=theta,
-        value=H.value,
+        value=start.value * start.scale,
         gradient_norm=gradient_norm,
-        distance=distance if stray <= spectrum.rounding * size else math.inf,
-        negative=counts[0],
-        zero=counts[1],
-        positive=counts[2],
-        tolerance=tolerance,
-        margin=_margin(np.abs(spectrum.values), tolerance, negative, zero, positive),
-        eigenvalues=spectrum.values,
-        eigenvectors=spectrum.vectors,
-        explained=why[0],
-        symmetries=tuple(why[1]),
+        distance=distance,
+        negative=negative,
+        zero=zero,
+        positive=positive,
+        tolerance=point.tolerance,
+        margin=_margin(point),
+        eigenvalues=values.astype(theta.dtype),
+        eigenvectors=vectors.astype(theta.dtype),
+        flat=_orthonormal(point.units[:, None] * point.flat),
+        units=point.units,
+        explained=explanation[0],
+        symmetries=tuple(explanation[1]),
         kinks=tuple(on_kinks),
-        complete=spectrum.complete,
-        products=H.products,
+        evidence=tuple(evidence),
+        broken=tuple(found_breaks),
+        complete=True,
+        products=objective.n,
     )
 
 
-def _on_kink(objective: Objective, theta: Array, H: HessianOperator, found: list[Kink]) -> CriticalPoint:
+def _distance(start: Local, end: Local | None) -> float:
+    """How far the critical point is: the largest change of a parameter, relative to it; infinite where there is none.
+
+    Parameter by parameter, as a norm would be that of the stiffest, or largest, alone.
+    """
+    if end is None:
+        return math.inf
+    change, size = np.abs(end.theta - start.theta).astype(float), np.abs(start.theta).astype(float)
+    return float(np.divide(change, size, out=np.where(change > 0, np.inf, 0.0), where=size > 0).max())
+
+
+def _is_small(start: Local, end: Local) -> bool:
+    """Whether the way to a critical point at 0 is short beside that on which the curvature changes.
+
+    There θ itself is no measure. A quadratic has no such length: of it no point but the critical one is critical.
+    """
+    far = np.abs(end.theta - start.theta) > NEAR * np.abs(start.theta)
+    if (np.abs(end.theta[far]) > NEAR * np.abs(start.theta[far])).any():
+        return False
+    step = (end.theta - start.theta) / start.units
+    way = end.units * step
+    bent = end.objective.hvp(way, end.theta)
+
+    def change(times: float) -> float:
+        there = end.objective.hvp(way, end.theta + times * way)
+        return norm(end.units * (there - bent)) / norm(end.units * bent)
+
+    return change(1 / NEAR) <= _BENT and any(change(times) > _BENT for times in _FURTHER)
+
+
+def _counts(point: Local) -> tuple[int, int, int]:
+    negative, positive = int((point.values < -point.tolerance).sum()), int((point.values > point.tolerance).sum())
+    return negative, len(point.values) - negative - positive, positive
+
+
+def _explained(point: Local, is_critical: bool, rng: np.random.Generator) -> tuple[int, list[str]]:
+    """How many of the flat directions do no harm, and why."""
+    negative, zero, positive = _counts(point)
+    if not is_critical or (negative and positive):
+        return 0, []
+    named, why = explained(symmetries(point, rng), point)
+    if not (negative or positive) or not is_surface(point, rng):
+        return named if named < zero else 0, why
+    rest = [f"{zero - named} by following them: the gradient stays zero"] if named < zero else []
+    return zero, [*why, *rest]
+
+
+def _evidence(point: Local, kinks: int, explained: int) -> list[str]:
+    """What a verdict has survived, in words."""
+    left, noise = norm(point.gradient), max(map(norm, point.noise))
+    told = [
+        f"Newton's steps bring the gradient down to {left:.1g}, in units of its own, where its noise is {noise:.1g}",
+        f"{len(point.theta)} eigenvalues in units of their own, decided against a noise of {point.tolerance:.1g}",
+    ]
+    told += [f"{explained} flat directions followed, both ways: the gradient stays zero"] if explained else []
+    told += [] if kinks else ["no operation is on a kink, at a jump or at a singular point"]
+    return [*told, f"the loss asked along {ways(point)} ways nearby: its first change is as foretold along each"]
+
+
+def _kind(negative: int, zero: int, positive: int, explained: int) -> str:
+    if negative and positive:
+        return SADDLE
+    if zero > explained or not (negative or positive):
+        return DEGENERATE
+    return MINIMUM if positive else MAXIMUM
+
+
+def _margin(point: Local) -> Margin:
+    """How clear the counts are."""
+    sizes = np.abs(point.values)
+
+    def ratio(numerator: float, denominator: float) -> float:
+        return numerator / denominator if denominator > 0 else math.inf
+
+    def smallest(which: Array) -> float:
+        return ratio(float(sizes[which].min()), point.tolerance) if which.any() else math.inf
+
+    negative, positive = point.values < -point.tolerance, point.values > point.tolerance
+    largest_zero = float(sizes[~(negative | positive)].max(initial=0.0))
+    return Margin(smallest(negative), ratio(point.tolerance, largest_zero), smallest(positive))
+
+
+def _orthonormal(V: Array) -> Array:
+    return np.linalg.qr(V)[0] if V.shape[1] else V
+
+
+def _on_kink(objective: Objective, theta: Array, found: list[Kink]) -> CriticalPoint:
     """The verdict where there are no second derivatives."""
+    value, gradient = objective.value_and_gradient(theta)
+    none = np.zeros((objective.n, 0), theta.dtype)
     return CriticalPoint(
         objective=objective,
         kind=ON_KINK,
         certified=False,
         theta=theta,
-        value=H.value,
-        gradient_norm=float(np.linalg.norm(H.gradient)),
+        value=value,
+        gradient_norm=float(np.linalg.norm(gradient)),
         distance=math.inf,
         negative=0,
         zero=0,
         positive=0,
         tolerance=0.0,
         margin=Margin(math.inf, math.inf, math.inf),
-        eigenvalues=np.zeros(0, H.dtype),
-        eigenvectors=np.zeros((objective.n, 0), H.dtype),
+        eigenvalues=none[0],
+        eigenvectors=none,
+        flat=none,
+        units=np.ones(objective.n),
         explained=0,
         symmetries=(),
         kinks=tuple(found),
+        evidence=(),
+        broken=(),
         complete=False,
-        products=H.products,
+        products=objective.n,
     )
-
-
-def _kind(negative: int, zero: int, positive: int, explained: int, complete: bool) -> str:
-    if negative and positive:
-        return SADDLE
-    if not complete:
-        return DEGENERATE if negative else NO_NEGATIVE
-    if zero > explained or not (negative or positive):
-        return DEGENERATE
-    return MINIMUM if positive else MAXIMUM
-
-
-def _margin(sizes: Array, tolerance: float, negative: Array, zero: Array, positive: Array) -> Margin:
-    def ratio(numerator: float, denominator: float) -> float:
-        return numerator / denominator if denominator > 0 else math.inf
-
-    smallest = [ratio(sizes[which].min(), tolerance) if which.any() else math.inf for which in (negative, positive)]
-    return Margin(smallest[0], ratio(tolerance, sizes[zero].max(initial=0.0)), smallest[1])
-
-
-# What is known of the spectrum ----------------------------------------------------------------------------------------
-
-
-class _Spectrum(NamedTuple):
-    """values: ascending. vectors: columns. rounding: the tolerance where the gradient is 0. norm: ‖H‖_F."""
-
-    values: Array
-    vectors: Array
-    rounding: float
-    norm: float
-    complete: bool
-
-
-def _dense(H: HessianOperator) -> _Spectrum:
-    matrix = H.dense()
-    if not np.isfinite(matrix).all():
-        raise NonFiniteError(f"classify: the Hessian of shape {H.shape} is not finite; mg.detect_anomaly() finds where")
-    values, vectors, asymmetry, norm = dense_spectrum(matrix)
-    return _Spectrum(values, vectors, _rounding(H, norm, asymmetry), norm, True)
-
-
-def _ends(H: HessianOperator, max_products: int, rng: np.random.Generator) -> _Spectrum:
-    """A few eigenvalues from both ends. ‖H‖_F is estimated from random vectors: E‖H u‖² = ‖H‖_F² for normal u."""
-    pairs = eigenpairs(H, k=3, which="both", max_products=max_products, rng=rng)
-    U = rng.standard_normal((H.shape[0], 8)).astype(H.dtype)
-    HU = H @ U
-    norm = float(np.sqrt(np.mean(np.sum(HU * HU, axis=0))))
-    products_of_pairs = U.T @ HU
-    # The elements of U^T (H - H^T) U have the variance of ||H - H^T||_F^2.
-    asymmetry = float(np.sqrt(np.mean(np.square(products_of_pairs - products_of_pairs.T))))
-    return _Spectrum(pairs.values, pairs.vectors, _rounding(H, norm, asymmetry), norm, False)
-
-
-def _rounding(H: HessianOperator, norm: float, asymmetry: float) -> float:
-    """max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F)."""
-    return max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm, asymmetry)
-
-
-def _split(spectrum: _Spectrum, tolerance: float) -> tuple[Array, Array, Array]:
-    """Which values are negative, zero and positive.
-
-    Of the values that Lanczos finds, vᵀH v for orthonormal v, as many eigenvalues at least are below or above 0,
-    converged or not (Cauchy's interlacing theorem).
-    """
-    negative, positive = spectrum.values < -tolerance, spectrum.values > tolerance
-    return negative, ~(negative | positive), positive
-
-
-# How near the critical point is ---------------------------------------------------------------------------------------
-
-
-def _newton_step(H: HessianOperator, spectrum: _Spectrum, max_products: int) -> tuple[Array, float]:
-    """−H⁺g, the step to the critical point; and how much gradient is left along directions without curvature."""
-    if not spectrum.complete:
-        solution = minres(H, -H.gradient, max_iter=max_products)
-        return solution.x, float(np.linalg.norm(H @ solution.x + H.gradient))
-    along = spectrum.vectors.T @ H.gradient
-    curved = np.abs(spectrum.values) > spectrum.rounding
-    step = -spectrum.vectors[:, curved] @ (along[curved] / spectrum.values[curved])
-    return step, float(np.linalg.norm(along[~curved]))
-
-
-def _drift(objective: Objective, theta: Array, step: Array, spectrum: _Spectrum) -> float:
-    """How much H changes on the way: ‖H(θ + step) − H(θ)‖_F; matrix-free, on the eigenvectors that are known."""
-    if not step.any():
-        return 0.0
-    there = HessianOperator(objective, theta + step)
-    V = spectrum.vectors
-    HV, norm = (there.dense() @ V, None) if spectrum.complete else (there @ V, 2)
-    return float(np.linalg.norm(HV - V * spectrum.values, norm))
-
-
-def _check_finite(H: HessianOperator) -> None:
-    if not (math.isfinite(H.value) and np.isfinite(H.gradient).all()):
-        raise NonFiniteError(
-            f"classify: the loss is {H.value} and the gradient norm {np.linalg.norm(H.gradient)}: there is nothing to "
-            "classify; mg.detect_anomaly() finds the operation that made it"
-        )

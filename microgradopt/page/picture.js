@@ -1,6 +1,9 @@
 // The picture: a box for each value, and a frame for each call of a module. A folded frame is a box with the result.
 
-const [MANY, USES, WIDE, GAP, BETWEEN, PAD, HEAD] = [30, 4, 24, 12, 34, 12, 26];
+const MANY = 30;  // boxes that are seen well at once
+const USES = 4;  // of a given value, that get an arrow from its box
+const WIDE = 24;  // characters of a title
+const [GAP, BETWEEN, PAD, HEAD] = [12, 34, 12, 26];  // pixels: below a box, between columns, inside of a frame, above that
 const longest = nodes.map(() => 1);  // characters that a node shows at any step
 for (const { values = {}, grads = {} } of steps) {
   for (const shown of [values, grads]) for (const i in shown) longest[i] = Math.max(longest[i], shown[i].box.length);

@@ -57,8 +57,7 @@ def test_nothing_is_certified_there(name):
     found = critical.kinks(objective, np.zeros(2))
     assert kind in {kink.kind for kink in found}, found
     if name in ("sqrt", "arccos", "xlogy"):
-        with pytest.raises(mg.NonFiniteError, match="gradient norm nan"):
-            critical.classify(objective)
+        assert critical.classify(objective).kind == "on a kink"
     else:
         assert not critical.classify(objective).certified
 

@@ -22,8 +22,8 @@ class TestVerdict:
         assert point.minimum_ratio == 0.5
         assert point.condition_number == 5
         assert point.gradient_norm == point.distance == 0
-        assert point.margin.negative == pytest.approx(3 / point.tolerance)
-        assert point.margin.positive == pytest.approx(1 / point.tolerance)
+        assert 0.5 < point.margin.negative * point.tolerance < 2  # every row of D H D has the size 1
+        assert 0.5 < point.margin.positive * point.tolerance < 2
         assert point.margin.zero == math.inf
         assert point.products == 4
 
@@ -154,7 +154,7 @@ class TestSymmetries:
         assert "softmax" in names
 
     def test_rescaled_relus_and_dead_ones(self):
-        """y = relu(x), one living unit, one dead. Its three weights, and the scaling of the first, are flat."""
+        """y = relu(x), one living unit, one dead. Its three weights are flat, and two of the four others."""
         x = np.array([[0.5], [1.0], [2.0]])
         model = nn.MLP((1, 2, 1), rng=0)
         first, bias, second, last = model.parameters()
@@ -162,7 +162,7 @@ class TestSymmetries:
         second.data, last.data = np.array([[0.5, 1.0]]), np.zeros(1)
         objective = Objective.of(model, lambda: nn.mse_loss(model(x), x))
         point, names = self.names(objective)
-        assert (point.negative, point.explained) == (0, 4)
+        assert (point.negative, point.zero, point.explained) == (0, 5, 5)
         assert "3 by parameters without effect" in names
         assert "1 by rescaling of hidden units" in names or "1 by linear reparametrisation" in names
 

@@ -312,6 +312,14 @@ def test_no_title_makes_a_box_wide_and_the_tooltip_has_all(open_page):
     assert browser.find_element("id", "tooltip").text.startswith(f"{name}\n")
 
 
+def test_a_hostile_name_of_a_module_is_only_text(open_page):
+    name, net = "<img src=x onerror=alert(1)></script>", nn.MLP((2, 3, 1), nn.Tanh, rng=0)
+    x = parameter(RNG.normal(size=(4, 2)))
+    browser = open_page(explain(net(x).sum(), names={name: net}))
+    assert browser.find_element("css selector", ".module .head").text == f"{name}: MLP"
+    assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+
+
 @pytest.mark.parametrize("make", [mlp, residual])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_480_wide(open_page, make, scheme):

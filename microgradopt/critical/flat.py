@@ -1,0 +1,78 @@
+"""Flat directions: do they lie in a surface of critical points, along which the loss is constant?
+
+Then a point with positive curvature across is a minimum, though not a strict one (Morse-Bott lemma; Bott 1954). No list
+of symmetries can be complete, and a loss that looks constant along a line proves nothing: y² + x²y does at 0. So the
+surface is walked: a step along it, Newton's steps back across, and there the whole gradient has to be zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.critical.local import Local
+from microgradopt.critical.nonsmooth import kinks
+
+Array = npt.NDArray[Any]
+
+_WAYS = 4  # random directions, each walked both ways: where the surface has too few dimensions, none stays in it
+_RADII = (1e-3, 1e-2, 0.1, 0.3, 1.0, 2.0)  # of the size of θ
+_RADII_AT_ORIGIN = tuple(10.0**k for k in range(-3, 19))  # which tells no length: until something can be seen
+_FAR = 1e-2  # a walk has to come so far, at least
+_STEPS = 3  # from one of the larger radii to the next
+_BACK = 40  # Newton's steps back across, with one Hessian for all
+_FALLS = 0.7  # of the gradient is left after each, at most
+_TURNED = 300  # parameters, up to which the Hessian is computed anew at each step
+
+
+def is_surface(point: Local, rng: np.random.Generator) -> bool:
+    """Whether the flat directions of a critical point are tangent to a surface of critical points."""
+    flat = point.flat
+    for _ in range(_WAYS if flat.shape[1] > 1 else 1):
+        direction = flat @ rng.normal(size=flat.shape[1])
+        direction /= np.linalg.norm(direction)
+        for way in (direction, -direction):
+            if not _stays(point, way, rng):
+                return False
+    return True
+
+
+def _stays(point: Local, direction: Array, rng: np.random.Generator) -> bool:
+    """Whether the gradient stays zero on the way. A walk that comes to a place it cannot go on from has ended."""
+    here, reached, long = point, 0.0, point.long(direction)
+    for radius in _RADII if point.size else _RADII_AT_ORIGIN:
+        steps = 1 if radius <= _FAR or not point.size else _STEPS
+        length = (radius - reached) * long / steps
+        for _ in range(steps):
+            there = _across(here, here.at_step(length * direction), rng)
+            if there is None:
+                return reached >= _FAR
+            if not there.rests_along(there.flat):  # beyond a kink there is another surface
+                return reached >= _FAR and bool(kinks(point.objective, here.theta, there.theta - here.theta))
+            direction = there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
+            if np.linalg.norm(direction) < 0.3 * length:
+                return reached >= _FAR
+            direction /= np.linalg.norm(direction)
+            here = there
+        reached = radius
+    return True
+
+
+def _across(point: Local, theta: Array, rng: np.random.Generator) -> Local | None:
+    """Newton's steps from θ across the flat directions, to where the gradient across is zero; None where they fail."""
+    V, curved = point.across, point.values[np.abs(point.values) > point.tolerance]
+    size = np.inf
+    for _ in range(_BACK):
+        gradient = point.units * (point.objective.gradient(theta) / point.scale)
+        before, size = size, float(np.linalg.norm(V.T @ gradient))
+        if not size <= _FALLS * before:
+            break
+        theta = (theta - point.units * (V @ ((V.T @ gradient) / curved))).astype(theta.dtype)
+    if not np.isfinite(size):
+        return None
+    here = point.at(theta, rng)
+    if not here.rests_along(here.across):
+        return None
+    return here.turned() if len(theta) <= _TURNED else here

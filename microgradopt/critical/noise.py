@@ -1,0 +1,108 @@
+"""Noise: how far rounding, and an objective that answers differently each time, move a loss and its derivatives.
+
+The computation that the loss has recorded is run again with θ and every intermediate value moved by a unit in the last
+place, as rounding may have moved them (Monte Carlo arithmetic: Parker 1997). What comes out differently is noise: also
+where large terms cancel inside of the loss, which no bound made of the result alone can tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt import tree
+from microgradopt.autodiff import grad, hessian
+from microgradopt.objective import Objective, check_depends
+from microgradopt.rules.outputs import pick
+from microgradopt.sweep import graph_of
+from microgradopt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+
+_RUNS = 3
+_SAFETY = 4.0  # noise is said to be so many times the largest difference that was seen
+_OFTEN = 100.0  # and more, where a plain repetition differs: a few draws of chance may agree
+
+
+class Measured(NamedTuple):
+    """A loss and its derivatives at a point, and how each differs from run to run.
+
+    value, gradient (n,), hessian (n, n) or None. value_noise: a bound. gradients (runs, n), hessians (runs, n, n): the
+    differences, times a factor of safety.
+    """
+
+    value: float
+    gradient: Array
+    hessian: Array | None
+    value_noise: float
+    gradients: Array
+    hessians: Array | None
+
+    def over(self, scale: float) -> Measured:
+        """All of it divided by a power of two."""
+        H, different = self.hessian, self.hessians
+        return Measured(
+            self.value / scale,
+            self.gradient / scale,
+            None if H is None else H / scale,
+            self.value_noise / scale,
+            self.gradients / scale,
+            None if different is None else different / scale,
+        )
+
+
+def measured(objective: Objective, theta: Array, rng: np.random.Generator, second: bool = True) -> Measured:
+    """The loss, its gradient and, if wanted, its Hessian at θ, in double precision; and their noise."""
+
+    parameters = objective.vector.parameters
+
+    def derived(loss: Tensor) -> tuple[float, Array, Array | None]:
+        g = objective.vector.join(grad(loss, parameters, allow_unused=True)).astype(float)
+        return loss.item(), g, hessian(loss, parameters).astype(float) if second else None
+
+    with objective.at(theta) as loss:
+        check_depends(loss, parameters)
+        value, gradient, H = derived(loss)
+    runs, safety = [], _SAFETY
+    if second:
+        with objective.at(theta) as loss:
+            again = derived(loss)
+        runs.append(again)
+        if again[0] != value or (again[1] != gradient).any() or np.any(again[2] != H):
+            safety *= _OFTEN
+    for _ in range(_RUNS):
+        with objective.at(_moved(theta, rng)) as loss:
+            runs.append(derived(_rerun(loss, rng)))
+    return Measured(
+        value,
+        gradient,
+        H,
+        safety * max(abs(each - value) for each, _, _ in runs) + float(np.finfo(theta.dtype).eps) * abs(value),
+        safety * np.stack([each - gradient for _, each, _ in runs]),
+        None if H is None else safety * np.stack([each - H for _, _, each in runs if each is not None]),
+    )
+
+
+def _moved(x: Any, rng: np.random.Generator) -> Any:
+    """An array or tensor, moved by up to a unit in the last place."""
+    return x * (1 + np.finfo(x.dtype).eps * rng.uniform(-1, 1, x.shape)).astype(x.dtype)
+
+
+def _rerun(loss: Tensor, rng: np.random.Generator) -> Tensor:
+    """The loss, computed once more from its graph, each intermediate value moved as rounding may have moved it."""
+    made: dict[Tensor, Any] = {}
+
+    def again(x: Any) -> Any:
+        return made.get(x, x) if type(x) is Tensor else x
+
+    def moved(x: Any) -> Any:
+        return _moved(x, rng) if type(x) is Tensor else x
+
+    for node in graph_of([loss]).nodes:
+        if node.function is pick:  # of several results, which are there as a tuple
+            made[node] = made[node.inputs[0]][node.inputs[1]]
+        else:
+            made[node] = tree.mapped(moved, node.function(*tree.mapped(again, node.inputs), **node.kwargs))  # type: ignore[misc]
+    return made.get(loss, loss)
