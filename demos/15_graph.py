@@ -63,6 +63,25 @@ save(mg.draw(product, names), "network_hvp")
 print(mg.trace(product, names=names))
 
 # %%
+# A loop, drawn once; and an error, with the picture of what led to it
+# --------------------------------------------------------------------
+#
+# Fifty steps of a recurrent network are one cell, "× 50"; bold arrows lead from one turn to the next. And where a
+# forward pass fails, `draw_on_error` shows the call that failed, and what it was made with.
+
+into, over = nn.Linear(3, 4, rng=rng), nn.Linear(4, 4, rng=rng)
+h = np.zeros((2, 4))
+for x in rng.normal(size=(50, 2, 3)):
+    h = np.tanh(into(x) + over(h))
+save(mg.draw((h * h).mean(), names={"into": into, "over": over}), "recurrent")
+try:
+    with mg.draw_on_error() as wrong:
+        nn.cross_entropy(nn.Sequential(nn.Linear(4, 8, rng=rng), nn.Tanh(), nn.Linear(10, 3, rng=rng))(X), y)
+except ValueError as error:
+    print(error)
+save(wrong.drawing, "wrong")
+
+# %%
 # The program
 # -----------
 #
