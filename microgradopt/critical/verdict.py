@@ -148,7 +148,7 @@ def _is_small(start: Local, end: Local) -> bool:
     There θ itself is no measure. A quadratic has no such length: of it no point but the critical one is critical.
     """
     far = np.abs(end.theta - start.theta) > NEAR * np.abs(start.theta)
-    if (np.abs(end.theta[far]) > NEAR * np.abs(start.theta[far])).any():
+    if norm((end.theta / start.units)[far]) > NEAR * norm((start.theta / start.units)[far]):
         return False
     step = (end.theta - start.theta) / start.units
     way = end.units * step
