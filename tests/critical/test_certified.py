@@ -1,6 +1,6 @@
 """No certificate is false: random objectives whose answer is known, and those that once broke one.
 
-``pytest tests/critical/test_certified.py --objectives 20000`` tries as many.
+``pytest tests/critical/test_certified.py --objectives 10000`` tries as many.
 """
 
 import math
