@@ -258,7 +258,7 @@ class Page:
         from selenium.webdriver.support.ui import Select, WebDriverWait
 
         self.browser, self.Select, self.ActionChains = browser, Select, ActionChains
-        self.wait = WebDriverWait(browser, 20, 0.1, ignored_exceptions=[WebDriverException])
+        self.wait = WebDriverWait(browser, 60, 0.1, ignored_exceptions=[WebDriverException])
 
         def opened(browser):
             browser.get(address)  # raises until the server listens

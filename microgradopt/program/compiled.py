@@ -22,7 +22,7 @@ from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
 from microgradopt.program.program import MISFIT, Program, Source
 from microgradopt.program.state import Moment, same
-from microgradopt.program.trace import CaughtError, Trace, UnsettledError, function_name, is_leaf
+from microgradopt.program.trace import CaughtError, UnsettledError, function_name, is_leaf, traced
 from microgradopt.program.tracer import StaleProgramError, TracingError
 from microgradopt.tensor import Tensor
 
@@ -194,7 +194,7 @@ class Compiled(Generic[P, T]):
 
     def _traced(self, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> Program:
         """Traced twice: what comes out differently depends on something that a program cannot know."""
-        first, second = (Program(Trace(self._function, args, kwargs, leaves, statics)) for _ in range(2))
+        first, second = (Program(traced(self._function, args, kwargs, leaves, statics)) for _ in range(2))
         if not first.is_same(second):
             raise TracingError(
                 f"compile: {function_name(self._function)} is not the same when it is traced twice. Is there "
@@ -358,4 +358,4 @@ def source(function: Callable[..., Any] | Tensor, *args: Any, **kwargs: Any) -> 
     leaves: list[Any] = []
     statics: list[Any] = []
     _describe((args, kwargs), [], leaves, statics)
-    return Program(Trace(function, args, kwargs, leaves, tuple(statics))).source
+    return Program(traced(function, args, kwargs, leaves, tuple(statics))).source

@@ -32,6 +32,7 @@ from microgradopt.program.writer import Returned
 from microgradopt.tensor import Array, Tensor, plain
 from microgradopt.tensor import result as made
 
+_TRIES = 5  # traces, until one is found in which nothing was drawn
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -75,8 +76,6 @@ class Trace:
         self.optimizers: list[Optimizer] = []
         self.sources: list[str] = []  # the tensors that a gradient would flow to, as the program calls them
         self._kept: list[Array] = []  # arrays that come out
-        chance = _chance()
-        self._undo += [lambda: random.setstate(chance[0]), lambda: np.random.set_state(chance[1])]  # noqa: NPY002
         try:
             self._find(Captures(function, statics))
             traced = iter(self._arguments(leaves, _names(function, args, kwargs)))
@@ -86,7 +85,7 @@ class Trace:
                 for look in self._look:
                     look()
                 self._note_frames()
-                self._check_whole(chance)
+                self._check_caught()
                 self.effects = [effect._replace(value=self._own(effect.value)) for effect in self.effects]
                 self.result = tree.mapped(self._returned, result)
         finally:
@@ -110,14 +109,8 @@ class Trace:
         for undo in reversed(self._undo):
             undo()
 
-    def _check_whole(self, chance: Any) -> None:
-        """Raise TracingError for what happened that no program would do."""
-        now = _chance()
-        if now[0] != chance[0] or not all(map(np.array_equal, now[1], chance[1])):
-            raise TracingError(
-                f"compile: there is randomness in {self.name}: it draws from the global state of random or np.random, "
-                "and a program would give the same numbers at each call. Give what is drawn as an argument"
-            )
+    def _check_caught(self) -> None:
+        """Raise CaughtError where an error of NumPy's did not come out."""
         if self.tape.failed is not None:
             raise CaughtError(f"compile: {self.name} catches an error, {self.tape.failed!r:.100}") from self.tape.failed
 
@@ -383,6 +376,30 @@ class Trace:
             return self._own(x)
         node = x.value.node if type(x.value) is Tracer else self.tape.constant(np.asarray(x.value))
         return Returned(node, x.needs_grad)
+
+
+def traced(function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> Trace:
+    """The Trace of one call. Raises TracingError for a function that draws from the global state of chance.
+
+    That state belongs to all threads. What another one draws meanwhile is no fault of the function, and stays drawn;
+    the function itself draws in each of some traces.
+    """
+    start = _chance()
+    try:
+        for _ in range(_TRIES):
+            before = _chance()
+            trace = Trace(function, args, kwargs, leaves, statics)
+            after = _chance()
+            if after[0] == before[0] and all(map(np.array_equal, after[1], before[1])):
+                return trace
+        raise TracingError(
+            f"compile: there is randomness in {function_name(function)}: it draws from the global state of random or "
+            "np.random, and a program would give the same numbers at each call. Give what is drawn as an argument"
+        )
+    except BaseException:
+        random.setstate(start[0])
+        np.random.set_state(start[1])  # noqa: NPY002
+        raise
 
 
 def _chance() -> tuple[Any, Any]:

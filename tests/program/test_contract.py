@@ -21,6 +21,7 @@ from interrupt import Interrupt
 
 import microgradopt as mg
 from microgradopt import nn, optim, tree
+from microgradopt.program import trace
 from microgradopt.program.tracer import Tracer
 from microgradopt.tensor import plain
 
@@ -456,6 +457,26 @@ def test_eight_threads_that_make_the_first_calls_together():
         thread.join()
     assert not bad
     assert {type(p.value) for p in model.parameters()} == {np.ndarray}
+
+
+@pytest.mark.parametrize(("draw", "seed"), [(random.random, random.seed), (np.random.random, np.random.seed)])
+def test_what_another_thread_draws_is_no_fault_of_the_function(draw, seed, monkeypatch):
+    """The global state belongs to all threads: a notebook's server draws while a cell compiles."""
+    made, drawn = trace.Trace, []
+
+    def meanwhile(*call):
+        if len(drawn) < 3:
+            thread = threading.Thread(target=lambda: drawn.append(draw()))
+            thread.start()
+            thread.join()
+        return made(*call)
+
+    monkeypatch.setattr(trace, "Trace", meanwhile)
+    seed(0)
+    np.testing.assert_array_equal(mg.compile(lambda x: x * 2)(X3), X3 * 2)
+    drawn.append(draw())
+    seed(0)
+    assert drawn == [draw() for _ in range(4)], "and nobody gets a number twice"
 
 
 def test_an_interruption_leaves_no_tracer():
