@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.array_methods import ArrayMethods
-from microgradopt.rules.registry import NotDifferentiableError, name_of
+from microgradopt.rules.registry import name_of
 
 ARRAYS: Any = (np.ndarray, np.generic, ArrayMethods)  # what has ndarray's methods
 
@@ -75,8 +75,8 @@ def _described(values: tuple[Any, ...]) -> str:
 
 def explained(function: Callable[..., Any], values: tuple[Any, ...], error: Exception) -> Exception:
     """NumPy's error with the operation, the shapes and the way out; an error that names the operation as it is."""
-    is_ours = not isinstance(function, np.ufunc) and str(error).startswith(f"{name_of(function)}: ")
-    if is_ours or isinstance(error, NotDifferentiableError):
+    is_ours = type(error).__module__.startswith(__package__)  # NotDifferentiableError, TracingError, ...
+    if is_ours or (not isinstance(function, np.ufunc) and str(error).startswith(f"{name_of(function)}: ")):
         return error
     shapes = [array.shape for array in _arrays(values) if array.ndim]
     hint = ""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from microgradopt.autodiff import grad, hessian, hvp
 from microgradopt.errors import ARRAYS
+from microgradopt.external import ExternalLoss, external_loss
 from microgradopt.mode import clock
 from microgradopt.nn.module import Module
 from microgradopt.notebook import shown, table
@@ -158,7 +159,8 @@ class Objective:
     compile: what makes functions quick, ``mg.compile``; None computes each value as it is written.
 
     Attributes: `vector`, the `ParameterVector` behind θ; `model`, if it was made of one; `residuals`, the function
-    that gives r, if it is one of least squares (`Objective.least_squares`); else None.
+    that gives r, if it is one of least squares (`Objective.least_squares`); `external_loss`, if it was made by
+    `Objective.external`; else None.
 
     Every method takes a `theta` to be evaluated at, and then leaves the current θ as it was; without, it is evaluated
     at the current θ. Derivatives raise RuntimeError where the loss depends on none of the parameters.
@@ -169,6 +171,7 @@ class Objective:
     """
 
     residuals: Callable[[], Tensor] | None = None
+    external_loss: ExternalLoss | None = None
 
     def __init__(
         self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike, compile: Callable[[Any], Any] | None = None
@@ -228,6 +231,37 @@ class Objective:
         """
         objective = cls.of(model, lambda: half_square(residuals()), compile)
         objective.residuals = residuals
+        return objective
+
+    @classmethod
+    def external(
+        cls,
+        value_and_gradient: Callable[[Array], tuple[Any, Any]],
+        theta: npt.ArrayLike,
+        hvp: Callable[[Array, Array], Any] | None = None,
+        smooth: bool = False,
+    ) -> Objective:
+        """The objective of a loss that other code computes: PyTorch, JAX, SciPy's functions, plain NumPy.
+
+        value_and_gradient: takes θ, an array of shape (n,); gives L and ∇L, (n,). theta: where θ starts, (n,).
+        hvp: takes θ and v, gives H(θ) v, both (n,), as ``hessp`` in SciPy; without it, H v is a difference of four
+        gradients. smooth: whether L is known to be smooth everywhere. Kinks, and rounding inside of the loss, cannot
+        be seen from here; a verdict says so.
+
+        All that takes an objective takes this one. It is float32 where θ or the gradient is, and float64 otherwise.
+
+        Raises TypeError and ValueError for answers that are no pair of a real number and a vector of θ's shape: of the
+        first, at once.
+
+        >>> quartic = Objective.external(lambda x: (np.sum(x**4), 4 * x**3), [1.0, 2.0], lambda x, v: 12 * x**2 * v)
+        >>> quartic.hessian()
+        array([[12.,  0.],
+               [ 0., 48.]])
+        """
+        start = Tensor(theta).value
+        loss = ExternalLoss(value_and_gradient, start, hvp, smooth)
+        objective = cls(lambda x: external_loss(x, loss), start.astype(loss.dtype))
+        objective.external_loss = loss
         return objective
 
     def _set(self, compile: Callable[[Any], Any] | None) -> None:

@@ -21,6 +21,7 @@ MINIMUM, MAXIMUM, SADDLE = "local minimum", "local maximum", "saddle point"
 DEGENERATE, NOT_CRITICAL = "degenerate", "not critical"
 NO_NEGATIVE = "no negative curvature found"
 ON_KINK = "on a kink"
+ELSEWHERE = "the loss is computed elsewhere, and what happens inside of it cannot be seen"
 
 _SAME_VALUE = 1 - 1e-6  # of the lowest eigenvalue: those below are the same one, repeated
 _ROUNDING = 1e3  # a decrease below so many units of rounding is none
@@ -158,6 +159,8 @@ class CriticalPoint:
         if self.kinks:
             listed = "; ".join(map(str, self.kinks[:3])) + ("; ..." if len(self.kinks) > 3 else "")
             yield f"Not certified: not smooth here, so that the Hessian says nothing about the other side: {listed}."
+        if self.certified and self.objective.external_loss is not None and not self.objective.external_loss.smooth:
+            yield f"Certified but for kinks: {ELSEWHERE}."
         if self.broken:
             yield f"Not certified: {self.broken[0]}."
         if self.negative and self.kind != NOT_CRITICAL:

@@ -22,6 +22,7 @@ from microgradopt.critical.nonsmooth import Kink, kinks
 from microgradopt.critical.outline import outlined
 from microgradopt.critical.point import (
     DEGENERATE,
+    ELSEWHERE,
     MAXIMUM,
     MINIMUM,
     NOT_CRITICAL,
@@ -101,7 +102,7 @@ def classify(
     certifiable = near and critical and kind != DEGENERATE and not on_kinks
     found_breaks = breaks(point, {MINIMUM: 1, MAXIMUM: -1}.get(kind, 0), rng) if certifiable else []
     kind = DEGENERATE if found_breaks else kind
-    evidence = _evidence(point, len(on_kinks), explanation[0]) if certifiable else []
+    evidence = _evidence(point, explanation[0]) if certifiable else []
     values, vectors = np.linalg.eigh(start.hessian)
     values *= start.scale
     return CriticalPoint(
@@ -178,15 +179,19 @@ def _explained(point: Local, is_critical: bool, rng: np.random.Generator) -> tup
     return zero, [*why, *rest]
 
 
-def _evidence(point: Local, kinks: int, explained: int) -> list[str]:
-    """What a verdict has survived, in words."""
+def _evidence(point: Local, explained: int) -> list[str]:
+    """What a verdict has survived, in words. Nothing is certified on a kink."""
     left, noise = norm(point.gradient), max(map(norm, point.noise))
     told = [
         f"Newton's steps bring the gradient down to {left:.1g}, in units of its own, where its noise is {noise:.1g}",
         f"{len(point.theta)} eigenvalues in units of their own, decided against a noise of {point.tolerance:.1g}",
     ]
     told += [f"{explained} flat directions followed, both ways: the gradient stays zero"] if explained else []
-    told += [] if kinks else ["no operation is on a kink, at a jump or at a singular point"]
+    elsewhere = point.objective.external_loss
+    if elsewhere is None:
+        told.append("no operation is on a kink, at a jump or at a singular point")
+    else:
+        told.append(f"{'that it is smooth was said' if elsewhere.smooth else 'kinks were not seen'}: {ELSEWHERE}")
     return [*told, f"the loss asked along {ways(point)} ways nearby: its first change is as foretold along each"]
 
 

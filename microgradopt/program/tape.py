@@ -13,6 +13,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, INPUT, Node, overlap, role_at
+from microgradopt.graph.text import is_literal
 from microgradopt.mode import Observer, clock, current_mode
 from microgradopt.program.tracer import Tracer, TracingError, concrete
 from microgradopt.rules.registry import KNOWN, is_composite
@@ -97,8 +98,17 @@ class Tape(Observer):
         return node in self._with_views
 
     def _noded(self, x: Any) -> Any:
-        """The node of a Tracer or an array."""
-        return x.node if type(x) is Tracer else self.constant(x) if isinstance(x, np.ndarray) else x
+        """The node of a Tracer or an array; a plain value as it is. TracingError for what no text can say."""
+        if type(x) is Tracer:
+            return x.node
+        if isinstance(x, np.ndarray):
+            return self.constant(x)
+        if not (is_literal(x) or isinstance(x, np.dtype | type | slice)):
+            raise TracingError(
+                f"a call takes {type(x).__name__} {x!r:.60}, which a program cannot write down; a loss that is "
+                "computed elsewhere is called as it is, without compile"
+            )
+        return x
 
     def constant(self, array: Any) -> Node:
         """The node of an array that was there without the program."""
