@@ -4,6 +4,7 @@ from microgradopt.critical.diagnosis import Diagnosis, diagnose
 from microgradopt.critical.escape import Escape
 from microgradopt.critical.nonsmooth import Kink, kinks
 from microgradopt.critical.point import CriticalPoint, Margin
+from microgradopt.critical.proof import Proof, prove
 from microgradopt.critical.search import Found, find
 from microgradopt.critical.units import Layer, layers
 from microgradopt.critical.verdict import classify
@@ -20,10 +21,12 @@ __all__ = [
     "Layer",
     "Margin",
     "Nearest",
+    "Proof",
     "classify",
     "diagnose",
     "find",
     "kinks",
     "layers",
     "nearest",
+    "prove",
 ]

@@ -26,6 +26,7 @@ class Tape(Observer):
 
     dates: when each call was made, by the clock. checks: nodes that did decide which way Python went, with the value
     they had; only where they do not depend on a Tensor. The program is right for whatever gives them the same values.
+    smooth: calls in the bodies of composites without a kink or a jump, whichever way their comparisons go.
     begun: leaves that are older than this have to be inputs of the program. body_of: gives the body of a composite, of
     which it is written down what it does; or None: then it is the call.
     """
@@ -41,6 +42,7 @@ class Tape(Observer):
         self.fails = False  # an error is on its way: its message may say values
         self.failed: Exception | None = None  # what NumPy raised; if the function ends nevertheless, it was caught
         self.owned: set[Node] = set()
+        self.smooth: set[Node] = set()
         self._with_views: set[Node] = set()
         self._constants: dict[int, Node] = {}
 

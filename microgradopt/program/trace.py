@@ -56,8 +56,9 @@ class Trace:
     """The program of one call, as it was recorded.
 
     tape: what was recorded. reads: for each input, the text that reads it. conditions: texts that have to be true.
-    effects: what is put where at the end. objects: what names in these texts stand for. result: what the function
-    returned, with nodes in place of Tracers and `Returned` in place of Tensors.
+    effects: what is put where at the end. texts: what each tensor is called in these texts. objects: what names in
+    them stand for. result: what the function returned, with nodes in place of Tracers and `Returned` in place of
+    Tensors.
 
     In the texts, ``args`` is the list of the arrays and tensors among the arguments.
     """
@@ -71,7 +72,7 @@ class Trace:
         self.objects: dict[str, Any] = {}
         self._undo: list[Callable[[], Any]] = []
         self._look: list[Callable[[], None]] = []
-        self._texts: dict[Tensor, str] = {}  # what the program calls a tensor
+        self.texts: dict[Tensor, str] = {}
         self.places: list[Place] = []  # of arrays that the program reads, and may replace
         self.optimizers: list[Optimizer] = []
         self.sources: list[str] = []  # the tensors that a gradient would flow to, as the program calls them
@@ -165,7 +166,7 @@ class Trace:
 
     def _tensor(self, tensor: Tensor, text: str, name: str) -> None:
         """A leaf: its values, and its gradient."""
-        self._texts[tensor] = text
+        self.texts[tensor] = text
         if tensor.needs_grad:
             self.sources.append(text)
         role = PARAMETER if tensor.needs_grad else INPUT
@@ -189,9 +190,9 @@ class Trace:
             else:
                 text = f"args[{i}]"
                 self.conditions += [
-                    f"{text} is {'' if other is x else 'not '}{known}" for other, known in self._texts.items()
+                    f"{text} is {'' if other is x else 'not '}{known}" for other, known in self.texts.items()
                 ]
-                if x not in self._texts:
+                if x not in self.texts:
                     self._tensor(x, text, name)
                 traced.append(x)
         return traced
@@ -338,7 +339,7 @@ class Trace:
 
         def look() -> None:
             if vector._theta is not flat:  # type: ignore[comparison-overlap]
-                lines = {f"{self._texts[p]}.write({{}})" for p in vector.parameters}
+                lines = {f"{self.texts[p]}.write({{}})" for p in vector.parameters}
                 self.effects = [effect for effect in self.effects if effect.line not in lines]
                 self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta))
 

@@ -165,6 +165,8 @@ class Tracer(ArrayMethods):
             return self.tape.call(function, args, kwargs)
         finally:
             self.tape.bodies -= 1
+        if not KNOWN[function].may_bend:
+            self.tape.smooth.update(self.tape.nodes[nodes:])
         self.tape.made_by(function, out)
         return out
 

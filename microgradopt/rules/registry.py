@@ -100,6 +100,11 @@ class Known:
         """Whether it answers from the values alone."""
         return not self.rules and self.body is None
 
+    @property
+    def may_bend(self) -> bool:
+        """Whether it has a kink or a jump somewhere, or its body may have."""
+        return self.breaks is None or any(each.kind != SINGULAR for each in self.breaks)
+
 
 KNOWN: dict[Function, Known] = {}
 
