@@ -19,6 +19,9 @@ from microgradopt.objective import Objective
 Array = npt.NDArray[Any]
 
 _PROBE = 1e-2  # how far along a direction, for θ of size 1, the change of curvature is measured
+_MEASURED = 3  # times at most, each at a hundredth of the step that the model before has told
+_NONE = 1e-13  # of the largest term of the model: a term as small as that is rounding
+_SEEN = 4.0  # times the step at which curvature changes the loss by its rounding
 _DOUBLINGS = 10  # of the step, at most
 _HALVINGS = 30
 _SECTIONS = 25  # golden sections: the best step to five digits
@@ -31,7 +34,8 @@ class Escape(NamedTuple):
 
     direction: unit vector, (n,). curvature: vᵀH v along it. step: how far. theta: where that leads, (n,). value: the
     loss there. predicted: the decrease the fourth-order model promises at its lowest point. measured: the decrease
-    found at `theta`. evaluations: of the loss, on the way.
+    found at `theta`. evaluations: of the loss, on the way. ended: "" at a lowest point; else why it was not followed
+    further: a loss may fall without end, or overflow.
     """
 
     direction: Array
@@ -42,12 +46,14 @@ class Escape(NamedTuple):
     predicted: float
     measured: float
     evaluations: int
+    ended: str = ""
 
     def __str__(self) -> str:
-        return (
+        told = (
             f"a step of {self.step:.3g} along a direction of curvature {self.curvature:.3g} lowers the loss by "
             f"{self.measured:.4g}, to {self.value:.4g} (predicted: {self.predicted:.4g})"
         )
+        return f"{told}; {self.ended}" if self.ended else told
 
     def _repr_html_(self) -> str:
         rows = {
@@ -58,6 +64,7 @@ class Escape(NamedTuple):
             "step": f"{self.step:.3g}",
             "curvature along it": f"{self.curvature:.3g}",
             "evaluations of the loss": self.evaluations,
+            "ended": self.ended or "at a lowest point",
         }
         return shown(table("Escape", rows.items()))
 
@@ -106,28 +113,41 @@ def _walk(
         return change if np.isfinite(change) else -np.inf
 
     start, predicted = _model(objective, theta, v, slope, curvature, size)
-    step = _highest(drop, start)
+    if curvature < 0:
+        start = max(start, _SEEN * float(np.sqrt(2 * np.finfo(theta.dtype).eps * (abs(value) / -curvature))))
+    step, ended = _highest(drop, start)
     end = theta + step * v
     measured = drop(step) if step else 0.0
-    return Escape(v, curvature, step, end, value - measured, predicted, measured, evaluations)
+    return Escape(v, curvature, step, end, value - measured, predicted, measured, evaluations, ended)
 
 
 def _model(
     objective: Objective, theta: Array, v: Array, slope: float, curvature: float, size: float
 ) -> tuple[float, float]:
-    """Where along v the fourth-order model of the loss is lowest, and how much lower it is there."""
-    h = _PROBE * size
-    ahead, behind = (float(v @ objective.hvp(v, theta + t * v)) for t in (h, -h))
-    third, fourth = (ahead - behind) / (2 * h), (ahead - 2 * curvature + behind) / h**2
-    cubic = np.array([fourth / 6, third / 2, curvature, slope])
+    """Where along v the fourth-order model of the loss is lowest, and how much lower it is there.
+
+    A model that has no lowest point goes as far as θ is large.
+    """
+    t, reach, third, fourth = size, 0.0, 0.0, 0.0
+    for _ in range(_MEASURED):
+        if reach / 10 <= t <= 10 * reach:
+            break
+        reach, h = t, _PROBE * t
+        ahead, behind = (float(v @ objective.hvp(v, theta + way * v)) for way in (h, -h))
+        third, fourth = (ahead - behind) / (2 * h), (ahead - 2 * curvature + behind) / h / h
+        t = h * _lowest(np.array([fourth / 6 * h * h * h, third / 2 * h * h, curvature * h, slope])) or size
+    return t, -(((fourth * t / 24 + third / 6) * t + curvature / 2) * t + slope) * t
+
+
+def _lowest(cubic: Array) -> float:
+    """The smallest positive root of a cubic; 0 where there is none. Its terms, at 1, are of the model's slope."""
+    cubic = np.where(np.abs(cubic) > _NONE * np.abs(cubic).max(), cubic, 0.0)
     roots = np.roots(cubic) if np.isfinite(cubic).all() else np.array([])
-    forward = [float(t.real) for t in roots if abs(t.imag) < 1e-9 * abs(t) and t.real > 0]
-    t = min(forward, default=size)  # a model that has no lowest point goes as far as θ is large
-    return t, -(slope * t + curvature * t**2 / 2 + third * t**3 / 6 + fourth * t**4 / 24)
+    return min((float(s.real) for s in roots if abs(s.imag) < 1e-9 * abs(s) and s.real > 0), default=0.0)
 
 
-def _highest(drop: Callable[[float], float], t: float) -> float:
-    """The step near t where the drop is highest; 0 where there is none."""
+def _highest(drop: Callable[[float], float], t: float) -> tuple[float, str]:
+    """The step near t where the drop is highest, 0 where there is none; and why it is not known to be the highest."""
     reached = drop(t)
     for _ in range(_HALVINGS):
         if reached > 0:
@@ -135,12 +155,19 @@ def _highest(drop: Callable[[float], float], t: float) -> float:
         t /= 2
         reached = drop(t)
     else:
-        return 0.0
+        return 0.0, ""
     for _ in range(_DOUBLINGS):
         further = drop(2 * t)
+        if further == -np.inf:
+            return t, "at twice that step the loss is not finite"
         if further <= reached:
-            break
+            return _refined(drop, t, reached), ""
         t, reached = 2 * t, further
+    return t, "the loss still falls there, and was followed no further"
+
+
+def _refined(drop: Callable[[float], float], t: float, reached: float) -> float:
+    """The step between t/2 and 2t where the drop is highest, by golden sections."""
     low, high = t / 2, 2 * t
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = drop(left), drop(right)
