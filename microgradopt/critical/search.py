@@ -40,6 +40,7 @@ class Found:
 
     points: the critical points, each once, by ascending loss. gradient_flat: false ones, where H g ≈ 0 and g ≠ 0.
     unfinished: how many starts led to neither. starts: how many there were. hits: how many led to each of the points.
+    runaways: how many led towards infinity, where the gradient vanishes and there is no critical point.
     """
 
     points: list[CriticalPoint]
@@ -47,6 +48,7 @@ class Found:
     unfinished: int
     starts: int
     hits: list[int] = field(repr=False)
+    runaways: int = 0
 
     @property
     def euler(self) -> int:
@@ -65,7 +67,8 @@ class Found:
         listed = ", ".join(f"{n} × {kind}" for kind, n in kinds.items()) or "none"
         return [
             f"{len(self.points)} critical points from {self.starts} starts: {listed}; Σ(−1)^index = {self.euler}",
-            f"{len(self.gradient_flat)} gradient-flat points, not critical; {self.unfinished} starts unfinished",
+            f"{len(self.gradient_flat)} gradient-flat points, not critical; {self.unfinished} starts unfinished"
+            + (f"; {self.runaways} ran away towards infinity" if self.runaways else ""),
         ]
 
     def __str__(self) -> str:
@@ -129,12 +132,20 @@ def find(
     spread = _spread(starts)
     search = functools.partial(_search, objective, descend, max_iter, float(np.linalg.norm(spread)))
     ends = [end for end in _mapped(search, starts, jobs, progress) if end is not None]
-    points = [(classify(objective, group[0], **settings), len(group)) for group in _grouped(ends, spread)]
-    critical = sorted(((p, hits) for p, hits in points if p.kind != NOT_CRITICAL), key=lambda found: found[0].value)
-    false = [(p, hits) for p, hits in points if p.kind == NOT_CRITICAL and _is_gradient_flat(objective, p)]
-    unfinished = len(starts) - sum(hits for _, hits in critical + false)
+    middle = np.median(starts, axis=0)
+    critical, false, runaways = [], [], 0
+    for group in _grouped(ends, spread):
+        point = classify(objective, group[0], **settings)
+        if not point.certified and _runs_away(objective, point, middle):
+            runaways += len(group)
+        elif point.kind != NOT_CRITICAL:
+            critical.append((point, len(group)))
+        elif _is_gradient_flat(objective, point):
+            false.append((point, len(group)))
+    critical.sort(key=lambda found: found[0].value)
+    unfinished = len(starts) - runaways - sum(hits for _, hits in critical + false)
     hits = [hits for _, hits in critical]
-    return Found([p for p, _ in critical], [p for p, _ in false], unfinished, len(starts), hits)
+    return Found([p for p, _ in critical], [p for p, _ in false], unfinished, len(starts), hits, runaways)
 
 
 def _mapped(search: Callable[[Array], Array | None], starts: Array, jobs: int, progress: bool) -> list[Array | None]:
@@ -185,6 +196,12 @@ def _grouped(ends: list[Array], spread: Array) -> list[list[Array]]:
 
 def _same(a: Array, b: Array, spread: Array) -> bool:
     return bool(np.linalg.norm((a - b) / spread) <= _SAME)
+
+
+def _runs_away(objective: Objective, point: CriticalPoint, middle: Array) -> bool:
+    """Whether twice as far from where the starts were the gradient is smaller still, or not a number."""
+    further = objective.gradient(middle + 2 * (point.theta - middle))
+    return bool(np.any(point.theta != middle)) and not float(np.linalg.norm(further)) > point.gradient_norm
 
 
 def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:

@@ -11,6 +11,8 @@ from microgradopt.curvature.lanczos import SymmetricOperator, eigenpairs, operat
 
 Array = npt.NDArray[Any]
 
+_ROUNDING = 10.0  # units of the largest eigenvalue: nothing is nearer to a node
+
 
 class DenseSpectrum(NamedTuple):
     """values: all n, ascending. vectors: orthonormal columns, (n, n). asymmetry: ‖H − Hᵀ‖_F. norm: ‖H‖_F.
@@ -101,7 +103,8 @@ def sharpness(H: SymmetricOperator, tol: float = 1e-4, rng: np.random.Generator 
 class SpectralDensity(NamedTuple):
     """The distribution of the n eigenvalues of H, as each of several random probes sees it: weights at nodes.
 
-    nodes, weights: (probes, steps). The weights of a probe add up to 1; some may be 0.
+    nodes, weights: (probes, steps). The weights of a probe add up to 1; some may be 0. residuals: (probes, steps), how
+    far each node is spread: the norm of H v − θ v for the vector v that it stands for.
     n: how many eigenvalues there are. products: how many H v it took.
 
     The standard errors are over the probes. What too few steps blur, all probes may blur alike: it is not in them.
@@ -111,6 +114,7 @@ class SpectralDensity(NamedTuple):
     weights: Array
     n: int
     products: int
+    residuals: Array
 
     def density(self, grid: npt.ArrayLike, sigma: float) -> Array:
         """φ(t) at the points of the grid, each eigenvalue smoothed by a Gaussian of width σ; ∫φ = 1.
@@ -127,13 +131,17 @@ class SpectralDensity(NamedTuple):
         return self._mean_of(self.nodes**k)
 
     def count_below(self, x: float) -> Estimate:
-        """How many eigenvalues are less than x. error: the standard error.
+        """How many eigenvalues are less than x.
 
-        A step is what quadrature does worst: beside the error, expect to be off by n times a weight at the nodes next
-        to x, unless x is in a gap of the spectrum.
+        error: the standard error, and what of the nodes' weights may lie on the other side of x. A node θ is the mean
+        of many eigenvalues, with the deviation ρ, its residual; not more than the share ρ² / (x − θ)² of them is as
+        far from it as x (Chebyshev's inequality). In a gap of the spectrum that is nothing, in a crowd it is all of it.
         """
         value, error, products = self._mean_of(self.nodes < x)
-        return Estimate(self.n * value, self.n * error, products)
+        apart = np.abs(x - self.nodes)
+        share = np.square(np.minimum(1.0, self.residuals / np.where(apart > 0, apart, np.inf)))
+        beyond = np.sum(self.weights * np.where(apart > 0, share, 1.0), axis=1)
+        return Estimate(self.n * value, self.n * (error + float(np.mean(beyond))), products)
 
     def _mean_of(self, f: Array) -> Estimate:
         """The integral of a function that has these values at the nodes."""
@@ -160,13 +168,17 @@ def spectral_density(
     if probes < 2 or steps < 1:
         raise ValueError(f"spectral_density: {probes} probes, {steps} steps; at least 2 and 1 are needed")
     rng = np.random.default_rng(rng)
-    nodes, weights, products = np.zeros((probes, min(steps, n))), np.zeros((probes, min(steps, n))), 0
+    nodes, weights, residuals = np.zeros((3, probes, min(steps, n)))
+    products = 0
     for i in range(probes):
-        theta, Y = tridiagonal(H, _signs(n, dtype, rng), steps).ritz()
+        T = tridiagonal(H, _signs(n, dtype, rng), steps)
+        theta, Y = T.ritz()
         m = len(theta)
         nodes[i, :m], weights[i, :m] = theta, Y[0] ** 2
+        rounding = _ROUNDING * float(np.finfo(dtype).eps) * float(np.abs(theta).max())
+        residuals[i, :m] = np.abs(T.betas[-1] * Y[-1]) + rounding
         products += m
-    return SpectralDensity(nodes, weights, n, products)
+    return SpectralDensity(nodes, weights, n, products, residuals)
 
 
 def _signs(n: int, dtype: npt.DTypeLike, rng: np.random.Generator) -> Array:

@@ -236,6 +236,22 @@ class TestFind:
         assert len(found.gradient_flat) == 1
         np.testing.assert_allclose(found.gradient_flat[0].theta, 0, atol=1e-3)
 
+    @pytest.mark.parametrize(("unit", "shift"), [(1e-9, 0.0), (1e-6, 0.0), (1e6, 0.0), (1.0, 1e6), (1e-3, 1e3)])
+    def test_any_units(self, unit, shift):
+        found = critical.find(
+            Objective(lambda w: himmelblau((w - shift) / unit), [shift, shift]), np.array(GRID) * unit + shift
+        )
+        assert (len(found), found.euler, found.unfinished, found.runaways) == (9, 1, 0, 0)
+
+    def test_what_runs_away_is_counted_and_no_point(self):
+        """e^(−x²) + e^(−y²): the maximum at 0 is the only point; far away the gradient vanishes as well."""
+        starts = np.random.default_rng(0).uniform(-2, 2, (20, 2))
+        found = critical.find(Objective(lambda w: np.exp(-(w[0] ** 2)) + np.exp(-(w[1] ** 2)), [0.0, 0.0]), starts)
+        assert [p.kind for p in found] == ["local maximum"]
+        assert found.runaways > 5
+        assert found.runaways + found.unfinished + sum(found.hits) <= 20
+        assert "ran away towards infinity" in str(found)
+
     def test_in_several_processes(self, capsys):
         pytest.importorskip("joblib")
         objective = Objective(himmelblau, [0.5, 0.5])

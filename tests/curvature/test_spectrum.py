@@ -175,6 +175,21 @@ def test_moments_and_counts_are_within_four_standard_errors():
     assert 0.5 < np.std(z) < 2
 
 
+@pytest.mark.parametrize("crowd", [1e-9, 1e-6, 1e-3, 0.1])
+def test_counts_in_a_crowd_are_honest(crowd):
+    """300 of 400 eigenvalues are as near to 0 as that, as in networks: no quadrature tells which side they are on."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        values = np.concatenate([crowd * rng.normal(size=300), rng.uniform(1, 2, 100)])
+        density = spectral_density(rotated(values), 6, 30, seed)
+        for x in (0.0, crowd / 3, 0.5, 1.5):
+            count = density.count_below(x)
+            assert abs(count.value - np.count_nonzero(values < x)) <= 4 * count.error
+        assert density.count_below(0.0).error > 20
+        gap = density.count_below(0.7)  # the standard error is all that is left
+        assert gap.error < 30 * (1 + crowd)
+
+
 @pytest.mark.parametrize("scale", [1e-9, 1, 1e9])
 def test_density_is_the_smoothed_spectrum(scale):
     values = np.random.default_rng(2).normal(size=300) * scale
