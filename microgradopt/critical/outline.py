@@ -6,6 +6,7 @@ Negative curvature is proved when it is found; that there is none is not.
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ _ROUNDING = 10.0  # rounding makes up to so many n ε ‖H‖ of an eigenvalue
 _DRIFT = 4.0  # on the way to the critical point, eigenvalues drift by up to so many times the change of H measured
 _NEAR = 1e-3  # how far the critical point may be, for θ of size 1
 _PROBES = 8
+_HESSIANS, _SPECTRA = 6, 2  # that `classify` computes at least: at θ, its noise, and where Newton's steps lead
+_SOME = 200  # rows, whose eigenvalues are timed
 
 
 def outlined(
@@ -41,7 +44,9 @@ def outlined(
     H = HessianOperator(objective, theta)
     if not (math.isfinite(H.value) and np.isfinite(H.gradient).all()):
         raise NonFiniteError(f"classify: the loss is {H.value}, the gradient norm {np.linalg.norm(H.gradient)}")
+    started = time.perf_counter()
     pairs = eigenpairs(H, k=3, which="both", max_products=max_products, rng=rng)
+    seconds = _time_to_decide(objective.n, (time.perf_counter() - started) / pairs.products)
     rounding = _rounding(H, rng)
     size = size_of(theta)
     step = minres(H, -H.gradient, max_iter=max_products).x
@@ -84,7 +89,17 @@ def outlined(
         broken=(),
         complete=False,
         products=H.products,
+        to_decide=(float(pairs.residuals[0]), seconds),
     )
+
+
+def _time_to_decide(n: int, seconds_for_a_product: float) -> float:
+    """About how many seconds the whole Hessian, some times, and its eigenvalues would take."""
+    some = np.diag(np.arange(float(_SOME)))
+    started = time.perf_counter()
+    np.linalg.eigh(some + some.T)
+    eigenvalues = (time.perf_counter() - started) * (n / _SOME) ** 3
+    return _HESSIANS * n * seconds_for_a_product + _SPECTRA * eigenvalues
 
 
 def _rounding(H: HessianOperator, rng: np.random.Generator) -> float:

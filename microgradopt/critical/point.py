@@ -61,6 +61,8 @@ class CriticalPoint:
     * evidence: what a verdict was tried against. broken: what was found nearby that contradicts it; then it is not
       certified, and the point is "degenerate".
     * complete: whether all eigenvalues are known. products: Hessian-vector products spent.
+    * to_decide: where they are not: how far the lowest one found may be from an eigenvalue, and about how many seconds
+      it would take to compute them all.
     """
 
     objective: Objective = field(repr=False)
@@ -86,6 +88,7 @@ class CriticalPoint:
     broken: tuple[str, ...]
     complete: bool
     products: int
+    to_decide: tuple[float, float] | None = field(default=None, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -151,10 +154,12 @@ class CriticalPoint:
             yield self._counts()
         if self.zero and not (self.negative and self.positive):
             yield self._flat_directions()
-        if not self.complete and not self.negative and self.kind != ON_KINK:
+        if self.to_decide is not None and not self.negative:
+            residual, seconds = self.to_decide
             yield (
-                "Products with H prove negative curvature when they find it, never that there is none: "
-                f"{self.products} were spent."
+                f"The lowest eigenvalue found, in {self.products} products with H, is {self.eigenvalues[0]:.3g} ± "
+                f"{residual:.1g}. Products prove negative curvature when they find it, never that there is none. To "
+                f"have it decided: classify(..., dense_up_to={self.n}), in about {_about(seconds)}."
             )
         if self.kinks:
             listed = "; ".join(map(str, self.kinks[:3])) + ("; ..." if len(self.kinks) > 3 else "")
@@ -165,6 +170,8 @@ class CriticalPoint:
             yield f"Not certified: {self.broken[0]}."
         if self.negative and self.kind != NOT_CRITICAL:
             yield "The way out is along the eigenvector of the most negative eigenvalue: .escape()."
+        if self.kind == NOT_CRITICAL:
+            yield "What is nearby, how far and how much lower: critical.nearest(objective) walks there."
 
     def _headline(self) -> str:
         if self.kind == ON_KINK:
@@ -219,6 +226,14 @@ class CriticalPoint:
             "products H v": self.products,
         }
         return shown(table(self.kind, rows.items()), paragraph(self.explanation))
+
+
+def _about(seconds: float) -> str:
+    """A time in words, to one digit."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds > 1.5 * unit:
+            return f"{float(f'{seconds / unit:.1g}'):g} {name}"
+    return f"{float(f'{seconds:.1g}'):g} s"
 
 
 def short(numbers: Array) -> str:

@@ -209,6 +209,19 @@ class TestEscape:
 GRID = np.stack(np.meshgrid(np.linspace(-5, 5, 6), np.linspace(-5, 5, 6)), axis=-1).reshape(-1, 2)
 
 
+def test_a_large_one_says_how_to_have_it_decided():
+    """n = 60 taken for too many: the bound holds an eigenvalue, and the time is of the right size."""
+    values = np.linspace(0.5, 3, 60)
+    objective = Objective(lambda w: (values * w * w).sum() / 2, np.zeros(60))
+    point = critical.classify(objective, dense_up_to=10)
+    residual, seconds = point.to_decide
+    assert np.abs(values - point.eigenvalues[0]).min() <= residual + 1e-12
+    assert 0 < seconds < 60
+    assert "To have it decided: classify(..., dense_up_to=60), in about" in point.explanation
+    decided = critical.classify(objective, dense_up_to=60)
+    assert (decided.kind, decided.certified, decided.to_decide) == ("local minimum", True, None)
+
+
 class TestFind:
     @pytest.mark.parametrize("method", ["newton", "gradient norm", "newton-mr"])
     def test_nine_of_nine(self, method):
