@@ -28,35 +28,33 @@ _MIXED = (0.1, 1e-3)  # of a curved direction in a flat one
 _SLOPE = 0.5  # of the change of the gradient that H foretells, may be missing
 
 
-def breaks(point: Local, sign: int, rng: np.random.Generator) -> list[str]:
-    """What contradicts the verdict, in words. sign: 1 for a minimum, -1 for a maximum, 0 for a saddle."""
-    found = []
+def breaks(point: Local, sign: int, rng: np.random.Generator) -> tuple[list[str], int]:
+    """What contradicts the verdict, in words, and how many ways were gone.
+
+    sign: 1 for a minimum, -1 for a maximum, 0 for a saddle.
+    """
+    found, ways = [], 0
     for name, direction, curvature in _directions(point, rng):
         expected = sign or (math.copysign(1, curvature) if name == "an eigenvector" else 0)
         for way in (direction, -direction):
+            ways += 1
             radius, change = _first_change(point, way, curvature, rng)
             if expected and change * expected < 0:
                 found.append(f"along {name} the loss changes by {change:.2g} at a distance of {radius:.2g}")
             if name == "an eigenvector" and not _turns_as_foretold(point, way, curvature, radius, rng):
                 found.append(f"along {name} the gradient does not change as the Hessian says, at {radius:.2g}")
-    return list(dict.fromkeys(found))
-
-
-def ways(point: Local) -> int:
-    """Along how many ways `breaks` goes."""
-    return 2 * sum(1 for _ in _directions(point, np.random.default_rng(0)))
+    return list(dict.fromkeys(found)), ways
 
 
 def _directions(point: Local, rng: np.random.Generator) -> Iterator[tuple[str, Array, float]]:
     """Ways to go, each with its name and its curvature."""
-    curved = np.abs(point.values) > point.tolerance
-    order = np.argsort(np.where(curved, np.abs(point.values), np.inf))[: curved.sum()]
+    order = np.argsort(np.where(point.curved, np.abs(point.values), np.inf))[: point.curved.sum()]
     for i in dict.fromkeys([*order[:_WAYS], *order[-2:]]):
         yield "an eigenvector", point.vectors[:, i], float(point.values[i])
     for _ in range(_WAYS):
         random = _unit(rng.normal(size=len(point.theta)))
         yield "a random direction", random, float(random @ point.A @ random)
-        if point.flat.shape[1] and curved.any():
+        if point.flat.shape[1] and point.curved.any():
             flat, across = (_unit(V @ rng.normal(size=V.shape[1])) for V in (point.flat, point.across))
             for share in _MIXED:
                 mixed = _unit(flat + share * across)

@@ -62,7 +62,7 @@ def _stays(point: Local, direction: Array, rng: np.random.Generator) -> bool:
 
 def _across(point: Local, theta: Array, rng: np.random.Generator) -> Local | None:
     """Newton's steps from θ across the flat directions, to where the gradient across is zero; None where they fail."""
-    V, curved = point.across, point.values[np.abs(point.values) > point.tolerance]
+    V, curved = point.across, point.values[point.curved]
     size = np.inf
     for _ in range(_BACK):
         gradient = point.units * (point.objective.gradient(theta) / point.scale)

@@ -68,14 +68,19 @@ class Local:
         return self.size or min(1.0, 1.0 / float(np.linalg.norm(self.units * way)))
 
     @property
+    def curved(self) -> Array:
+        """Which eigenvalues are not zero: (n,), booleans."""
+        return np.abs(self.values) > self.tolerance
+
+    @property
     def across(self) -> Array:
         """The directions with curvature: (n, k)."""
-        return self.vectors[:, np.abs(self.values) > self.tolerance]
+        return self.vectors[:, self.curved]
 
     @property
     def flat(self) -> Array:
         """The directions without: (n, n − k)."""
-        return self.vectors[:, np.abs(self.values) <= self.tolerance]
+        return self.vectors[:, ~self.curved]
 
     def rests(self) -> bool:
         """Whether the gradient is zero: across, and along the flat directions, each against its own noise."""
@@ -91,8 +96,7 @@ class Local:
     def newton(self) -> Array:
         """−A⁺ D∇L: Newton's step across, in these units."""
         V = self.across
-        curved = self.values[np.abs(self.values) > self.tolerance]
-        return -V @ ((V.T @ self.gradient) / curved)
+        return -V @ ((V.T @ self.gradient) / self.values[self.curved])
 
     def at_step(self, step: Array) -> Array:
         """θ + D step."""
@@ -113,9 +117,9 @@ class Local:
     def turned(self) -> Local:
         """The same units, with the Hessian of where it is, and as many flat directions: those of least curvature."""
         H = self.objective.hessian(self.theta).astype(float) / self.scale
-        values, vectors = np.linalg.eigh(self.units[:, None] * (H + H.T) / 2 * self.units)
+        A = self.units[:, None] * ((H + H.T) / 2) * self.units
+        values, vectors = np.linalg.eigh(A)
         flattest = np.argsort(np.abs(values))[: self.flat.shape[1]]
-        A = self.units[:, None] * H * self.units
         values[flattest] = 0.0
         return replace(self, A=A, values=values, vectors=vectors)
 

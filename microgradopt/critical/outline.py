@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from microgradopt.critical.escape import size_of
 from microgradopt.critical.nonsmooth import kinks
-from microgradopt.critical.point import DEGENERATE, NO_NEGATIVE, NOT_CRITICAL, SADDLE, CriticalPoint, Margin
+from microgradopt.critical.point import DEGENERATE, NEAR, NO_NEGATIVE, NOT_CRITICAL, SADDLE, CriticalPoint, Margin
 from microgradopt.curvature.lanczos import eigenpairs
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import minres
@@ -25,7 +25,6 @@ Array = npt.NDArray[Any]
 
 _ROUNDING = 10.0  # rounding makes up to so many n ε ‖H‖ of an eigenvalue
 _DRIFT = 4.0  # on the way to the critical point, eigenvalues drift by up to so many times the change of H measured
-_NEAR = 1e-3  # how far the critical point may be, for θ of size 1
 _PROBES = 8
 _HESSIANS, _SPECTRA = 6, 2  # that `classify` computes at least: at θ, its noise, and where Newton's steps lead
 _SOME = 200  # rows, whose eigenvalues are timed
@@ -52,7 +51,7 @@ def outlined(
     step = minres(H, -H.gradient, max_iter=max_products).x
     left = float(np.linalg.norm(H @ step + H.gradient))
     distance = float(np.linalg.norm(step)) / size if left <= rounding * size else math.inf
-    near = distance <= _NEAR
+    near = distance <= NEAR
     tolerance = rounding
     if near and step.any():
         there = HessianOperator(objective, theta + step)
@@ -81,12 +80,7 @@ def outlined(
         eigenvalues=pairs.values,
         eigenvectors=pairs.vectors,
         flat=pairs.vectors[:, ~(negative | positive)],
-        units=np.ones(objective.n),
-        explained=0,
-        symmetries=(),
         kinks=tuple(on_kinks),
-        evidence=(),
-        broken=(),
         complete=False,
         products=H.products,
         to_decide=(float(pairs.residuals[0]), seconds),

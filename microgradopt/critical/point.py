@@ -23,6 +23,7 @@ NO_NEGATIVE = "no negative curvature found"
 ON_KINK = "on a kink"
 ELSEWHERE = "the loss is computed elsewhere, and what happens inside of it cannot be seen"
 
+NEAR = 1e-3  # how far the critical point may be, for θ of size 1
 _SAME_VALUE = 1 - 1e-6  # of the lowest eigenvalue: those below are the same one, repeated
 _ROUNDING = 1e3  # a decrease below so many units of rounding is none
 
@@ -51,8 +52,9 @@ class CriticalPoint:
     * distance: how far the critical point is that Newton's steps lead to, max |θ*ᵢ − θᵢ| / |θᵢ|; infinite where they
       lead to none. Does not change when the loss or a parameter is scaled.
     * negative, zero, positive: how many eigenvalues of D H D at that point lie below −tolerance, within it, above it.
-      H has as many (Sylvester's law). Where `complete` is False, how many were found.
-    * units: the diagonal of D, which gives every row of D H D the size 1. tolerance: the noise of D H D.
+      H has as many (Sylvester's law). Where `complete` is False, how many were found, of H itself.
+    * units: the diagonal of D, which gives every row of D H D the size 1; None where H itself was taken.
+    * tolerance: the noise of D H D.
     * margin: how clear the counts are.
     * eigenvalues: of H at θ, ascending, (n,), or those found. eigenvectors: their columns. flat: an orthonormal basis
       of the directions without curvature, (n, zero).
@@ -80,14 +82,14 @@ class CriticalPoint:
     eigenvalues: Array = field(repr=False)
     eigenvectors: Array = field(repr=False)
     flat: Array = field(repr=False)
-    units: Array = field(repr=False)
-    explained: int
-    symmetries: tuple[str, ...]
-    kinks: tuple[Kink, ...]
-    evidence: tuple[str, ...] = field(repr=False)
-    broken: tuple[str, ...]
-    complete: bool
     products: int
+    units: Array | None = field(default=None, repr=False)
+    explained: int = 0
+    symmetries: tuple[str, ...] = ()
+    kinks: tuple[Kink, ...] = ()
+    evidence: tuple[str, ...] = field(default=(), repr=False)
+    broken: tuple[str, ...] = ()
+    complete: bool = True
     to_decide: tuple[float, float] | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -21,9 +21,8 @@ import numpy.typing as npt
 from microgradopt.critical.balls import UndecidedError, balls, evaluated, exact, largest, precise, product
 from microgradopt.critical.flat import is_surface
 from microgradopt.critical.local import Local, local, settled
-from microgradopt.critical.point import MAXIMUM, MINIMUM, SADDLE
+from microgradopt.critical.point import MAXIMUM, MINIMUM, NEAR, SADDLE
 from microgradopt.critical.symmetry import explained, symmetries
-from microgradopt.critical.verdict import NEAR
 from microgradopt.errors import NonFiniteError, OverwrittenError
 from microgradopt.objective import Objective, check_objective
 from microgradopt.program.trace import Trace, traced
@@ -147,8 +146,7 @@ class _Program:
                 _traced(compute, parameters)
                 for compute in (lambda: objective._with_gradient()[1], objective._with_hessian)
             )
-        curved = np.abs(point.values) > point.tolerance
-        self.values, self.vectors = point.values[curved], point.vectors[:, curved]
+        self.values, self.vectors = point.values[point.curved], point.across
         self.W, self.S = self.vectors / np.sqrt(np.abs(self.values)), np.sign(self.values)
         self._scale = exact(point.scale)[()]
         idle = ~np.any(point.A, axis=1)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.attack import breaks, ways
+from microgradopt.critical.attack import breaks
 from microgradopt.critical.flat import is_surface
 from microgradopt.critical.local import Local, local, norm, settled
 from microgradopt.critical.nonsmooth import Kink, kinks
@@ -25,6 +25,7 @@ from microgradopt.critical.point import (
     ELSEWHERE,
     MAXIMUM,
     MINIMUM,
+    NEAR,
     NOT_CRITICAL,
     ON_KINK,
     SADDLE,
@@ -38,7 +39,6 @@ from microgradopt.objective import Objective, check_objective
 
 Array = npt.NDArray[Any]
 
-NEAR = 1e-3  # how far the critical point may be, for θ of size 1
 _BENT = 0.1  # a change of curvature that makes another place
 _FURTHER = 10.0 ** np.arange(6, 300, 6)  # times the step
 
@@ -100,9 +100,9 @@ def classify(
     explanation = _explained(point, critical and near, rng) if zero else (0, [])
     kind = _kind(negative, zero, positive, explanation[0]) if critical else NOT_CRITICAL
     certifiable = near and critical and kind != DEGENERATE and not on_kinks
-    found_breaks = breaks(point, {MINIMUM: 1, MAXIMUM: -1}.get(kind, 0), rng) if certifiable else []
+    found_breaks, ways = breaks(point, {MINIMUM: 1, MAXIMUM: -1}.get(kind, 0), rng) if certifiable else ([], 0)
     kind = DEGENERATE if found_breaks else kind
-    evidence = _evidence(point, explanation[0]) if certifiable else []
+    evidence = _evidence(point, explanation[0], ways) if certifiable else []
     values, vectors = np.linalg.eigh(start.hessian)
     values *= start.scale
     return CriticalPoint(
@@ -127,7 +127,6 @@ def classify(
         kinks=tuple(on_kinks),
         evidence=tuple(evidence),
         broken=tuple(found_breaks),
-        complete=True,
         products=objective.n,
     )
 
@@ -179,7 +178,7 @@ def _explained(point: Local, is_critical: bool, rng: np.random.Generator) -> tup
     return zero, [*why, *rest]
 
 
-def _evidence(point: Local, explained: int) -> list[str]:
+def _evidence(point: Local, explained: int, ways: int) -> list[str]:
     """What a verdict has survived, in words. Nothing is certified on a kink."""
     left, noise = norm(point.gradient), max(map(norm, point.noise))
     told = [
@@ -192,7 +191,7 @@ def _evidence(point: Local, explained: int) -> list[str]:
         told.append("no operation is on a kink, at a jump or at a singular point")
     else:
         told.append(f"{'that it is smooth was said' if elsewhere.smooth else 'kinks were not seen'}: {ELSEWHERE}")
-    return [*told, f"the loss asked along {ways(point)} ways nearby: its first change is as foretold along each"]
+    return [*told, f"the loss asked along {ways} ways nearby: its first change is as foretold along each"]
 
 
 def _kind(negative: int, zero: int, positive: int, explained: int) -> str:
@@ -242,12 +241,7 @@ def _on_kink(objective: Objective, theta: Array, found: list[Kink]) -> CriticalP
         eigenvalues=none[0],
         eigenvectors=none,
         flat=none,
-        units=np.ones(objective.n),
-        explained=0,
-        symmetries=(),
         kinks=tuple(found),
-        evidence=(),
-        broken=(),
         complete=False,
         products=objective.n,
     )
