@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from microgradopt.autodiff import jacobian
+from microgradopt.curvature.solvers import trust_region_step
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import half_square
 from microgradopt.optim.blocks import State
@@ -13,8 +14,7 @@ from microgradopt.optim.hyperparameters import LearningRate, positive, rate
 from microgradopt.optim.optimizer import Array, Closure, Group
 from microgradopt.tensor import Tensor
 
-_FAR = 10  # of the size of θ: the first step is no longer (Moré 1978, section 6)
-_TRIES = 20  # dampings to try in a step; the growth grows itself
+_TRIES = 50  # radii to try in a step, each at most half of the one before
 
 
 class LeastSquares(ClosureOptimizer):
@@ -83,23 +83,25 @@ class GaussNewton(LeastSquares):
 
 
 class LevenbergMarquardt(LeastSquares):
-    """Levenberg-Marquardt: Gauss-Newton, damped as much as it needs, with Nielsen's rule for the damping μ.
+    """Levenberg-Marquardt: Gauss-Newton in a trust region, in Moré's form, scaled by the columns of J.
 
     .. code-block:: text
 
         D = diag(the longest that each column of J has been)
-        p = −(JᵀJ + μ D²)⁻¹ Jᵀr
-        ρ = (L(θ) − L(θ + p)) / ½ pᵀ(μ D² p − g)
-        ρ > 0:  θ ← θ + p;   μ ← μ max(⅓, 1 − (2ρ − 1)³);   ν ← 2
-        else:   μ ← μ ν;   ν ← 2 ν;   and again, from the same J
+        p = −(JᵀJ + μ D²)⁻¹ Jᵀr,  with the smallest μ ≥ 0 for which ‖D p‖ ≤ Δ
+        ρ = (L(θ) − L(θ + p)) / −(rᵀJ p + ½ ‖J p‖²)
+        Δ ← ½ ‖D p‖ if ρ < ¼;   max(Δ, 2 ‖D p‖) if ρ > ¾
+        θ ← θ + p if ρ > 10⁻⁴; else again with the smaller Δ, from the same J
 
-    At first μ = damping, or as large as keeps ‖D p‖ ≤ 10 ‖D θ‖, and ν = 2. D is Marquardt's scaling, in Moré's form:
-    the steps do not depend on the units of the parameters. The loss never rises; where no step lowers it, θ stays.
+    At first Δ = radius ‖D θ‖, or radius ‖r‖ where θ = 0. μ follows from Δ, and may change by any factor from one step
+    to the next; in a curved valley a rule for μ itself stays with short steps. The steps do not depend on the units of
+    the parameters. The loss never rises; where no step lowers it, θ stays.
 
-    damping: 10⁻³ for a start near the solution, up to 1 for one that is not.
+    radius: Δ at the first step, in lengths of D θ (Moré's factor: 0.1 to 100; large ones may leave for regions where
+    the loss is flat).
 
-    Source: Levenberg 1944; Marquardt 1963; Moré 1978, section 6 (D); Nielsen 1999; Madsen, Nielsen & Tingleff 2004,
-    algorithm 3.16 (μ).
+    Source: Levenberg 1944; Marquardt 1963; Moré 1978, algorithm 7.1, with the exact μ, ½ for its factor from 0.1 to ½,
+    and a Δ that a good step does not shorten.
 
     >>> import microgradopt as mg
     >>> w, x = mg.Tensor([1.0, -1.0], requires_grad=True), np.linspace(0, 1, 5)
@@ -111,37 +113,34 @@ class LevenbergMarquardt(LeastSquares):
     array([ 3., -2.])
     """
 
-    keeps = squares = ("mu", "nu", "scale")
-    numbers = ("mu", "nu")
+    keeps = squares = ("radius", "scale")
+    numbers = ("radius",)
 
-    damping: float = positive(1e-3)
+    radius: float = positive(1.0)
 
     def move(self, around: LocalLoss, state: State, group: Group) -> Array:
-        """The formula above. One decomposition of J serves all dampings."""
+        """The formula above. One decomposition of J serves all radii."""
         J = self.jacobian(around)
         longest = np.maximum(state.get("scale", 0.0), np.linalg.norm(J, axis=0))
         D = np.where(longest > 0, longest, 1)
         s, Vt, r = decomposed(J / D, around.output)
-
-        def scaled_step(mu: float) -> Array:  # D p
-            return -(Vt.T @ np.divide(s * r, s * s + mu, out=np.zeros_like(s), where=s > 0))
-
-        mu, nu = state.get("mu", float(group["damping"])), state.get("nu", 2.0)
-        while "mu" not in state and np.linalg.norm(scaled_step(mu)) > _FAR * np.linalg.norm(D * around.theta) > 0:
-            mu *= 4
-        state.update(mu=mu, nu=nu, scale=longest)
+        far = float(np.linalg.norm(D * around.theta)) or float(np.linalg.norm(r)) or 1.0
+        radius = state.get("radius", group["radius"] * far)
+        state.update(radius=radius, scale=longest)
         for _ in range(_TRIES):
-            q = scaled_step(mu)
-            p = q / D
-            predicted = float(mu * (q @ q) - p @ around.gradient) / 2
+            q = trust_region_step(s * s, np.eye(s.size, dtype=s.dtype), s * r, radius)  # Vᵀ D p
+            size, predicted = float(np.linalg.norm(q)), -float(r @ (s * q) + np.sum((s * q) ** 2) / 2)
             if predicted <= 0:
                 return around.stay("the model predicts no decrease")
-            ratio = around.gain(around.theta + p, predicted)
-            if ratio > 0:
-                state.update(mu=mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), nu=2.0)
-                return around.theta + p
-            if predicted <= around.rounding:
+            theta = around.theta + (Vt.T @ q) / D
+            ratio = around.gain(theta, predicted)
+            if ratio <= 1e-4 and predicted <= around.rounding:
                 return around.stay("no decrease larger than rounding is left")
-            mu, nu = mu * nu, 2 * nu
-            state.update(mu=mu, nu=nu)
-        return around.stay(f"no step lowers the loss, up to a damping of {mu:.1g}")
+            if ratio < 0.25:
+                radius = size / 2
+            elif ratio > 0.75:
+                radius = max(radius, 2 * size)
+            state["radius"] = radius
+            if ratio > 1e-4:
+                return theta
+        return around.stay(f"no step lowers the loss, down to a radius of {radius:.1g}")
