@@ -1,60 +1,123 @@
-"""From where training ended to the nearest critical point: of what kind it is, how far, and how much lower."""
+"""From where training ended to what is nearby: a critical point, a kink, a flat place, or a way to infinity.
+
+Where training stops the gradient is seldom 0. So a copy walks on downhill, and then one of four things is true, and
+measured: a critical point is there, of some kind; the loss falls for ever along a direction (data that can be
+separated); it is lowest on its kinks, where a gradient does not vanish (ReLU); or what is left to gain is little.
+"""
 
 from __future__ import annotations
 
-import math
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.escape import size_of
-from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint
+from microgradopt.critical.nonsmooth import kinks, places
+from microgradopt.critical.point import DEGENERATE, NO_NEGATIVE, NOT_CRITICAL, ON_KINK, CriticalPoint
 from microgradopt.critical.verdict import classify
-from microgradopt.curvature.operator import HessianOperator
-from microgradopt.curvature.solvers import trust_region_step
+from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective, check_objective
+from microgradopt.optim.closure import ClosureOptimizer
+from microgradopt.optim.lbfgs import LBFGS
+from microgradopt.optim.second_order import Newton, NewtonCG
+from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
-_FAR = 1e3  # times the size of θ: it is followed no further
-_STILL = 1e-3  # of the way: a last step as long as this, and no end is in sight
-_SMALLEST = 1e-12  # of the size of θ
+CRITICAL, INFINITY, KINKS, FLAT, FALLING = "critical", "infinity", "kinks", "flat", "still falling"
+_NAMES = {
+    DEGENERATE: "degenerate point",
+    NO_NEGATIVE: "critical point where no negative curvature was found",
+}
+
+_DENSE = 400  # parameters up to which the walk ends with whole Hessians
+_SADDLES = 3  # that are left on the way down
+_STILL = 1e-12  # of the size of θ: a step as short is none
+_ITERATIONS = 300  # of L-BFGS in a round, and in a trial
+_PART = 10  # of them between two points of the way
+_ROUNDS = 5  # of L-BFGS at most
+_LITTLE = 1e-5  # of the loss: a round that gains less is the last
+_SAMPLES = 50  # at each radius
+_RADII = 10.0 ** np.arange(-6, 0)  # of the size of θ
+_TRIED = f"L-BFGS ({_ITERATIONS} iterations) and {_SAMPLES * len(_RADII)} samples nearby"
+_TIMES = 10.0  # what is left is said to be less than so many times what was gained in the trials,
+_LEAST = 1e-4  # and no less is said than this, of the loss
+_WORTH = 1e-2  # of the loss: where as much is left, the walk has not come to its end
+_ON_KINK = 1e-6  # of the size of θ: a kink within reach of such a step is one
+_LEFT = 0.1  # of the gain of the walk: where as much was left to gain, its direction is asked
+_NEAR = np.geomspace(1, 4, 61)  # times the distance, along a direction, from point to point
+_BEYOND = 2.0 ** np.arange(3, 11)  # and further out
+_GONE = 1e-6  # of the fall: when no more is left, the loss is as good as at its limit
+_ROUNDING = 1e2  # a fall below so many units of rounding is none
 
 
 class Nearest(NamedTuple):
-    """Where Newton's steps downhill lead to.
+    """What is nearby, downhill from θ.
 
-    point: the verdict there. distance: ‖θ* − θ‖. gain: L(θ) − L(θ*). steps: how many it took. last: how long the last
-    of them was.
+    end: "critical", "infinity", "kinks", "flat" or "still falling". point: the verdict on where the walk ended.
+    distance: ‖θ* − θ‖. gain: L(θ) − L(θ*). steps: how many it took, ten iterations of L-BFGS as one. left: more than
+    L-BFGS and samples still gained from there; 0 where that was not asked. direction: a unit vector, (n,), along which
+    the loss falls for ever from θ*, or None. falls: the loss at 1, 2 and 4 times the distance along it, or empty.
     """
 
+    end: str
     point: CriticalPoint
     distance: float
     gain: float
     steps: int
-    last: float
+    left: float = 0.0
+    direction: Array | None = None
+    falls: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        if self.point.kind != NOT_CRITICAL:
-            return f"{self.gain:.3g} above a {self.point.verdict}, {self.distance:.3g} away"
-        way = f"after {self.steps} steps downhill, {self.distance:.3g} away and {self.gain:.3g} lower"
-        if self.last > _STILL * self.distance:
-            return f"no critical point within reach: {way}, the loss still falls, as it does towards infinity"
-        lowest = self.point.eigenvalues[0]
-        return f"no critical point {way}: the gradient norm is {self.point.gradient_norm:.3g}, λ_min = {lowest:.2g}"
+        if self.end == INFINITY:
+            near, twice, far = (f"{loss:.3g}" for loss in self.falls)
+            return (
+                f"the loss falls towards infinity along this direction: {near}, at twice the distance {twice}, at four "
+                f"times {far}; up to 1,024 times it does not rise"
+            )
+        gain, left, far = f"{max(0.0, self.gain):.3g}", f"{self.left:.2g}", f"{self.distance:.3g} away"
+        if self.end == CRITICAL:
+            kind = _NAMES.get(self.point.kind, self.point.kind)
+            return f"{gain} above a {kind} ({'certified' if self.point.certified else 'not certified'}), {far}"
+        where = f"{gain} lower, {far}"
+        if self.end == KINKS:
+            return f"{where}, it is lowest on its kinks: {_TRIED} gain less than {left}"
+        if self.end == FALLING:
+            return f"still falling: {where}, {_TRIED} gain a tenth of {left} more"
+        lowest = f"λ_min = {self.point.eigenvalues[0]:.2g}, the gradient norm {self.point.gradient_norm:.2g}"
+        return f"{where}, it is flat to within {left}: {lowest}; {_TRIED} gain less than that"
 
 
 def nearest(
     objective: Objective,
     theta: npt.ArrayLike | None = None,
-    max_iter: int = 60,
+    max_iter: int = 100,
     rng: np.random.Generator | int | None = 0,
 ) -> Nearest:
-    """Walk downhill from θ by Newton's method with a trust region, and say what is there.
+    """Walk downhill from θ on a copy, and say what is there.
 
-    theta: (n,); by default the objective's own, which stays. max_iter: steps at most, each with a whole Hessian. rng:
-    as for `classify`. Raises what `classify` raises.
+    theta: (n,); by default the objective's own, which stays. max_iter: steps of Newton's method at most, by conjugate
+    gradients and then, for n up to 400, with whole Hessians. rng: for samples, and as for `classify`.
+
+    1. `optim.NewtonCG` walks, and then `optim.Newton`; on a loss with kinks `optim.LBFGS`, in rounds of 300 iterations,
+       until one gains less than 1e-5 of the loss. From a saddle `CriticalPoint.escape` leads on.
+    2. "infinity" is asked from where a tenth of the way down was left, along the way and along θ itself: the loss has
+       to fall strictly from 1 to 4 times the distance, in 60 steps, until a millionth of that fall is left, and not to
+       rise up to 1,024 times. A gradient of exactly 0 at the end is that of a floor instead.
+    3. "critical" is what `classify` says.
+    4. Else 300 iterations of L-BFGS, with little memory and with much, and 300 samples at distances from 1e-6 to 0.1 of
+       the size of θ are tried. `left` is ten times what they gained, and at least 1e-4 of the loss: a margin for what
+       was not tried. "kinks" where there are some within 1e-6 of the size of θ, else "flat"; "still
+       falling" where `left` is 1% of the loss.
+
+    Raises what `classify` raises.
+
+    Source: L-BFGS at kinks: Lewis and Overton 2013. Separable data: Soudry et al. 2018.
 
     >>> import microgradopt as mg
     >>> print(nearest(mg.Objective(lambda w: (w[0] - 1) ** 2 + (w[1] * w[0] - 2) ** 2, [2.0, 2.0])))
@@ -62,26 +125,157 @@ def nearest(
     """
     check_objective("nearest", objective)
     start = objective.theta if theta is None else np.array(theta, objective.theta.dtype)
-    value = first = objective.value(start)
-    end, radius, steps, last = start, size_of(start), 0, 0.0
+    rng = np.random.default_rng(rng)
+    way = [start]
     with np.errstate(all="ignore"):
-        for steps in range(1, max_iter + 1):  # noqa: B007 (told afterwards)
-            H = HessianOperator(objective, end)
-            values, vectors = np.linalg.eigh(H.dense())
-            p = trust_region_step(values, vectors, H.gradient, radius)
-            foretold = -float(H.gradient @ p + p @ (vectors @ (values * (vectors.T @ p))) / 2)
-            new = objective.value(end + p)
-            ratio = (value - new) / foretold if foretold > 0 and math.isfinite(new) else 0.0
-            length = float(np.linalg.norm(p))
-            radius = length / 4 if ratio < 0.25 else 2 * radius if ratio > 0.75 and length > 0.9 * radius else radius
-            if ratio > 1e-4:
-                end, value, last = end + p, new, length
-            if min(length, radius) <= _SMALLEST * size_of(end) or np.linalg.norm(end) > _FAR * size_of(start):
+        for _ in range(_SADDLES + 1):
+            way = _downhill(objective, way, max_iter)
+            if (found := _for_ever(objective, way, rng)) is not None:
+                return found
+            point = classify(objective, way[-1], rng=rng)
+            if point.kind in (NOT_CRITICAL, ON_KINK) or not point.negative:
                 break
+            way.append(point.escape(rng).theta)
+        return _ended(objective, way, point, rng)
+
+
+def _ended(objective: Objective, way: list[Array], point: CriticalPoint, rng: np.random.Generator) -> Nearest:
+    """The answer where the walk has come to an end."""
+    on_kinks = point.kind in (NOT_CRITICAL, ON_KINK, DEGENERATE) and _is_on_kinks(objective, point.theta)
+    if point.kind not in (NOT_CRITICAL, ON_KINK) and not on_kinks:
+        return Nearest(CRITICAL, point, *_gone(objective, way))
+    left = _left(objective, point.theta, rng)
+    enough = max(_WORTH * abs(point.value), float(np.finfo(point.theta.dtype).tiny))  # where the loss is 0, nothing is
+    end = FALLING if left > enough else KINKS if on_kinks else FLAT
+    return Nearest(end, point, *_gone(objective, way), left)
+
+
+def _gone(objective: Objective, way: list[Array]) -> tuple[float, float, int]:
+    """distance, gain and steps of a way."""
+    start, end = way[0], way[-1]
+    return float(np.linalg.norm(end - start)), objective.value(start) - objective.value(end), len(way) - 1
+
+
+# The walk -------------------------------------------------------------------------------------------------------------
+
+
+def _downhill(objective: Objective, way: list[Array], max_iter: int) -> list[Array]:
+    """The way, and after it what each method goes on with where the one before has come to its end."""
+    way = _walked(objective, way, NewtonCG, max_iter)
+    # A distance that rounding does not move does not depend on θ: a constant divisor is no kink.
+    if not any(place.reach.any() for place in places(objective, way[-1])) and objective.n <= _DENSE:
+        return _walked(objective, way, Newton, max_iter)
+    for _ in range(_ROUNDS):
+        before = objective.value(way[-1])
+        way = _walked(objective, way, _lbfgs, _ITERATIONS // _PART)
+        if before - objective.value(way[-1]) <= _LITTLE * abs(before):
+            break
+    return way
+
+
+def _lbfgs(parameters: list[Tensor], history_size: int = 100) -> LBFGS:
+    return LBFGS(parameters, max_iter=_PART, history_size=history_size, tolerance_change=0.0, tolerance_grad=0.0)
+
+
+def _walked(
+    objective: Objective, way: list[Array], method: Callable[[list[Tensor]], ClosureOptimizer], steps: int
+) -> list[Array]:
+    """The way with the steps of an optimizer after it. The objective's θ and gradients stay."""
+    way = list(way)
+    with _copy(objective, way[-1]):
+        optimizer = method(objective.parameters)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            if optimizer.wants_graph:
+                with objective.at() as loss:
+                    loss.backward()
+                return loss
+            value, g = objective.value_and_gradient()
+            for parameter, part in zip(objective.parameters, objective.vector.split(g), strict=True):
+                parameter.grad = part
+            return Tensor(value)
+
+        for _ in range(steps):
+            try:
+                optimizer.step(closure)
+            except NonFiniteError:  # at a singular point: no further
+                return way
+            way.append(objective.theta)
+            if optimizer.stopped or np.linalg.norm(way[-1] - way[-2]) <= _STILL * size_of(way[-1]):
+                break
+    return way
+
+
+@contextmanager
+def _copy(objective: Objective, theta: Array) -> Iterator[None]:
+    """Inside, the tensors hold θ, and may be trained; afterwards they, and their gradients, are what they were."""
+    gradients = [parameter.grad for parameter in objective.parameters]
+    try:
+        with objective.vector.moved_to(theta):
+            yield
+    finally:
+        for parameter, gradient in zip(objective.parameters, gradients, strict=True):
+            parameter.grad = gradient
+
+
+# What is there --------------------------------------------------------------------------------------------------------
+
+
+def _for_ever(objective: Objective, way: list[Array], rng: np.random.Generator) -> Nearest | None:
+    """The answer where the loss falls towards infinity.
+
+    It is asked from where some of the way down was left: at the end the loss may be 0 to rounding, or at a minimum.
+    """
+    values = np.array([objective.value(theta) for theta in way])
+    left = values - values[-1]
+    place = int(np.flatnonzero(left > _LEFT * left[0])[-1]) if left[0] > 0 else 0
+    here, start = way[place], way[0]
+    if not objective.gradient(way[-1]).any():  # a floor: what falls for ever has one, be it 1e-17 where the loss is 0
+        return None
+    rays = [(origin, here - origin) for origin in (start, np.zeros_like(start))]
+    falling = [(origin, ray) for origin, ray in rays if _falls(objective, origin, ray)]
+    if not falling:
+        return None
+    losses = [[objective.value(origin + t * ray) for t in (1, 2, 4)] for origin, ray in falling]
+    best = int(np.argmin([furthest for _, _, furthest in losses]))
+    ray = falling[best][1]
     return Nearest(
-        classify(objective, end, rng=rng),
-        float(np.linalg.norm(end - start)),
-        first - objective.value(end),
-        steps,
-        last,
+        INFINITY,
+        classify(objective, here, dense_up_to=_DENSE, rng=rng),
+        *_gone(objective, way[: place + 1]),
+        direction=ray / float(np.linalg.norm(ray)),
+        falls=tuple(losses[best]),
     )
+
+
+def _falls(objective: Objective, origin: Array, ray: Array) -> bool:
+    """Whether the loss falls strictly along a ray, as far as rounding lets see, and does not rise far out."""
+    near, beyond = (np.array([objective.value(origin + t * ray) for t in times]) for times in (_NEAR, _BEYOND))
+    if not (np.isfinite(near).all() and np.isfinite(beyond).all()):
+        return False
+    left = near - beyond[-1]
+    rounding = _ROUNDING * float(np.finfo(origin.dtype).eps) * max(abs(near[0]), abs(beyond[-1]))
+    gone = int(np.argmax(np.append(left <= max(_GONE * left[0], rounding), True)))  # as good as at its limit
+    strictly = gone > 0 and bool((np.diff(near[: gone + 1]) < 0).all())
+    return strictly and bool(max(*near[gone:], *beyond) <= near[min(gone, len(near) - 1)] + rounding)
+
+
+def _is_on_kinks(objective: Objective, theta: Array) -> bool:
+    """Whether a short step along the gradient reaches a kink."""
+    g = objective.gradient(theta)
+    step = g * (_ON_KINK * size_of(theta) / (float(np.linalg.norm(g)) or 1.0))
+    return bool(kinks(objective, theta, -step))
+
+
+def _left(objective: Objective, theta: Array, rng: np.random.Generator) -> float:
+    """More than what L-BFGS, with little memory and with much, and samples at several radii still gain."""
+    value, tried = objective.value(theta), []
+    for radius in np.repeat(_RADII * size_of(theta), _SAMPLES):
+        v = rng.normal(size=theta.size)
+        tried.append(objective.value(theta + radius * v / np.linalg.norm(v)))
+    for memory in (10, 100):
+        trial = functools.partial(_lbfgs, history_size=memory)
+        tried.append(objective.value(_walked(objective, [theta], trial, _ITERATIONS // _PART)[-1]))
+    gained = value - float(np.nanmin(tried))
+    return max(_TIMES * gained, _LEAST * abs(value), float(np.finfo(theta.dtype).tiny))
