@@ -98,7 +98,7 @@ class ExternalLoss:
         return np.stack([self.product(theta, e, stretch) for e in identity], axis=1)
 
     def _vector(self, name: str, answer: Any) -> Array:
-        vector = np.asarray(answer)
+        vector = np.array(answer)  # a copy: some functions give the same buffer each time
         if vector.shape != self.shape or vector.dtype.kind not in "fiu":
             raise ValueError(
                 f"Objective.external: {name} is to be of shape {self.shape} as θ is, real; it is {vector.dtype} of "

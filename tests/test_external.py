@@ -262,6 +262,21 @@ def test_the_functions_get_arrays_of_their_own():
     np.testing.assert_array_equal(objective.theta, [1, 2])
 
 
+def test_a_buffer_that_is_used_again():
+    buffer = np.zeros(2)
+
+    def value_and_gradient(x):
+        buffer[:] = 4 * x**3
+        return np.sum(x**4), buffer
+
+    objective = Objective.external(value_and_gradient, [1.0, 2.0])
+    with objective.at() as loss:
+        objective.hessian([3.0, 4.0])  # asks for other gradients in between
+        (g,) = mg.grad(loss, objective.parameters)
+    np.testing.assert_allclose(g, [4, 32])
+    np.testing.assert_allclose(objective.hessian(), np.diag([12, 48]), atol=1e-8)
+
+
 def test_training_by_hand_takes_it_too():
     objective = Objective.external(lambda x: (np.sum((x - 1) ** 2), 2 * (x - 1)), [5.0, -5.0])
     history = training.History()
