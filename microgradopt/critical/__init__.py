@@ -1,5 +1,6 @@
 """Critical points: what kind a point is, the way out, how to find them, and why a loss is stuck."""
 
+from microgradopt.critical.before import Checked, Finding, check
 from microgradopt.critical.diagnosis import Diagnosis, diagnose
 from microgradopt.critical.escape import Escape
 from microgradopt.critical.nonsmooth import Kink, kinks
@@ -12,9 +13,11 @@ from microgradopt.critical.walk import Nearest, nearest
 from microgradopt.curvature.operator import HessianOperator
 
 __all__ = [
+    "Checked",
     "CriticalPoint",
     "Diagnosis",
     "Escape",
+    "Finding",
     "Found",
     "HessianOperator",
     "Kink",
@@ -22,6 +25,7 @@ __all__ = [
     "Margin",
     "Nearest",
     "Proof",
+    "check",
     "classify",
     "diagnose",
     "find",
