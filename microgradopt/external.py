@@ -18,6 +18,7 @@ from microgradopt.rules.stack import Stack, stacked
 
 Array = npt.NDArray[Any]
 
+_ALIKE = 3.0  # decades
 _DIFFERENCE = 0.2  # ε to this power is the step: rounding ε/h and what is left out, h⁴, are then alike
 
 
@@ -43,9 +44,10 @@ class ExternalLoss:
         if theta.ndim != 1 or not theta.size:
             raise ValueError(f"Objective.external: theta is a vector of shape (n,), not {theta.shape}")
         self._value_and_gradient, self._hvp, self.smooth, self.shape = value_and_gradient, hvp, smooth, theta.shape
-        self.dtype = np.dtype(np.float32)  # until the first call has told
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)  # until the first call has told
         self._ahead: tuple[Array, Array] | None = None  # a gradient that came with a value, and where
-        self.dtype = np.result_type(theta, self.both(theta.copy())[1])
+        single = theta.dtype, self.both(theta.copy())[1].dtype
+        self.dtype = np.dtype(np.float32 if np.float32 in single or np.float16 in single else np.float64)
 
     @property
     def has_products(self) -> bool:
@@ -81,16 +83,32 @@ class ExternalLoss:
         """H(θ) v. Without `hvp`: (8 (g(h) − g(−h)) − (g(2h) − g(−2h))) / 12h, with g(t) = ∇L(θ + t v).
 
         The error is h⁴/30 times the fifth derivative of L, and rounding ε ‖g‖/h. h moves no parameter by more than
-        ε^⅕ of its size, or of 1 where it is 0. stretch: times h; two of them tell how large the error is.
+        ε^⅕ of its size, or of 1, whichever agrees better with twice that step: a parameter that is nearly 0 tells no
+        size. stretch: times h; two of them tell how large the error is.
         """
         if self._hvp is not None:
             return self._vector("H v", self._hvp(theta.copy(), v.copy())).astype(self.dtype)
-        longest = np.max(np.abs(v) / np.where(theta == 0, 1.0, np.abs(theta)))
-        if not longest > 0:
-            return np.zeros_like(v)
-        h = stretch * float(np.finfo(self.dtype).eps) ** _DIFFERENCE / float(longest)
+        return self.difference(theta, v, stretch).astype(self.dtype)
+
+    def difference(self, theta: Array, v: Array, stretch: float = 1.0) -> Array:
+        """H(θ) v by differences of gradients, in double precision; parameters of like sizes together."""
+        size = np.abs(theta).astype(float)
+        tiny = np.where(size > 0, size, 1.0)
+        scales = np.where(v == 0, np.nan, np.round(np.log10(np.abs(v / tiny) + np.finfo(float).tiny) / _ALIKE))
+        total = np.zeros(v.shape)
+        for scale in np.unique(scales[v != 0]):
+            part = np.where(scales == scale, v, 0.0)
+            found = []
+            for longest in {float(np.max(np.abs(part) / s)) for s in (tiny, np.maximum(size, 1.0))}:
+                h = stretch * float(np.finfo(self.dtype).eps) ** _DIFFERENCE / longest
+                once, twice = self._central(theta, part, h), self._central(theta, part, 2 * h)
+                found.append((float(np.linalg.norm(once - twice)) if once.any() else np.inf, once))
+            total += min(found, key=lambda each: each[0])[1]
+        return total
+
+    def _central(self, theta: Array, v: Array, h: float) -> Array:
         near, far = (self.both(theta + t * v)[1].astype(float) - self.both(theta - t * v)[1] for t in (h, 2 * h))
-        return ((8 * near - far) / (12 * h)).astype(self.dtype)
+        return (8 * near - far) / (12 * h)
 
     def hessian(self, theta: Array, stretch: float = 1.0) -> Array:
         """H(θ), (n, n), column by column."""

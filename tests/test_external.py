@@ -219,6 +219,48 @@ def test_a_product_that_is_wrong():
     assert not critical.classify(wrong).certified
 
 
+@pytest.mark.parametrize("theta", [[1e-17, 1.0], [0.0, 1e-16], [1e-12, 3.0], [1e-9, 1e9], [1e-6, 1e-6]])
+def test_a_parameter_that_is_nearly_zero(theta):
+    objective = Objective.external(lambda x: ((x - 1) @ (x - 1), 2 * (x - 1)), theta)
+    np.testing.assert_allclose(objective.hvp([1.0, 1.0]), [2, 2], rtol=1e-6)
+    np.testing.assert_allclose(objective.hessian(), 2 * np.eye(2), atol=1e-6)
+
+
+@pytest.mark.parametrize("a", [1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_structure_is_not_taken_for_noise(a, sign):
+    """A dent as narrow as a at the point: λ is −2 with it, and 2 without; or the other way round."""
+
+    def dented(x):
+        t = x[0] - 1
+        e = np.exp(-((t / a) ** 2))
+        return sign * (t * t + 2 * a * a * e) + x[1] ** 2, np.array([sign * (2 * t - 4 * t * e), 2 * x[1]])
+
+    point = critical.classify(Objective.external(dented, [1.0, 0.0], smooth=True))
+    assert not (point.certified and point.kind == ("local minimum" if sign == 1 else "saddle point"))
+
+
+def test_a_gradient_of_one_is_not_at_rest():
+    corner = Objective.external(
+        lambda x: (abs(x[0] - 1) + x[1] ** 2, np.array([np.sign(x[0] - 1), 2 * x[1]])), [1 + 1e-5, 0.0]
+    )
+    assert critical.classify(corner).kind == "not critical"
+
+
+def test_a_product_of_another_function():
+    """The identity, as a Gauss-Newton product may be, for a Hessian with one eigenvalue −1 in a mixed direction."""
+    n = 20
+    w = np.ones(n) / n**0.5
+    functions = lambda x: (x @ x / 2 - (w @ x) ** 2, x - 2 * w * (w @ x))  # noqa: E731
+    assert not critical.classify(Objective.external(functions, np.zeros(n), lambda x, v: v, smooth=True)).certified
+    right = Objective.external(functions, np.zeros(n), lambda x, v: v - 2 * w * (w @ v), smooth=True)
+    assert critical.classify(right).verdict == "saddle point (certified)"
+
+
+def test_a_loss_that_never_changes_certifies_nothing():
+    assert not critical.classify(Objective.external(lambda x: (1.0, 2 * x), [0.0, 0.0], smooth=True)).certified
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 

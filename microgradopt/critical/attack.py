@@ -29,7 +29,7 @@ _SLOPE = 0.5  # of the change of the gradient that H foretells, may be missing
 
 
 def breaks(point: Local, sign: int, rng: np.random.Generator) -> tuple[list[str], int]:
-    """What contradicts the verdict, in words, and how many ways were gone.
+    """What contradicts the verdict, in words, and along how many ways the loss was seen to change.
 
     sign: 1 for a minimum, -1 for a maximum, 0 for a saddle.
     """
@@ -37,8 +37,8 @@ def breaks(point: Local, sign: int, rng: np.random.Generator) -> tuple[list[str]
     for name, direction, curvature in _directions(point, rng):
         expected = sign or (math.copysign(1, curvature) if name == "an eigenvector" else 0)
         for way in (direction, -direction):
-            ways += 1
             radius, change = _first_change(point, way, curvature, rng)
+            ways += change != 0
             if expected and change * expected < 0:
                 found.append(f"along {name} the loss changes by {change:.2g} at a distance of {radius:.2g}")
             if name == "an eigenvector" and not _turns_as_foretold(point, way, curvature, radius, rng):

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import math
 import operator
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ import numpy.typing as npt
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Node
+from microgradopt.nn import functional
+from microgradopt.program.writer import Returned
 from microgradopt.rules.outputs import astype, pick
 from microgradopt.rules.registry import name_of
 
@@ -34,6 +37,21 @@ _ULPS = 8.0  # that the roundings of a constant may come to: 1/n, √(2π), 0.01
 
 class UndecidedError(Exception):
     """The balls are too large, or of a function that is not known on them."""
+
+
+class _Undecided:
+    """The answer to a question that is not the same all over the balls. Nothing can be done with it."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise UndecidedError("a comparison is not the same all over the box: a kink or a jump")
+
+    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
+    __float__ = __int__ = __index__ = _refuse
+    __hash__ = object.__hash__
+
+
+_UNDECIDED = _Undecided()
 
 
 @functools.cache
@@ -56,9 +74,15 @@ def precise() -> contextlib.AbstractContextManager[Any]:
 # Balls ----------------------------------------------------------------------------------------------------------------
 
 
+def ball(x: Any) -> Any:
+    """A number as a ball of radius 0; a ball as it is."""
+    arb = _arb()
+    return x if isinstance(x, arb) else arb(int(x) if isinstance(x, bool | int | np.integer | np.bool) else float(x))
+
+
 def exact(x: npt.ArrayLike) -> Array:
-    """Numbers as balls of radius 0."""
-    return np.array(np.frompyfunc(lambda each: _arb()(float(each)), 1, 1)(np.asarray(x)), object)
+    """Numbers as balls of radius 0; balls as they are."""
+    return np.array(np.frompyfunc(ball, 1, 1)(np.asarray(x)), object)
 
 
 def balls(middle: npt.ArrayLike, radius: npt.ArrayLike) -> Array:
@@ -85,7 +109,7 @@ def largest(x: Array) -> float:
 
 def product(A: Array, B: Array) -> Array:
     """A @ B, of balls or exact numbers; two matrices as arb's own."""
-    A, B = (x if x.dtype == object else exact(x) for x in (A, B))
+    A, B = exact(A), exact(B)
     if A.ndim != 2 or B.ndim != 2:
         return np.array(np.matmul(A, B), object)
     from flint import arb_mat
@@ -101,7 +125,7 @@ def _is_ball(x: Any) -> bool:
 
 # What functions are on balls -----------------------------------------------------------------------------------------
 
-# By name, as some are NumPy's, some SciPy's, some composites of our own.
+# By name, as some are NumPy's, some SciPy's, and one our own: see _is_of.
 _OF_ONE: dict[str, Callable[[Any], Any]] = {
     **{name: operator.methodcaller(name) for name in (
         "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh", "erf", "erfc", "digamma",
@@ -109,11 +133,12 @@ _OF_ONE: dict[str, Callable[[Any], Any]] = {
     "arcsin": operator.methodcaller("asin"), "arccos": operator.methodcaller("acos"),
     "arctan": operator.methodcaller("atan"), "arcsinh": operator.methodcaller("asinh"),
     "arccosh": operator.methodcaller("acosh"), "arctanh": operator.methodcaller("atanh"),
+    "psi": operator.methodcaller("digamma"),
     "sinc": operator.methodcaller("sinc_pi"), "gammaln": operator.methodcaller("lgamma"),
-    "exp2": lambda x: (x * _arb()(2).log()).exp(),
-    "log2": lambda x: x.log() / _arb()(2).log(), "log10": lambda x: x.log() / _arb()(10).log(),
+    "exp2": lambda x: (x * ball(2).log()).exp(),
+    "log2": lambda x: x.log() / ball(2).log(), "log10": lambda x: x.log() / ball(10).log(),
     "expit": lambda x: 1 / (1 + (-x).exp()), "log_expit": lambda x: -(-x).exp().log1p(),
-    **dict.fromkeys(("normal_cdf", "ndtr"), lambda x: (1 + (x / _arb()(2).sqrt()).erf()) / 2),
+    **dict.fromkeys(("normal_cdf", "ndtr"), lambda x: (1 + (x / ball(2).sqrt()).erf()) / 2),
 }  # fmt: skip
 _OPERATORS = frozenset({
     np.add, np.subtract, np.multiply, np.divide, np.negative, np.positive, np.reciprocal, np.square, np.absolute,
@@ -126,59 +151,91 @@ _STRUCTURE = frozenset({
     np.take_along_axis, np.diagonal, np.diag, np.trace, np.tril, np.triu, np.repeat, np.tile, np.flip, np.roll,
     np.split, np.zeros_like, np.ones_like, np.full_like, np.copy, np.shape, np.outer, np.kron, operator.getitem, pick,
 })  # fmt: skip
+_REDUCTIONS = frozenset({np.sum, np.mean, np.prod, np.cumsum, np.max, np.min, np.var, np.std, np.linalg.norm})
 _WRITES = frozenset({operator.setitem, np.add.at, np.put_along_axis})
 
 
-def _compared(less: Callable[[Any, Any], bool], not_less: Callable[[Any, Any], bool]) -> Callable[..., Any]:
-    """True, False, or None for: not the same all over the balls."""
-    return np.frompyfunc(lambda x, y: True if less(x, y) else False if not_less(x, y) else None, 2, 1)
+def _compared(holds: Callable[[Any, Any], bool], fails: Callable[[Any, Any], bool]) -> Callable[..., Any]:
+    """True, False, or undecided."""
+
+    def answer(x: Any, y: Any) -> Any:
+        x, y = ball(x), ball(y)
+        return True if holds(x, y) else False if fails(x, y) else _UNDECIDED
+
+    return np.frompyfunc(answer, 2, 1)
 
 
 _lt, _le = _compared(operator.lt, operator.ge), _compared(operator.le, operator.gt)
 _gt, _ge = _compared(operator.gt, operator.le), _compared(operator.ge, operator.lt)
 _eq, _ne = _compared(operator.eq, operator.ne), _compared(operator.ne, operator.eq)
-_not = np.frompyfunc(lambda x: None if x is None else not x, 1, 1)
-_and = np.frompyfunc(lambda x, y: False if x is False or y is False else None if None in (x, y) else True, 2, 1)
-_or = np.frompyfunc(lambda x, y: True if x is True or y is True else None if None in (x, y) else False, 2, 1)
-_is_finite = np.frompyfunc(lambda x: True if _arb()(x).is_finite() else None, 1, 1)
+
+
+def _truth(x: Any) -> Any:
+    """An answer as it is; of a number, whether it is not 0."""
+    return x if isinstance(x, bool | _Undecided) else bool(x) if isinstance(x, np.bool) else _ne(x, 0)
+
+
+def _not_true(x: Any) -> Any:
+    x = _truth(x)
+    return x if x is _UNDECIDED else not x
+
+
+def _both(x: Any, y: Any) -> Any:
+    x, y = _truth(x), _truth(y)
+    return False if x is False or y is False else _UNDECIDED if x is _UNDECIDED or y is _UNDECIDED else True
+
+
+def _any_of(x: Any, y: Any) -> Any:
+    return _not_true(_both(_not_true(x), _not_true(y)))
+
+
+_not, _and, _or = np.frompyfunc(_not_true, 1, 1), np.frompyfunc(_both, 2, 1), np.frompyfunc(_any_of, 2, 1)
+_is_finite = np.frompyfunc(lambda x: True if ball(x).is_finite() else _UNDECIDED, 1, 1)
 
 
 def _chosen(condition: Any, x: Any, y: Any) -> Any:
     """One of two; a ball that holds both where it is not decided which."""
-    if condition is None:
-        return _arb()(x).union(_arb()(y))
-    return x if condition else y
+    condition = _truth(condition)
+    return ball(x).union(ball(y)) if condition is _UNDECIDED else ball(x) if condition else ball(y)
 
 
 def _sign(x: Any) -> Any:
-    return 1 if x > 0 else -1 if x < 0 else 0 if x == 0 else None
+    x = ball(x)
+    return ball(1 if x > 0 else -1 if x < 0 else 0) if x > 0 or x < 0 or x == 0 else _UNDECIDED
 
 
 def _power(x: Any, p: Any) -> Any:
     """x**p: a whole exponent is a product, also of what is negative or 0, where exp(p log x) is not known."""
-    x, p = _arb()(x), _arb()(p)
+    x, p = ball(x), ball(p)
     whole = p.unique_fmpz() if p.is_exact() else None
     if whole is None:
         return x**p
-    n, power = abs(int(whole)), _arb()(1)
+    n, power = abs(int(whole)), ball(1)
     while n:
         power, x, n = power * x if n % 2 else power, x * x, n // 2
     return power if whole >= 0 else 1 / power
 
 
+def _angle(y: Any, x: Any) -> Any:
+    y, x = ball(y), ball(x)
+    if not (x > 0 or y > 0 or y < 0):
+        raise UndecidedError("arctan2: the box reaches its cut")
+    return _arb().atan2(y, x)
+
+
 def _log_add_exp(x: Any, y: Any) -> Any:
-    return _arb()(x) + (_arb()(y) - x).exp().log1p()
+    return ball(x) + (ball(y) - ball(x)).exp().log1p()
 
 
 def _max(x: Any, y: Any) -> Any:
-    return _arb()(x).max(_arb()(y))
+    return ball(x).max(ball(y))
 
 
 def _min(x: Any, y: Any) -> Any:
-    return _arb()(x).min(_arb()(y))
+    return ball(x).min(ball(y))
 
 
-_sqrt = np.frompyfunc(lambda x: _arb()(x).sqrt(), 1, 1)
+_sqrt = np.frompyfunc(lambda x: ball(x).sqrt(), 1, 1)
 
 
 def _norm(x: Array, *, axis: Any = None, keepdims: bool = False) -> Array:
@@ -194,7 +251,7 @@ def _var(x: Array, axis: Any = None, *, ddof: float = 0, keepdims: bool = False)
 def _cast(x: Array, dtype: Any) -> Array:
     if np.dtype(dtype).kind != "f":
         raise UndecidedError(f"astype({dtype}) on balls")
-    return x
+    return exact(x)
 
 
 def _reduced(f: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -224,8 +281,8 @@ _CALLS: dict[Any, Callable[..., Any]] = {
     np.clip: lambda x, low, high: np.frompyfunc(lambda a, b, c: _min(_max(a, b), c), 3, 1)(x, low, high),
     np.linalg.norm: _norm, np.var: _var, np.std: lambda x, *args, **kwargs: _sqrt(_var(x, *args, **kwargs)),
     np.logaddexp: np.frompyfunc(_log_add_exp, 2, 1),
-    np.hypot: np.frompyfunc(lambda x, y: (_arb()(x) ** 2 + _arb()(y) ** 2).sqrt(), 2, 1),
-    np.arctan2: np.frompyfunc(lambda x, y: _arb().atan2(_arb()(x), _arb()(y)), 2, 1),
+    np.hypot: np.frompyfunc(lambda x, y: (ball(x) * x + ball(y) * y).sqrt(), 2, 1),
+    np.arctan2: np.frompyfunc(_angle, 2, 1),
     np.matmul: product, operator.matmul: product, astype: _cast,
 }  # fmt: skip
 _QUESTIONS = frozenset({
@@ -235,16 +292,23 @@ _QUESTIONS = frozenset({
 })  # fmt: skip
 
 
+def _is_of(function: Any, name: str) -> bool:
+    """Whether it is NumPy's, SciPy's or our own function of that name, and no other."""
+    places = np, sys.modules.get("scipy.special"), functional
+    return any(getattr(place, name, None) is function for place in places)
+
+
 def _on_balls(function: Any) -> Callable[..., Any]:
     """What a function is on balls. UndecidedError where that is not known."""
     if function in _CALLS:
         return _CALLS[function]
     if function in _OPERATORS or function in _STRUCTURE:
         return function
-    if name_of(function) not in _OF_ONE:
-        raise UndecidedError(f"{name_of(function)} is not known on balls")
-    of_one = _OF_ONE[name_of(function)]
-    return np.frompyfunc(lambda x: of_one(_arb()(x)), 1, 1)
+    name = name_of(function)
+    if name not in _OF_ONE or not _is_of(function, name):
+        raise UndecidedError(f"{name} is not known on balls")
+    of_one = _OF_ONE[name]
+    return np.frompyfunc(lambda x: of_one(ball(x)), 1, 1)
 
 
 def evaluated(trace: Trace, given: Mapping[Tensor, Array]) -> Any:
@@ -253,7 +317,7 @@ def evaluated(trace: Trace, given: Mapping[Tensor, Array]) -> Any:
     All other floats that it reads are exact, as they are the data; constants of the text may have been rounded.
     Raises UndecidedError.
     """
-    named = {f"{trace.texts[tensor]}.value": ball for tensor, ball in given.items()}
+    named = {f"{trace.texts[tensor]}.value": part for tensor, part in given.items()}
     values: dict[Node, Any] = {}
     for node in trace.tape.nodes:
         if node.function is None:
@@ -261,7 +325,8 @@ def evaluated(trace: Trace, given: Mapping[Tensor, Array]) -> Any:
             values[node] = named[read] if read in named else _plain(node)
         else:
             values[node] = _called(node, values, node in trace.tape.smooth)
-    return tree.mapped(lambda x: values[x] if type(x) is Node else x, trace.result)
+    result = trace.result.node if type(trace.result) is Returned else trace.result
+    return tree.mapped(lambda x: exact(values[x]) if type(x) is Node else x, result)
 
 
 def _plain(node: Node) -> Any:
@@ -282,31 +347,39 @@ def _called(node: Node, values: dict[Node, Any], smooth: bool) -> Any:
 
     args, kwargs = tree.mapped(meant, node.arguments), tree.mapped(meant, node.kwargs)
     function: Any = node.function
-    if getattr(node.dtype, "kind", "f") == "f":
+    is_float = getattr(node.dtype, "kind", "f") == "f" and node.dtype is not type(None)
+    if is_float:
         kwargs.pop("dtype", None)
     try:
         if function in _WRITES:
-            written = np.array(args[0], object if node.dtype.kind == "f" else None)
+            written = exact(args[0]) if is_float else np.array(args[0])
             function(written, *args[1:], **kwargs)
             return written
         if not any(map(_is_ball, tree.leaves(args))):
-            return _of_integers(function, function(*args, **kwargs))
+            return _of_integers(function, args, kwargs) if is_float else function(*args, **kwargs)
         if function is np.isinf and smooth:  # where(g == 0 and slope infinite, 0, g * slope): 0 is right at all slopes
-            return np.logical_not(np.equal(_is_finite(args[0]), True))
-        if function is np.where and not smooth and any(x is None for x in np.ravel(args[0])):
-            raise UndecidedError("where: the answer is not the same all over the box: a kink or a jump")
+            return np.frompyfunc(lambda x: not ball(x).is_finite(), 1, 1)(args[0])
+        if function is np.where and not smooth:
+            _check_decided(args[0])
         out = _on_balls(function)(*args, **kwargs)
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
         raise UndecidedError(f"{name_of(function)} on balls: {error}") from error
-    if function in _QUESTIONS and not any(x is None for x in np.ravel(out)):
+    if function in _QUESTIONS and not any(x is _UNDECIDED for x in np.ravel(out)):
         return np.asarray(out, bool)
     return out if isinstance(out, tuple | list) else np.asarray(out)
 
 
-def _of_integers(function: Any, out: Any) -> Any:
-    """What comes of indices, labels and counts. A float among these, 1/n, has been rounded once."""
-    if getattr(out, "dtype", np.asarray(0).dtype).kind != "f" and not isinstance(out, float):
-        return out
-    if not (isinstance(function, np.ufunc) or function in _OPERATORS or function in _STRUCTURE or function is astype):
-        raise UndecidedError(f"{name_of(function)} of integers is not known on balls")
-    return rounded(out)
+def _check_decided(conditions: Any) -> None:
+    for condition in np.ravel(np.asarray(conditions, object)):
+        bool(_truth(condition))  # which raises where it is undecided
+
+
+def _of_integers(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A float that comes of integers: indices, labels and counts. They are exact, and so 1/n is a ball."""
+    if function in _STRUCTURE:
+        return exact(function(*args, **kwargs))
+    numbers = args if isinstance(function, np.ufunc) or function in _CALLS or function in _OPERATORS else args[:1]
+    if function in _REDUCTIONS or function is astype:
+        numbers = args[:1]
+    balls_of = [exact(x) for x in numbers]
+    return np.asarray(_on_balls(function)(*balls_of, *args[len(balls_of) :], **kwargs))

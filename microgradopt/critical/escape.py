@@ -118,7 +118,7 @@ def _walk(
     step, ended = _highest(drop, start)
     end = theta + step * v
     measured = drop(step) if step else 0.0
-    return Escape(v, curvature, step, end, value - measured, predicted, measured, evaluations, ended)
+    return Escape(v, curvature, step, end, objective.value(end), max(0.0, predicted), measured, evaluations, ended)
 
 
 def _model(

@@ -29,7 +29,9 @@ Array = npt.NDArray[Any]
 _RUNS = 3
 _SAFETY = 4.0  # noise is said to be so many times the largest difference that was seen
 _ROW = (-2, -1, 1, 2)  # times the distance of the points in a row
-_DISTANCE = 1e-4  # of them, as a share of each parameter: to its fourth power it is rounding
+_DISTANCES = (1e-4, 1e-7)  # of them, as shares of each parameter: noise does not depend on it, as structure does
+_ANOTHER = (2.0, 1e-3)  # times the step of a difference of gradients
+_ROUGH = 1e-6  # of a difference of gradients is its error, whatever two steps say
 _OFTEN = 100.0  # and more, where a plain repetition differs: a few draws of chance may agree
 
 
@@ -107,12 +109,16 @@ def _measured_elsewhere(
     if second:  # what is 0 moves by as much as changes the loss by its size
         curved = np.sqrt(np.divide(abs(here[0]), np.abs(np.diag(here[2])), out=np.ones_like(size), where=size == 0))
         size = np.where(size == 0, np.clip(np.nan_to_num(curved, nan=1.0), 0, 1), size)
-    step = _DISTANCE * size * rng.choice([-1, 1], len(size))
-    row = [asked((theta + t * step).astype(theta.dtype)) for t in _ROW]
-    fourth = [(a - 4 * b + 6 * c - 4 * d + e) / 70**0.5 for a, b, c, d, e in zip(*row[:2], here, *row[2:], strict=True)]
+    signs, rows = rng.choice([-1, 1], len(size)), []
+    for distance in _DISTANCES:
+        row = [asked((theta + t * distance * size * signs).astype(theta.dtype)) for t in _ROW]
+        if distance == _DISTANCES[0] or any(each[0] != here[0] for each in row):  # else nothing has moved
+            five = zip(*row[:2], here, *row[2:], strict=True)
+            rows.append([(a - 4 * b + 6 * c - 4 * d + e) / 70**0.5 for a, b, c, d, e in five])
+    fourth = [min(same, key=np.linalg.norm) for same in zip(*rows, strict=True)]
     differences = [*([x - y for x, y in zip(each, here, strict=True)] for each in (again, *moved)), fourth]
-    if second and not loss.has_products:
-        differences.append([0.0, np.zeros_like(size), loss.hessian(theta, stretch=2.0) - here[2]])
+    if second:
+        differences += [[0.0, np.zeros_like(size), each] for each in _of_products(loss, theta, here[2], rng)]
     safety = _SAFETY * (1.0 if all(np.all(each == 0) for each in differences[0]) else _OFTEN)
     values, gradients, hessians = zip(*differences, strict=True)
     return Measured(
@@ -123,6 +129,21 @@ def _measured_elsewhere(
         safety * np.stack(gradients),
         safety * np.stack(hessians) if second else None,
     )
+
+
+def _of_products(loss: ExternalLoss, theta: Array, H: Array, rng: np.random.Generator) -> list[Array]:
+    """How H differs from what other steps give; or, where it is computed, from the gradients along a random way.
+
+    With normal u, E ‖E u‖² = ‖E‖²_F for the error E of H, so that one product tells whether it is another function's.
+    """
+    if not loss.has_products:
+        return [loss.hessian(theta, stretch) - H for stretch in _ANOTHER]
+    u = rng.normal(size=len(theta))
+    once, twice = loss.difference(theta, u), loss.difference(theta, u, stretch=2.0)
+    wrong = once - H @ u
+    if not np.linalg.norm(wrong) > 10 * np.linalg.norm(once - twice) + _ROUGH * np.linalg.norm(once):
+        return []
+    return [np.outer(wrong, u) / np.linalg.norm(u)]
 
 
 def _moved(x: Any, rng: np.random.Generator) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.escape import size_of
+from microgradopt.critical.escape import escape, size_of
 from microgradopt.critical.nonsmooth import kinks
 from microgradopt.critical.point import DEGENERATE, NEAR, NO_NEGATIVE, NOT_CRITICAL, SADDLE, CriticalPoint, Margin
 from microgradopt.curvature.lanczos import eigenpairs
@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 _ROUNDING = 10.0  # rounding makes up to so many n ε ‖H‖ of an eigenvalue
 _DRIFT = 4.0  # on the way to the critical point, eigenvalues drift by up to so many times the change of H measured
 _PROBES = 8
+_RADII = 10.0 ** np.arange(-5, 1)  # of the size of θ, at which the loss is asked
+_NOISE = 1e2  # units of rounding of the loss
 _HESSIANS, _SPECTRA = 6, 2  # that `classify` computes at least: at θ, its noise, and where Newton's steps lead
 _SOME = 200  # rows, whose eigenvalues are timed
 
@@ -62,12 +64,14 @@ def outlined(
     critical = near if gradient_tolerance is None else gradient_norm <= gradient_tolerance
     on_kinks = kinks(objective, theta, step if near else None)
     kind = SADDLE if negative.any() and positive.any() else DEGENERATE if negative.any() else NO_NEGATIVE
+    is_saddle = near and critical and not on_kinks and kind == SADDLE
+    seen = _seen(objective, theta, pairs.vectors, H.value, size) if is_saddle else ""
     sizes = np.abs(pairs.values)
     smallest = [sizes[which].min() / tolerance if which.any() else math.inf for which in (negative, positive)]
     return CriticalPoint(
         objective=objective,
         kind=kind if critical else NOT_CRITICAL,
-        certified=near and critical and not on_kinks and kind == SADDLE,
+        certified=bool(seen),
         theta=theta,
         value=H.value,
         gradient_norm=gradient_norm,
@@ -81,9 +85,23 @@ def outlined(
         eigenvectors=pairs.vectors,
         flat=pairs.vectors[:, ~(negative | positive)],
         kinks=tuple(on_kinks),
+        evidence=(seen,) if seen else (),
         complete=False,
         products=H.products,
         to_decide=(float(pairs.residuals[0]), seconds),
+    )
+
+
+def _seen(objective: Objective, theta: Array, vectors: Array, value: float, size: float) -> str:
+    """That the loss itself falls along the lowest eigenvector and rises along the highest, in words; "" if not."""
+    noise = _NOISE * float(np.finfo(theta.dtype).eps) * abs(value)
+    down = escape(objective, theta, vectors[:, 0], size)
+    rises = [objective.value(theta + sign * t * size * vectors[:, -1]) - value for t in _RADII for sign in (1, -1)]
+    up = max((rise for rise in rises if math.isfinite(rise)), default=0.0)
+    if not (down.measured > noise and up > noise):
+        return ""
+    return (
+        f"the loss falls by {down.measured:.2g} along the lowest eigenvector, and rises by {up:.2g} along the highest"
     )
 
 

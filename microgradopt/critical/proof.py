@@ -18,15 +18,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt import tree
 from microgradopt.critical.balls import UndecidedError, balls, evaluated, exact, largest, precise, product
 from microgradopt.critical.flat import is_surface
 from microgradopt.critical.local import Local, local, settled
 from microgradopt.critical.point import MAXIMUM, MINIMUM, NEAR, SADDLE
 from microgradopt.critical.symmetry import explained, symmetries
 from microgradopt.errors import NonFiniteError, OverwrittenError
+from microgradopt.graph.graph import Node, nodes_in
+from microgradopt.mode import Observer, observed
 from microgradopt.objective import Objective, check_objective
 from microgradopt.program.trace import Trace, traced
-from microgradopt.program.tracer import TracingError
+from microgradopt.program.tracer import Tracer, TracingError
+from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -62,7 +66,8 @@ class Proof:
     def __str__(self) -> str:
         if not self.proved:
             return f"not proved: {self.why}"
-        where = f"one critical point, and only one, within {self.radius.max():.2g} of θ in every parameter"
+        widths = sorted({f"{width:.2g}" for width in (self.radius.min(), self.radius.max())}, key=float)
+        where = f"one critical point, and only one, in a box of half widths {' to '.join(widths)} around θ"
         text = f"proved: {where}, a {self.kind}: {self.negative} negative and {self.positive} positive eigenvalues"
         return f"{text}; {self.assuming}" if self.assuming else text
 
@@ -77,7 +82,8 @@ def prove(objective: Objective, theta: npt.ArrayLike | None = None, rng: np.rand
     as they are, its constants with the roundings that they may have. The program is derived, and run on balls that hold
     all values which its numbers can take in the box (arb, by python-flint: ``pip install 'microgradopt[proof]'``).
     Whatever is not the same all over the box, as at a kink, is refused; and so are functions that are not known on
-    balls, losses that are computed elsewhere, and an ``if`` on a value.
+    balls, losses that are computed elsewhere, parts cut from the graph (``.detach()``), and an ``if`` on a value. What
+    Python or NumPy has computed from literals alone counts as a constant.
 
     Where directions are flat, the theorem is about the slice across them, and `assuming` says so; parameters without
     any effect in the box, whose derivative is exactly 0, are proved to be such.
@@ -141,11 +147,13 @@ class _Program:
         if objective.external_loss is not None:
             raise UndecidedError("the loss is computed elsewhere: there is no program")
         self._vector = objective.vector
+        cuts = _Cuts()
         with self._vector.moved_to(point.theta.copy()):
-            self._gradient, self._hessian = (
-                _traced(compute, parameters)
-                for compute in (lambda: objective._with_gradient()[1], objective._with_hessian)
-            )
+            with observed(cuts):
+                self._value = _traced(objective._scalar, parameters)
+            self._gradient = _traced(lambda: objective._with_gradient()[1], parameters)
+            self._hessian = _traced(objective._with_hessian, parameters)
+        cuts.check(self._value, parameters)
         self.values, self.vectors = point.values[point.curved], point.across
         self.W, self.S = self.vectors / np.sqrt(np.abs(self.values)), np.sign(self.values)
         self._scale = exact(point.scale)[()]
@@ -159,7 +167,10 @@ class _Program:
         f = largest(product(self._DW.T, here[:, None]) / self._scale)
         r, low, high = max(_ABOVE * f, _SMALLEST * self._size()), 0.0, math.inf
         for _ in range(_TRIES):
-            q = self._change(r)
+            try:
+                q, why = self._change(r), ""
+            except UndecidedError as error:
+                q, why = math.inf, str(error)
             if f < (1 - q) * r * _ROUNDED:
                 low = r
             else:
@@ -174,9 +185,11 @@ class _Program:
                 break
         if not low:
             raise UndecidedError(
-                f"in a box that holds Newton's step, {f:.2g}, the curvature changes by {q:.2g} of itself"
+                why or f"in a box that holds Newton's step, {f:.2g}, the curvature changes by {q:.2g} of itself"
             )
         reach = self._reach(low)
+        if not all(each.is_finite() for each in self._evaluated(self._value, reach).ravel()):
+            raise UndecidedError("the loss is not known to be finite all over the box")
         return reach, bool(len(self.idle)) and self._has_no_effect(reach)
 
     def _size(self) -> float:
@@ -208,6 +221,31 @@ class _Program:
         theta = balls(self.point.theta.astype(float), reach)
         parts = self._vector.split(theta)
         return evaluated(trace, dict(zip(self._vector.parameters, parts, strict=True)))
+
+
+class _Cuts(Observer):
+    """Finds what depends on θ without being in the graph of the loss: the derivative does not know of it."""
+
+    def __init__(self) -> None:
+        self.met: list[tuple[Node, bool]] = []
+
+    def recorded(self, tensor: Tensor, function: Any, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+        for x in tree.leaves(inputs):
+            value = x.value if type(x) is Tensor else x
+            if type(value) is Tracer:
+                self.met.append((value.node, type(x) is Tensor and x.needs_grad))
+
+    def check(self, trace: Trace, parameters: list[Tensor]) -> None:
+        """Raise UndecidedError for a float that depends on θ and enters the graph as a constant."""
+        names = {f"{trace.texts[parameter]}.value" for parameter in parameters}
+        known = {node for node, read in trace.reads.items() if read in names}
+        for node in trace.tape.nodes:
+            if not known.isdisjoint([*node.inputs, *nodes_in(list(node.kwargs.values()))]):
+                known.add(node)
+        if any(node in known and not in_graph and node.dtype.kind == "f" for node, in_graph in self.met):
+            raise UndecidedError(
+                "a part of the loss that depends on θ is cut from its graph: .detach(), .data, no_grad"
+            )
 
 
 def _traced(compute: Any, parameters: list[Any]) -> Trace:

@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 
 _FLAT = 1e-3  # of ‖H‖ ‖g‖: where H g is smaller, descending ½‖g‖² has come to its end
 _SAME = 1e-5  # of the spread of the starts: points that are nearer to each other are one
+_FAR = 3.0  # times the spread of the starts
 _SMALLEST_STEP = 1e-12  # of the spread of the starts
 _ARMIJO = 1e-4
 _HALVINGS = 40
@@ -136,7 +137,7 @@ def find(
     critical, false, runaways = [], [], 0
     for group in _grouped(ends, spread):
         point = classify(objective, group[0], **settings)
-        if not point.certified and _runs_away(objective, point, middle):
+        if not point.certified and _runs_away(objective, point, middle, spread):
             runaways += len(group)
         elif point.kind != NOT_CRITICAL:
             critical.append((point, len(group)))
@@ -198,10 +199,12 @@ def _same(a: Array, b: Array, spread: Array) -> bool:
     return bool(np.linalg.norm((a - b) / spread) <= _SAME)
 
 
-def _runs_away(objective: Objective, point: CriticalPoint, middle: Array) -> bool:
-    """Whether twice as far from where the starts were the gradient is smaller still, or not a number."""
-    further = objective.gradient(middle + 2 * (point.theta - middle))
-    return bool(np.any(point.theta != middle)) and not float(np.linalg.norm(further)) > point.gradient_norm
+def _runs_away(objective: Objective, point: CriticalPoint, middle: Array, spread: Array) -> bool:
+    """Whether it is far from where the starts were, and twice and four times as far the gradient is smaller still."""
+    way = point.theta - middle
+    norms = [float(np.linalg.norm(objective.gradient(middle + times * way))) for times in (1, 2, 4)]
+    is_far = np.linalg.norm(way / spread) > _FAR
+    return bool(is_far and norms[0] > 0 and not norms[1] > norms[0] and not norms[2] > norms[1])
 
 
 def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:

@@ -101,6 +101,7 @@ def classify(
     kind = _kind(negative, zero, positive, explanation[0]) if critical else NOT_CRITICAL
     certifiable = near and critical and kind != DEGENERATE and not on_kinks
     found_breaks, ways = breaks(point, {MINIMUM: 1, MAXIMUM: -1}.get(kind, 0), rng) if certifiable else ([], 0)
+    certifiable = certifiable and ways > 0
     kind = DEGENERATE if found_breaks else kind
     evidence = _evidence(point, explanation[0], ways) if certifiable else []
     values, vectors = np.linalg.eigh(start.hessian)
@@ -191,7 +192,7 @@ def _evidence(point: Local, explained: int, ways: int) -> list[str]:
         told.append("no operation is on a kink, at a jump or at a singular point")
     else:
         told.append(f"{'that it is smooth was said' if elsewhere.smooth else 'kinks were not seen'}: {ELSEWHERE}")
-    return [*told, f"the loss asked along {ways} ways nearby: its first change is as foretold along each"]
+    return [*told, f"the loss changes along {ways} ways nearby, and its first change is as foretold along each"]
 
 
 def _kind(negative: int, zero: int, positive: int, explained: int) -> str:

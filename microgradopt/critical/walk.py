@@ -24,6 +24,7 @@ from microgradopt.objective import Objective, check_objective
 from microgradopt.optim.closure import ClosureOptimizer
 from microgradopt.optim.lbfgs import LBFGS
 from microgradopt.optim.second_order import Newton, NewtonCG
+from microgradopt.rules.registry import SINGULAR
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -130,9 +131,9 @@ def nearest(
     with np.errstate(all="ignore"):
         for _ in range(_SADDLES + 1):
             way = _downhill(objective, way, max_iter)
-            if (found := _for_ever(objective, way, rng)) is not None:
-                return found
             point = classify(objective, way[-1], rng=rng)
+            if not (point.certified and point.strict) and (found := _for_ever(objective, way, rng)) is not None:
+                return found
             if point.kind in (NOT_CRITICAL, ON_KINK) or not point.negative:
                 break
             way.append(point.escape(rng).theta)
@@ -199,7 +200,7 @@ def _walked(
         for _ in range(steps):
             try:
                 optimizer.step(closure)
-            except NonFiniteError:  # at a singular point: no further
+            except (NonFiniteError, ValueError):  # at a singular point, or where the loss overflows: no further
                 return way
             way.append(objective.theta)
             if optimizer.stopped or np.linalg.norm(way[-1] - way[-2]) <= _STILL * size_of(way[-1]):
@@ -258,14 +259,17 @@ def _falls(objective: Objective, origin: Array, ray: Array) -> bool:
     rounding = _ROUNDING * float(np.finfo(origin.dtype).eps) * max(abs(near[0]), abs(beyond[-1]))
     gone = int(np.argmax(np.append(left <= max(_GONE * left[0], rounding), True)))  # as good as at its limit
     strictly = gone > 0 and bool((np.diff(near[: gone + 1]) < 0).all())
-    return strictly and bool(max(*near[gone:], *beyond) <= near[min(gone, len(near) - 1)] + rounding)
+    after = np.append(near[min(gone, len(near) - 1) :], beyond)
+    lowest = np.minimum.accumulate(after)
+    rises = after[1:] - lowest[:-1] > _ROUNDING * float(np.finfo(origin.dtype).eps) * np.abs(after[1:])
+    return strictly and not rises.any()
 
 
 def _is_on_kinks(objective: Objective, theta: Array) -> bool:
     """Whether a short step along the gradient reaches a kink."""
     g = objective.gradient(theta)
     step = g * (_ON_KINK * size_of(theta) / (float(np.linalg.norm(g)) or 1.0))
-    return bool(kinks(objective, theta, -step))
+    return any(each.kind != SINGULAR for each in kinks(objective, theta, -step))
 
 
 def _left(objective: Objective, theta: Array, rng: np.random.Generator) -> float:

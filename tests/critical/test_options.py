@@ -209,6 +209,16 @@ class TestEscape:
 GRID = np.stack(np.meshgrid(np.linspace(-5, 5, 6), np.linspace(-5, 5, 6)), axis=-1).reshape(-1, 2)
 
 
+def test_a_saddle_of_products_alone_is_seen_in_the_loss():
+    s = np.ones(40)
+    s[3] = -1
+    wrong = Objective.external(lambda x: (x @ x / 2, x), np.zeros(40), lambda x, v: s * v, smooth=True)
+    assert not critical.classify(wrong, dense_up_to=10).certified
+    right = critical.classify(Objective(lambda x: (s * x * x).sum() / 2, np.zeros(40)), dense_up_to=10)
+    assert right.verdict == "saddle point (certified)"
+    assert "the loss falls by" in right.evidence[0]
+
+
 def test_a_large_one_says_how_to_have_it_decided():
     """n = 60 taken for too many: the bound holds an eigenvalue, and the time is of the right size."""
     values = np.linspace(0.5, 3, 60)
@@ -255,6 +265,13 @@ class TestFind:
             Objective(lambda w: himmelblau((w - shift) / unit), [shift, shift]), np.array(GRID) * unit + shift
         )
         assert (len(found), found.euler, found.unfinished, found.runaways) == (9, 1, 0, 0)
+
+    def test_what_stands_still_has_not_run_away(self):
+        """On a plateau all points are critical; and (x − 1)³ (x − 2) has nowhere to run to."""
+        flat = critical.find(Objective(lambda x: np.maximum(x[0], 0) ** 2, [1.0]), [[-1.0], [-2.0], [-3.0], [0.5]])
+        assert flat.runaways == 0
+        quintic = lambda x: x[0] ** 5 / 5 - 5 * x[0] ** 4 / 4 + 3 * x[0] ** 3 - 7 * x[0] ** 2 / 2 + 2 * x[0]  # noqa: E731
+        assert critical.find(Objective(quintic, [0.0]), [[1.0], [0.0], [-1.0]]).runaways == 0
 
     def test_what_runs_away_is_counted_and_no_point(self):
         """e^(−x²) + e^(−y²): the maximum at 0 is the only point; far away the gradient vanishes as well."""

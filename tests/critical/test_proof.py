@@ -232,6 +232,7 @@ def test_parameters_without_effect_are_proved_to_be_such():
 
 # What is false is refused ---------------------------------------------------------------------------------------------
 
+BIG, ONES, TWENTY = np.array([[2**53 + 1]]), np.array([[1.0]]), np.array([20])
 FALSE = {
     "not critical": (rosenbrock, [-1.2, 1.0]),
     "linear in b": (lambda w: 1e15 * w[0] ** 2 + w[1], [0.0, 3.0]),
@@ -252,6 +253,26 @@ FALSE = {
     "log at 0": (lambda x: (x * x * np.log(x * x)).sum() + (x * x).sum(), [0.0]),
     "a double root": (lambda x: (x**3 - 3 * x**2 + 3 * x).sum(), [1.0]),
     "a point far beside the minimum": (lambda x: ((x - 1) ** 2 * (x**2 + 1)).sum(), [0.5]),
+    # what once was proved
+    "a sign that is asked": (lambda x: (x * x).sum() - np.where(np.sign(x) == 1, 1.0, 0.0).sum(), [0.0]),
+    "two answers compared": (lambda p: (p**2).sum() - np.where((p[0] > 0) != (p[1] > 0), 1.0, 0.0), [0.0, 0.0]),
+    "exp of a sign": (lambda x: (x * x - np.exp(np.sign(x))).sum(), [0.0]),
+    "a mask as a number": (lambda x: (x * x).sum() - np.exp((x > 0).astype(float)).sum(), [0.0]),
+    "a mask in a product": (lambda x: (x * x).sum() - ((x.reshape(1, 1) > 0) @ np.ones((1, 1))).sum(), [0.0]),
+    "a mask that is summed": (lambda x: (x * x).sum() - np.exp(np.sum(x[0:1] > 0)), [0.0]),
+    "a sign without effect": (lambda p: np.cosh(p[0]) + np.exp(np.sign(p[1])), [0.0, 0.0]),
+    "a number as a truth": (
+        lambda x: (x * x).sum() - np.where(np.logical_or(np.maximum(x, 0), False), 1.0, 0.0).sum(), [0.0],
+    ),
+    "not of a number": (lambda x: (x * x).sum() - np.where(np.logical_not(np.maximum(x, 0)), 0.0, 1.0).sum(), [0.0]),
+    "integers beyond doubles": (lambda x: (100 * x**4).sum() + ((x + 1000 * (BIG @ ONES - 2.0**53)) ** 2).sum(), [0.0]),
+    "integers cast": (lambda x: (100 * x**4).sum() + ((x + 1000 * (BIG.astype(float) - 2.0**53)) ** 2).sum(), [0.0]),
+    "tanh of an integer": (lambda x: (100 * x**4).sum() + ((x + 1e20 * (1 - np.tanh(TWENTY))) ** 2).sum(), [0.0]),
+    "a detached part": (lambda x: ((x - 1) ** 2).sum() + ((x.detach() - 3) ** 2).sum(), [1.0]),
+    "the value itself": (lambda x: (x * x).sum() + np.arctan2(x.value, -1.0).sum(), [0.0]),
+    "the cut of arctan2": (
+        lambda p: np.arctan2(p[1], p[0]) + p[1] + np.cosh(30 * (p[0] + 1)) / 90 + np.cosh(30 * p[1]) / 90, [-1.0, 0.0],
+    ),
     **{name: (f, np.zeros(n)) for name, (f, n) in DEGENERATE.items() if name != "Peano"},
 }  # fmt: skip
 
@@ -270,6 +291,47 @@ def test_false_claims_are_refused(name):
     else:
         assert proof.why
         assert str(proof).startswith("not proved: ")
+
+
+def test_a_second_critical_point_stays_outside():
+    """At −1/30 is another one: its gradient is 0, and a comparison decides there."""
+    for mask in (lambda x: np.sign(x) == 1, lambda x: np.logical_and(np.maximum(x, 0), True)):
+        f = lambda x, mask=mask: ((x - 0.1) ** 2).sum() + np.where(mask(x), 0 * x, -4 * x * x).sum()  # noqa: E731
+        proof = critical.prove(Objective(f, [0.1]))
+        assert not proof.proved or proof.radius[0] < 0.1
+
+
+@pytest.mark.parametrize(
+    "f", [lambda p: np.maximum(p[1], 0), lambda p: np.clip(p[1], 0, 1), lambda p: np.where(p[1] > 0, p[1], 0)]
+)
+def test_literal_integers_among_balls(f):
+    proof = critical.prove(Objective(lambda p: np.cosh(p[0]) + f(p), [0.0, -1.0]))
+    assert proof.proved or proof.why
+
+
+def test_a_function_of_the_same_name_is_another():
+    def named(name, body):
+        def function(x):
+            return np.array([body(v) for v in np.ravel(x)]).reshape(np.shape(x))
+
+        function.__name__ = function.__qualname__ = name
+        return function
+
+    turns = 2 * np.pi
+    sin = mg.rules.composite(lambda g, out, x: g * turns * cos(x), smooth=True)(
+        named("sin", lambda v: np.sin(turns * v))
+    )
+    cos = mg.rules.composite(lambda g, out, x: -g * turns * sin(x), smooth=True)(
+        named("cos", lambda v: np.cos(turns * v))
+    )
+    proof = critical.prove(Objective(lambda x: -cos(x).sum(), [0.0]))
+    assert not proof.proved or proof.radius[0] < 0.5
+
+
+def test_the_sentence_gives_the_narrowest_and_the_widest():
+    proof = critical.prove(Objective(lambda p: np.cos(p[0]) + (p[1] * 1e-3) ** 2, [np.pi, 0.0]))
+    assert proof.radius[0] < np.pi
+    assert "half widths 1.3 to 8.9e+02" in str(proof)
 
 
 def test_a_critical_point_elsewhere_is_no_answer():

@@ -71,6 +71,16 @@ def test_of_two_directions_the_one_that_leads_lower_is_told():
     assert found.falls[2] < 1e-4
 
 
+@pytest.mark.parametrize("decay", [1e-10, 1e-11, 1e-12])
+def test_a_minimum_far_out_is_no_infinity(decay):
+    found = critical.nearest(mg.Objective(lambda w: np.logaddexp(0, -w[0]) + decay * w[0] ** 2, [1.0]))
+    assert found.end != "infinity"
+
+
+def test_a_loss_that_overflows_downwards_raises_nothing():
+    assert str(critical.nearest(mg.Objective(lambda x: -np.cosh(x[0]), [0.5])))
+
+
 @pytest.mark.parametrize(("bump", "far"), [(2.5, False), (8.0, False), (64.0, False), (0.5, True)])
 def test_a_loss_that_rises_again_on_the_way_does_not_fall_for_ever(bump, far):
     """The loss 1 + exp(−w), with a bump, from 1 to 1,024."""
