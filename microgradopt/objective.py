@@ -132,6 +132,17 @@ class ParameterVector:
             self._theta, self._views = held
             clock.last_write = clock.tick()
 
+    @contextlib.contextmanager
+    def copied(self, theta: Array | None = None) -> Iterator[None]:
+        """Inside, the tensors hold θ, by default as now, and may be trained; afterwards `.grad` too is what it was."""
+        gradients = [parameter.grad for parameter in self.parameters]
+        try:
+            with self.moved_to(self.theta().copy() if theta is None else theta):
+                yield
+        finally:
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+
 
 def check_objective(name: str, objective: Any) -> None:
     """Raise TypeError unless it is an Objective."""

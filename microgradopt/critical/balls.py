@@ -267,12 +267,15 @@ def _reduced(f: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return reduced
 
 
-_CALLS: dict[Any, Callable[..., Any]] = {
+_QUESTIONS: dict[Any, Callable[..., Any]] = {
     np.less: _lt, np.less_equal: _le, np.greater: _gt, np.greater_equal: _ge, np.equal: _eq, np.not_equal: _ne,
     operator.lt: _lt, operator.le: _le, operator.gt: _gt, operator.ge: _ge, operator.eq: _eq, operator.ne: _ne,
     np.bitwise_and: _and, np.bitwise_or: _or, np.invert: _not, operator.and_: _and, operator.or_: _or,
     np.logical_and: _and, np.logical_or: _or, np.logical_not: _not, operator.invert: _not,
     np.isfinite: _is_finite, np.isinf: lambda x: _not(_is_finite(x)), np.isnan: lambda x: _not(_is_finite(x)),
+}  # fmt: skip
+_CALLS: dict[Any, Callable[..., Any]] = {
+    **_QUESTIONS,
     np.where: np.frompyfunc(_chosen, 3, 1), np.sign: np.frompyfunc(_sign, 1, 1),
     np.power: np.frompyfunc(_power, 2, 1), np.float_power: np.frompyfunc(_power, 2, 1),
     operator.pow: np.frompyfunc(_power, 2, 1),
@@ -285,11 +288,6 @@ _CALLS: dict[Any, Callable[..., Any]] = {
     np.arctan2: np.frompyfunc(_angle, 2, 1),
     np.matmul: product, operator.matmul: product, astype: _cast,
 }  # fmt: skip
-_QUESTIONS = frozenset({
-    np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal, np.bitwise_and, np.bitwise_or,
-    np.invert, np.logical_and, np.logical_or, np.logical_not, np.isfinite, np.isinf, np.isnan, operator.lt,
-    operator.le, operator.gt, operator.ge, operator.eq, operator.ne, operator.and_, operator.or_, operator.invert,
-})  # fmt: skip
 
 
 def _is_of(function: Any, name: str) -> bool:
@@ -378,8 +376,6 @@ def _of_integers(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     """A float that comes of integers: indices, labels and counts. They are exact, and so 1/n is a ball."""
     if function in _STRUCTURE:
         return exact(function(*args, **kwargs))
-    numbers = args if isinstance(function, np.ufunc) or function in _CALLS or function in _OPERATORS else args[:1]
-    if function in _REDUCTIONS or function is astype:
-        numbers = args[:1]
+    numbers = args[:1] if function in _REDUCTIONS or function is astype else args  # what follows says how
     balls_of = [exact(x) for x in numbers]
     return np.asarray(_on_balls(function)(*balls_of, *args[len(balls_of) :], **kwargs))

@@ -6,8 +6,7 @@ loss that starts far above that of a guess. Each test here is a measurement on a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from microgradopt.errors import NonFiniteError
 from microgradopt.nn.module import Module
 from microgradopt.notebook import shown, table
-from microgradopt.objective import Objective
+from microgradopt.objective import Objective, ParameterVector
 from microgradopt.optim.adaptive import Adam
 from microgradopt.optim.first_order import SGD
 from microgradopt.optim.lbfgs import LBFGS
@@ -108,7 +107,10 @@ def check(
     findings = [_numbers(X, y)]
     if not findings[0].fine:
         return Checked(findings, np.zeros(0), np.zeros(0))
-    with np.errstate(all="ignore"), _copy(model) as parameters:
+    vector = ParameterVector(model.parameters())
+    with np.errstate(all="ignore"), vector.copied():
+        for parameter in vector.parameters:
+            parameter.grad = None
         out = model(X)
         findings += [_columns(X), _rows(X, y), *_classes(y, out), *_shapes(y, out), _output(X, out)]
         value = loss(out, y)
@@ -116,26 +118,10 @@ def check(
         findings += [_gradient(model), _start(loss, out, y, value.item())]
         batch = rng.permutation(len(X))[:batch_size]
         findings.append(_one_batch(model, loss, X[batch], y[batch], updates))
-    with np.errstate(all="ignore"), _copy(model) as parameters:
-        losses = _range_test(model, loss, X, y, SGD(parameters, lr=1.0), batch_size, rng)
+    with np.errstate(all="ignore"), vector.copied():
+        losses = _range_test(model, loss, X, y, SGD(vector.parameters, lr=1.0), batch_size, rng)
     findings.append(_learning_rates(losses))
     return Checked(findings, _RATES[: len(losses)], losses)
-
-
-@contextmanager
-def _copy(model: Module) -> Iterator[list[Tensor]]:
-    """Inside, the parameters may be trained; afterwards values and gradients are what they were."""
-    parameters = list(model.parameters())
-    vector = Objective.of(parameters, lambda: parameters[0].sum()).vector
-    gradients = [parameter.grad for parameter in parameters]
-    try:
-        with vector.moved_to(vector.theta().copy()):
-            for parameter in parameters:
-                parameter.grad = None
-            yield parameters
-    finally:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
 
 
 # Data -----------------------------------------------------------------------------------------------------------------

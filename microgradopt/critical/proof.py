@@ -242,7 +242,8 @@ class _Cuts(Observer):
         for node in trace.tape.nodes:
             if not known.isdisjoint([*node.inputs, *nodes_in(list(node.kwargs.values()))]):
                 known.add(node)
-        if any(node in known and not in_graph and node.dtype.kind == "f" for node, in_graph in self.met):
+        cut = {node for node, in_graph in self.met if not in_graph and getattr(node.dtype, "kind", "f") == "f"}
+        if not known.isdisjoint(cut):
             raise UndecidedError(
                 "a part of the loss that depends on θ is cut from its graph: .detach(), .data, no_grad"
             )

@@ -8,8 +8,7 @@ separated); it is lowest on its kinks, where a gradient does not vanish (ReLU); 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,7 +182,7 @@ def _walked(
 ) -> list[Array]:
     """The way with the steps of an optimizer after it. The objective's θ and gradients stay."""
     way = list(way)
-    with _copy(objective, way[-1]):
+    with objective.vector.copied(way[-1]):
         optimizer = method(objective.parameters)
 
         def closure() -> Tensor:
@@ -206,18 +205,6 @@ def _walked(
             if optimizer.stopped or np.linalg.norm(way[-1] - way[-2]) <= _STILL * size_of(way[-1]):
                 break
     return way
-
-
-@contextmanager
-def _copy(objective: Objective, theta: Array) -> Iterator[None]:
-    """Inside, the tensors hold θ, and may be trained; afterwards they, and their gradients, are what they were."""
-    gradients = [parameter.grad for parameter in objective.parameters]
-    try:
-        with objective.vector.moved_to(theta):
-            yield
-    finally:
-        for parameter, gradient in zip(objective.parameters, gradients, strict=True):
-            parameter.grad = gradient
 
 
 # What is there --------------------------------------------------------------------------------------------------------
