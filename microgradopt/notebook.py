@@ -5,8 +5,11 @@ It has no colours of its own, so it can be read in light and in dark themes. All
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _MOST = 100  # rows that are shown
 
@@ -45,3 +48,13 @@ def paragraph(text: str) -> str:
 def folded(summary: str, code: str) -> str:
     """Code that is seen after a click on the summary."""
     return f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(code)}</pre></details>"
+
+
+def image(figure: Any, description: str) -> str:
+    """A matplotlib figure, as a small picture inside of the page. The figure is closed."""
+    data = io.BytesIO()
+    figure.set_size_inches(4.5, 3)
+    figure.savefig(data, format="png", dpi=90, bbox_inches="tight")
+    figure.clear()
+    encoded = base64.b64encode(data.getvalue()).decode()
+    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{encoded}">'

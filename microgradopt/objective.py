@@ -318,6 +318,10 @@ class Objective:
         with self._moved(theta):
             yield self._scalar()
 
+    def loss(self) -> Tensor:
+        """L(θ) at the current θ, as a tensor with its graph."""
+        return self._scalar()
+
     def value(self, theta: npt.ArrayLike | None = None) -> float:
         """L(θ)."""
         with self._moved(theta):

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from microgradopt.critical.point import CriticalPoint
 from microgradopt.curvature.spectrum import SpectralDensity
+from microgradopt.diagnosis import Diagnosis
 from microgradopt.mode import no_grad
 from microgradopt.objective import Objective
 from microgradopt.training import History
@@ -26,6 +27,7 @@ from microgradopt.training import History
 Array = npt.NDArray[Any]
 
 COLOURS = {"negative": "#c0392b", "zero": "#7f8c8d", "positive": "#2471a3"}
+_TRIED: dict[str, Any] = {"going on as before": {"color": "black", "label": "going on as before"}}
 MARKERS = {"local minimum": "o", "saddle point": "X", "local maximum": "^", "degenerate": "D", "not critical": "s"}
 
 
@@ -228,6 +230,40 @@ def history(run: History, ax: Axes | None = None, **style: Any) -> Axes:
     ax.semilogy(run.gradient_norm, **{"label": "gradient norm", "color": "#e67e22", "linewidth": 0.8, **style})
     ax.set_xlabel("update")
     ax.legend(fontsize="small")
+    return ax
+
+
+def diagnosis(found: Diagnosis, ax: Axes | None = None) -> Axes:
+    """What was tried: the loss so far, grey, and from now on that of every experiment.
+
+    Going on as before is black, the experiment that the verdict rests on red, all others grey.
+
+    >>> from microgradopt import Objective, critical
+    >>> diagnosis(critical.diagnose(Objective(lambda w: (1 - w[0] * w[1]) ** 2, [0.0, 0.0]))).get_xlabel()
+    'update, from now on'
+    """
+    if not (hasattr(found, "trials") and hasattr(found, "change")):
+        raise TypeError(f"diagnosis: wants what critical.diagnose returns, not {found!r:.60}")
+    ax = _axes(ax)
+    longest = max((trial.updates[-1] for trial in found.trials), default=1)
+    so_far = np.array(found.run.loss[-longest:] if found.run is not None else [], float)
+    ax.plot(np.arange(-len(so_far), 0), so_far, color=COLOURS["zero"], linewidth=0.5)
+    for trial in found.trials:
+        style = _TRIED.get(trial.name, {"color": COLOURS["zero"], "linewidth": 0.5})
+        if found.change is not None and trial.name == found.change.name:
+            style = {"color": COLOURS["negative"], "label": trial.name}
+        at = trial.updates * (longest / max(trial.updates[-1], 1))
+        ax.plot(at, np.where(np.isfinite(trial.losses), trial.losses, np.nan), **style)
+    losses = np.concatenate([so_far, *(trial.losses for trial in found.trials)])
+    losses = losses[np.isfinite(losses)]
+    if len(losses) and losses.min() > 0:
+        now = found.trials[0].losses[0] if found.trials else so_far[-1]
+        ax.set_yscale("log")
+        ax.set_ylim(max(losses.min() / 1.5, 1e-5 * now), 5 * min(max(now, np.median(losses)), losses.max()))
+    ax.axvline(0, color="black", linewidth=0.5, linestyle=":")
+    ax.set(xlabel="update, from now on", ylabel="loss", title=found.verdict)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="small")
     return ax
 
 

@@ -6,10 +6,9 @@ a record of what happened, and a stop, with the last good state kept, when a num
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,55 +16,19 @@ import numpy.typing as npt
 
 from microgradopt.checkpoints import load_checkpoint as load_checkpoint
 from microgradopt.checkpoints import save_checkpoint as save_checkpoint
-from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, check_objective
 from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.run import RNG, Loss
+from microgradopt.run import History as History
+from microgradopt.run import Run as Run
+from microgradopt.run import batches as batches
+from microgradopt.run import gradient_norm as gradient_norm
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
-Loss = Callable[[Any, Any], Tensor]
-RNG = np.random.Generator | int | None
-
-# Data -----------------------------------------------------------------------------------------------------------------
-
-
-def batches(
-    X: Any, y: Any, batch_size: int | None = None, rng: RNG = None, shuffle: bool = True
-) -> Iterator[tuple[Array, Array]]:
-    """The samples once, in batches: of `batch_size`, the last one perhaps smaller, or all at once (None).
-
-    X, y: arrays with equally many rows, or what NumPy makes arrays of (lists, pandas): rows are taken by position.
-    shuffle: draw another order first, from `rng`, a seed or a Generator; None draws a fresh one. All at once keeps the
-    order that there is.
-
-    Raises ValueError for unequal lengths, no samples and a batch_size below 1, TypeError for what is no array of
-    numbers.
-
-    >>> [len(x) for x, _ in batches(np.zeros((5, 2)), np.zeros(5), 2, rng=0)]
-    [2, 2, 1]
-    """
-    X, y = _array("X", X), _array("y", y)
-    if len(X) != len(y) or not len(X):
-        raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
-    size = len(X) if batch_size is None else batch_size
-    if not (isinstance(size, int) and size >= 1):
-        raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
-    in_order = batch_size is None or not shuffle
-    order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
-    for start in range(0, len(X), size):
-        chosen = order[start : start + size]
-        yield X[chosen], y[chosen]
-
-
-def _array(name: str, data: Any) -> Array:
-    array = np.asarray(data)
-    if array.dtype.kind not in "fiub" or not array.ndim:
-        raise TypeError(f"batches: {name} is to be an array of numbers, one row for each sample, not {data!r:.60}")
-    return array
-
 
 # Evaluation -----------------------------------------------------------------------------------------------------------
 
@@ -111,50 +74,6 @@ def evaluate(model: Module, loss: Loss, X: Array, y: Array) -> Evaluation:
 # The loop -------------------------------------------------------------------------------------------------------------
 
 
-class History:
-    """What happened at every update, as lists of equal length: `loss`, `gradient_norm`, `lr`, `seconds`.
-
-    loss: of the batch, before the update. gradient_norm: ‖g‖₂ over all parameters. lr: of the first group.
-    seconds: of the whole update (forward, backward, step), by the wall clock.
-
-    >>> history = History()
-    >>> history.append(loss=1.0, gradient_norm=2.0, lr=0.1, seconds=0.0)
-    >>> history
-    History(1 updates; last loss 1, gradient norm 2)
-    """
-
-    def __init__(self) -> None:
-        self.loss: list[float] = []
-        self.gradient_norm: list[float] = []
-        self.lr: list[float] = []
-        self.seconds: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    def append(self, loss: float, gradient_norm: float, lr: float, seconds: float) -> None:
-        """Note one update."""
-        self.loss.append(loss)
-        self.gradient_norm.append(gradient_norm)
-        self.lr.append(lr)
-        self.seconds.append(seconds)
-
-    def __repr__(self) -> str:
-        last = f"; last loss {self.loss[-1]:.4g}, gradient norm {self.gradient_norm[-1]:.4g}" if self.loss else ""
-        return f"History({len(self)} updates{last})"
-
-
-def gradient_norm(parameters: Iterable[Tensor]) -> float:
-    """‖g‖₂ over all parameters that have a gradient.
-
-    >>> w = Tensor([0.0, 0.0], requires_grad=True)
-    >>> w.grad = np.array([3.0, 4.0])
-    >>> gradient_norm([w])
-    5.0
-    """
-    return math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters if p.grad is not None))
-
-
 def fit(
     model: Module,
     loss: Loss,
@@ -165,10 +84,12 @@ def fit(
     batch_size: int | None = None,
     rng: RNG = None,
     history: History | None = None,
-    on_epoch: Callable[[int, History], object] | None = None,
+    on_epoch: Callable[[int, Run], object] | None = None,
     compile: Callable[[Any], Any] | None = None,
     shuffle: bool = True,
-) -> History:
+    max_norm: float | None = None,
+    validation: tuple[Any, Any] | None = None,
+) -> Run:
     """Train: for every batch of every epoch, one forward, one backward, one step.
 
     Optimizers that evaluate the loss themselves (L-BFGS, Newton's method, SAM) do so on that batch: give them all the
@@ -177,14 +98,16 @@ def fit(
     loss: takes the model's output and the targets, gives a scalar Tensor: ``nn.cross_entropy``. For least squares
     methods it gives the residuals r, not one number, ``lambda out, y: out - y``; the history then has ½ ‖r‖².
     X, y: as `batches` takes them. batch_size: None is the whole set. shuffle: draw another order for every epoch, from
-    `rng`, a seed or a Generator; None draws fresh ones.
+    `rng`, a seed or a Generator; None draws fresh ones. max_norm: clip the gradient to this norm before each step.
+    validation: (X, y), other data; the loss on them after each epoch is recorded.
     history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
     compile: what makes functions quick, ``mg.compile``, for loss and gradient; None computes them as they are written,
     and so do second-order methods, which need the graph of the loss.
 
-    Returns the history. Raises NonFiniteError at the first loss or gradient that is not finite, before the step it
-    would have spoilt: the parameters and the optimizer stay as the last good step left them. Raises TypeError for a
-    least squares method and a loss that is a single number.
+    Returns the `Run`: the history, and all that the training was made of. ``critical.diagnose`` takes it. Raises
+    NonFiniteError at the first loss or gradient that is not finite, before the step it would have spoilt: the
+    parameters and the optimizer stay as the last good step left them. Raises TypeError for a least squares method and a
+    loss that is a single number, ValueError for max_norm with an optimizer that evaluates the loss itself.
 
     >>> import microgradopt as mg
     >>> X = np.arange(4.0).reshape(4, 1)
@@ -196,28 +119,23 @@ def fit(
         raise TypeError(f"fit: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r}")
     if not (isinstance(epochs, int) and epochs >= 0):
         raise ValueError(f"fit: epochs is a whole number from 0, not {epochs!r}")
-    history = History() if history is None else history
-    rng = np.random.default_rng(rng)
-    parameters = list(model.parameters())
-    optimizer.check_moves("fit", parameters)
-    evaluate, closure_of = _evaluation(model, loss, optimizer, compile)
+    optimizer.check_moves("fit", model.parameters())
+    run = Run(
+        model, loss, optimizer, X, y, batch_size, rng=rng, history=history, compile=compile, shuffle=shuffle,
+        max_norm=max_norm, validation=validation,
+    )  # fmt: skip
     optimizer.train()
     try:
         for epoch in range(epochs):
-            for inputs, targets in batches(X, y, batch_size, rng, shuffle):
-                started = time.perf_counter()
-                value = evaluate(inputs, targets)
-                norm = gradient_norm(parameters)
-                _check_finite(value.item(), norm, len(history))
-                lr = optimizer.lr
-                optimizer.step(functools.partial(closure_of, inputs, targets) if optimizer.wants_closure else None)
-                history.append(value.item(), norm, lr, time.perf_counter() - started)
+            for batch in batches(X, y, batch_size, run.rng, shuffle):
+                run.update(*batch)
+            run.validate()
             if on_epoch is not None:
                 with optimizer.evaluating():
-                    on_epoch(epoch, history)
+                    on_epoch(epoch, run)
     finally:
         optimizer.eval()
-    return history
+    return run
 
 
 def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: History | None = None) -> Array:
@@ -287,43 +205,3 @@ def _closure(objective: Objective, optimizer: Optimizer, evaluate: Callable[[], 
         return loss
 
     return with_graph if optimizer.wants_graph else lambda: Tensor(evaluate())
-
-
-def _evaluation(
-    model: Module, loss: Loss, optimizer: Optimizer, compile: Callable[[Any], Any] | None
-) -> tuple[Callable[[Array, Array], Tensor], Callable[[Array, Array], Tensor]]:
-    """Of a batch: what computes its loss and the gradients; and what the optimizer's step is to call."""
-    if isinstance(optimizer, LeastSquares):
-
-        def residuals(inputs: Array, targets: Array) -> Tensor:
-            return loss(model(inputs), targets)
-
-        return lambda *batch: optimizer.evaluate(functools.partial(residuals, *batch))[1], residuals
-    backward = _backward(model, loss, optimizer)
-    # A compiled result has no graph, and so no curvature.
-    quick = backward if compile is None or optimizer.wants_graph else compile(backward)
-    return quick, quick
-
-
-def _backward(model: Module, loss: Loss, optimizer: Optimizer) -> Callable[[Array, Array], Tensor]:
-    """Clears the gradients, computes the loss of a batch, and the gradients."""
-    parameters = list(optimizer.parameters())
-
-    def backward(inputs: Array, targets: Array) -> Tensor:
-        for parameter in parameters:
-            parameter.grad = None
-        value = loss(model(inputs), targets)
-        if not isinstance(value, Tensor):
-            raise TypeError(f"fit: the loss is to give a Tensor, a single number with its graph, not {value!r:.60}")
-        value.backward()
-        return value
-
-    return backward
-
-
-def _check_finite(loss: float, norm: float, step: int) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise NonFiniteError(
-            f"fit: at step {step} the loss is {loss} and the gradient norm {norm}. The parameters are those of the "
-            "last good step. A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
-        )

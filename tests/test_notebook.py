@@ -28,7 +28,8 @@ class Read(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        self.open.append(tag)
+        if tag != "img":  # which has no end
+            self.open.append(tag)
         self.tags.add(tag)
         self.attributes.update(name for name, _ in attrs)
         if tag == "tr":
@@ -52,7 +53,7 @@ class Read(HTMLParser):
             self.texts.append(data)
 
 
-TAGS = {"div", "table", "caption", "b", "tr", "th", "td", "p", "details", "summary", "pre"}
+TAGS = {"div", "table", "caption", "b", "tr", "th", "td", "p", "details", "summary", "pre", "img"}
 
 
 def read(x):
@@ -60,7 +61,7 @@ def read(x):
     html = x if isinstance(x, str) else x._repr_html_()
     found = Read(html)
     assert found.tags <= TAGS
-    assert found.attributes <= {"class", "style"}
+    assert found.attributes <= {"class", "style", "alt", "src"}
     assert "color" not in html
     assert "background" not in html
     return found
@@ -288,18 +289,23 @@ def test_a_search_shows_each_point_once_and_how_many_starts_led_there():
 
 def test_a_diagnosis_shows_its_evidence_and_what_to_do():
     found = critical.diagnose(saddle())
-    ((caption, rows),) = read(found).tables.items()
-    assert caption == "diagnosis: saddle point"
+    shown = read(found)
+    rows = shown.tables["diagnosis: saddle point"]
     assert [row[1] for row in rows if row[0] == "evidence"] == found.evidence
-    assert rows[len(found.evidence) :] == [["what to do", found.action], ["critical point", "saddle point (certified)"]]
+    assert rows[len(found.evidence) :][:2] == [["what to do", found.action], ["as code", found.code]]
+    assert rows[-1] == ["critical point", "saddle point (certified)"]
+    causes = shown.tables["causes"]
+    assert causes[0] == ["cause", "seen", "its cure", "closes", ""]
+    assert ["saddle point", "100%", "confirmed"] in [[row[0], row[3], row[4]] for row in causes]
+    assert found._repr_html_().count("<img ") == 2  # the curves, and the spectrum
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_diagnosis_shows_numbers_and_layers_where_there_are_any(text):
     layer = critical.Layer(0, text, 5, 4)
-    found = critical.Diagnosis("plateau", [text], text, lr=0.0, batch_factor=3.0, layers=(layer, layer))
-    assert read(found).tables["diagnosis: plateau"] == [
-        ["evidence", text], ["what to do", text], ["lr", "0"], ["batch factor", "3"], *[["layer", str(layer)]] * 2
+    found = critical.Diagnosis("undecided", [text], text, lr=0.0, layers=[layer, layer], not_tried=[text])
+    assert read(found).tables["diagnosis: undecided"] == [
+        ["evidence", text], ["what to do", text], ["lr", "0"], *[["layer", str(layer)]] * 2, ["not tried", text]
     ]  # fmt: skip
 
 

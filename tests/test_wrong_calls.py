@@ -747,8 +747,18 @@ CALLS = [
         ValueError,
         r"theta has shape \(1,\); this objective.s",
     ),
-    ("diagnose number", lambda w: critical.diagnose(5), TypeError, r"diagnose: an Objective is wanted, not int:"),
-    ("diagnose model", lambda w: critical.diagnose(w.model), TypeError, r"diagnose: an Objective is wanted, not MLP:"),
+    (
+        "diagnose number",
+        lambda w: critical.diagnose(5),
+        TypeError,
+        r"diagnose: a Run \(training.fit returns one\) or an Objective is wanted, not int:",
+    ),
+    (
+        "diagnose model",
+        lambda w: critical.diagnose(w.model),
+        TypeError,
+        r"diagnose: a Run \(training.fit returns one\) or an Objective is wanted, not MLP:",
+    ),
     (
         "diagnose history",
         lambda w: critical.diagnose(w.objective, history=5),

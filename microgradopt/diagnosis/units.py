@@ -19,17 +19,21 @@ class Layer(NamedTuple):
     """The units of one activation.
 
     place: its number, from 0, in order. units: how many. stuck: how many of them let no gradient through, on any
-    sample: relus that are 0 (dead), tanhs and sigmoids at their ends (saturated).
+    sample: relus that are 0 (dead), tanhs and sigmoids at their ends (saturated). flat: the share of all activations,
+    over units and samples, that let none through.
     """
 
     place: int
     function: str
     units: int
     stuck: int
+    flat: float = 0.0
 
     def __str__(self) -> str:
-        what = "dead" if self.function == "relu" else "saturated"
-        return f"{self.function} layer {self.place}: {self.stuck} of {self.units} units {what}"
+        if self.function == "relu":
+            return f"relu layer {self.place}: {self.stuck} of {self.units} units dead"
+        told = f"{self.function} layer {self.place}: {self.stuck} of {self.units} units saturated"
+        return f"{told}, {self.flat:.0%} of activations"
 
 
 def layers(objective: Objective) -> list[Layer]:
@@ -52,7 +56,8 @@ def layers(objective: Objective) -> list[Layer]:
         x = next(v for v in node.values if np.shape(v) == node.shape)
         slopes = KNOWN[function].rules[0](1.0, node.value, x) / steepest  # type: ignore[misc]
         best = slopes.reshape(-1, slopes.shape[-1]).max(axis=0)
-        found.append(Layer(len(found), name_of(function), len(best), int(np.sum(best < _SATURATED))))
+        stuck, flat = int(np.sum(best < _SATURATED)), float(np.mean(slopes < _SATURATED))
+        found.append(Layer(len(found), name_of(function), len(best), stuck, flat))
     return found
 
 

@@ -1,0 +1,422 @@
+"""Why is my loss stuck? Causes with their signatures, tried on copies: what is confirmed is the answer.
+
+"Training is stuck" and "the gradient is small" are two things (the lecture's L7), and a loss may stand still for some
+thirty reasons. So nothing is inferred from a threshold alone. First the question whether it is stuck at all: going on
+is compared with the best that any experiment reached in as many updates. Then every cause whose signature is there is
+tried: the same number of updates with the cause removed. It is the cause if that gains clearly more than going on, and
+no less than the cures of its rivals.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.critical.point import MINIMUM, CriticalPoint
+from microgradopt.critical.walk import CRITICAL, KINKS, nearest
+from microgradopt.diagnosis import changes, curve, data, network, steps, surface
+from microgradopt.diagnosis.case import CURED, STUCK, Case
+from microgradopt.diagnosis.suspicion import Cause, Suspicion
+from microgradopt.diagnosis.trials import Trial, Trials
+from microgradopt.diagnosis.units import Layer
+from microgradopt.notebook import image, shown, table
+from microgradopt.objective import Objective
+from microgradopt.optim.first_order import SGD
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.run import History, Run
+
+Array = npt.NDArray[Any]
+
+HEALTHY, UNDECIDED = "healthy", "undecided"
+UPDATES = 200  # of each trial, where the budget allows it
+_TRIALS = 24  # that the budget is divided among
+_RIVAL = 0.5  # of what the best rival's cure closes: less, and it is not this cause
+_CLIPPED = 0.1  # of the recorded gradient norm: what is left in `.grad`, if it was clipped in between
+
+_FIRST: tuple[Cause, ...] = (
+    data.not_finite,
+    network.wrong_sign,
+    steps.ascending,
+    steps.exploding,
+    steps.not_cleared,
+    *surface.ENDS,
+)
+_CAUSES: tuple[Cause, ...] = (
+    *data.CAUSES,
+    *steps.RATES,
+    *network.LOSS,
+    *steps.STEPS,
+    *network.UNITS,
+    network.no_activation,
+    *steps.LENGTH,
+    *surface.SURFACE,
+)
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A cause whose signature was there: what was seen, the best trial of its cures, whether that confirms it.
+
+    closed: the share of the gap, from the loss now to the best that any trial reached, that the cure closes.
+    """
+
+    cause: str
+    seen: str
+    trial: Trial | None
+    closed: float
+    confirmed: bool
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why the loss is where it is.
+
+    * verdict: the cause, as "learning rate too small"; or "healthy", "local minimum", "saddle point", "undecided".
+    * evidence: the measurements it rests on, in words. action: what to do, in words; and, where it is of that kind,
+      lr: the learning rate that was tried; theta: where to go on from, (n,).
+    * considered: the causes whose signature was there, with what their cures gained. trials: all that was tried.
+      not_tried: what was not, for want of budget or of data.
+    * point: the verdict on θ as a critical point, if it was asked. layers: what the activations are doing.
+    """
+
+    verdict: str
+    evidence: list[str]
+    action: str
+    lr: float | None = None
+    theta: Array | None = field(default=None, repr=False)
+    considered: list[Considered] = field(default_factory=list, repr=False)
+    trials: list[Trial] = field(default_factory=list, repr=False)
+    not_tried: list[str] = field(default_factory=list, repr=False)
+    point: CriticalPoint | None = field(default=None, repr=False)
+    layers: list[Layer] = field(default_factory=list, repr=False)
+    run: Run | None = field(default=None, repr=False)
+    change: changes.Change | None = field(default=None, repr=False)
+
+    @property
+    def tried(self) -> list[str]:
+        """Every experiment, in words."""
+        return list(map(str, self.trials))
+
+    def cure(self) -> Run | None:
+        """Make the change that was tried and found to help, and give the run that goes on with it: ``.train(200)``.
+
+        The run has a changed copy of the optimizer, the same parameters, and where the change is of that kind another
+        model, other data, or another θ, which is written now. Its history begins anew; the trial's curve is in
+        `trials`. None where nothing was found to help.
+        """
+        return None if self.change is None or self.run is None else self.change.make(self.run)
+
+    @property
+    def code(self) -> str:
+        """The change as code; "" where there is none."""
+        return self.change.code if self.change else ""
+
+    def __str__(self) -> str:
+        lines = [self.verdict, *(f"  · {line}" for line in self.evidence), f"  → {self.action}"]
+        lines += [f"    {self.code}"] if self.code else []
+        if self.trials:
+            lines += ["  tried:", *(f"    {line}" for line in self.tried)]
+        return "\n".join(lines + [f"  not tried: {'; '.join(self.not_tried)}"] * bool(self.not_tried))
+
+    def _repr_html_(self) -> str:
+        rows = [("evidence", line) for line in self.evidence]
+        rows += [("what to do", self.action)]
+        rows += [("as code", self.code)] if self.code else []
+        rows += [("lr", f"{self.lr:.3g}")] if self.lr is not None else []
+        rows += [("layer", str(layer)) for layer in self.layers]
+        rows += [("critical point", self.point.verdict)] if self.point else []
+        rows += [("not tried", line) for line in self.not_tried]
+        parts = [table(f"diagnosis: {self.verdict}", rows)]
+        if self.considered:
+            columns = ("cause", "seen", "its cure", "closes", "")
+            parts.append(table("causes", map(_row, self.considered), columns))
+        return shown(*parts, *(_pictures(self) if self.trials else []))
+
+
+def _row(cause: Considered) -> tuple[str, ...]:
+    tried = str(cause.trial) if cause.trial else "not tried"
+    closed = f"{cause.closed:.0%}" if cause.trial and math.isfinite(cause.closed) else ""
+    return cause.cause, cause.seen, tried, closed, "confirmed" if cause.confirmed else ""
+
+
+def _pictures(found: Diagnosis) -> list[str]:
+    """The curves of what was tried, and the spectrum at θ; none where matplotlib, an extra, is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return []
+    from microgradopt import plots  # loads matplotlib
+
+    drawn = [(plots.diagnosis(found), "loss against update, for each experiment")]
+    if found.point is not None and len(found.point.eigenvalues):
+        drawn.append((plots.spectrum(found.point), "the eigenvalues of the Hessian"))
+    return [image(ax.figure, description) for ax, description in drawn]
+
+
+@dataclass
+class _Bar:
+    """A progress bar, one step for each trial; nothing where none is wanted."""
+
+    bar: Any = None
+
+    def tick(self) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+
+def diagnose(
+    run: Run | Objective | None = None,
+    optimizer: Optimizer | None = None,
+    history: History | None = None,
+    *,
+    budget: int | None = None,
+    progress: bool = False,
+    rng: np.random.Generator | int | None = 0,
+) -> Diagnosis:
+    """What keeps the loss from falling, at the present θ: found by trying, on copies.
+
+    run: the training, as `training.fit` returns it or as `training.Run` makes one: then model, data, batches, clipping
+    and validation data can be changed to try what each does. Or an `Objective`, the loss on all data, with the
+    optimizer as it is after its last step, and the history, anything with lists ``loss`` and ``gradient_norm``; what
+    could not be tried is then said. With the history alone: what it excludes, and what to measure next.
+    budget: how many updates all experiments together may take; by default as many as the training has had, and 4,800
+    at least (seconds, for small networks). progress: show a bar (tqdm). rng: for Lanczos' method.
+
+    An experiment is a copy of the training with one thing changed, for 200 updates or as the budget allows. Nothing of
+    the training is changed. A loss is stuck where going on closes less than 5% of the gap to the best loss that any
+    experiment reached. A cause is confirmed by its signature, measured, and by its cure, tried: it closes a fifth of
+    the gap at least, and half of what the best cure of a rival closes. An error in the program (a softmax before a loss
+    that has its own) needs no experiment. "undecided" is an answer: then `considered` and `trials` say what was seen.
+
+    Raises ValueError for an optimizer that has none of the objective's parameters, TypeError for other arguments than
+    these.
+
+    >>> import microgradopt as mg
+    >>> diagnose(mg.Objective(lambda w: (1 - w[0] * w[1]) ** 2, [0.0, 0.0])).verdict
+    'saddle point'
+    """
+    if not (history is None or hasattr(history, "loss")):
+        raise TypeError(f"diagnose: history has lists loss and gradient_norm, or is None, not {history!r:.60}")
+    if run is None:
+        if history is None:
+            raise TypeError("diagnose: a Run, an Objective or a history is wanted; training.fit returns a Run")
+        verdict, evidence, action = curve.read(history)
+        return Diagnosis(verdict, evidence, action)
+    run, optimizer = _as_run(run, optimizer, history)
+    budget = max(len(run), UPDATES * _TRIALS) if budget is None else budget
+    updates = int(np.clip(budget // _TRIALS, 1, UPDATES))
+    with nullcontext() if optimizer is None else optimizer.evaluating(), _bar(progress) as bar:
+        trials = Trials(run, updates, budget, bar.tick)
+        return _Judge(Case(run, optimizer, trials, np.random.default_rng(rng))).answer()
+
+
+def _as_run(run: Any, optimizer: Any, history: Any) -> tuple[Run, Optimizer | None]:
+    """The training, and its optimizer if that is known."""
+    if isinstance(run, Run):
+        if optimizer is not None or history is not None:
+            raise TypeError("diagnose: a Run has its optimizer and history already; leave them out")
+        return run, run.optimizer
+    if not isinstance(run, Objective):
+        raise TypeError(
+            f"diagnose: a Run (training.fit returns one) or an Objective is wanted, not {type(run).__name__}: "
+            "training.Run(model, loss, optimizer, X, y), or mg.Objective.of(model, lambda: loss)"
+        )
+    if not isinstance(optimizer, Optimizer | None):
+        raise TypeError(f"diagnose: optimizer is the one that trained, or None, not {optimizer!r:.60}")
+    if optimizer is None:
+        return Run.of(run, SGD(run.parameters, lr=0.0), history), None
+    optimizer.check_moves("diagnose", run.parameters)
+    found = Run.of(run, optimizer, history)
+    # What is left in .grad after the last step shows a clipping that was done in between.
+    left = float(np.linalg.norm(found.vector.gradient()))
+    if len(found.gradient_norm) and 0 < left < _CLIPPED * found.gradient_norm[-1]:
+        found.max_norm = left
+    return found, optimizer
+
+
+def _bar(progress: bool) -> Any:
+    if not progress:
+        return nullcontext(_Bar())
+    from tqdm.auto import tqdm  # an extra
+
+    return nullcontext(_Bar(tqdm(desc="experiments", unit=" trials")))
+
+
+class _Judge:
+    """Asks the causes one after the other, tries their cures, and decides."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.considered: list[Considered] = []
+
+    def answer(self) -> Diagnosis:
+        """The diagnosis."""
+        for suspicion in self._suspected(_FIRST):
+            if suspicion.is_proof:
+                return self._confirmed(suspicion, self._best(suspicion))
+        case = self.case
+        for change in self._always():
+            case.tries(change)
+        suspicions = list(self._suspected(_CAUSES))
+        cured = [(suspicion, self._best(suspicion)) for suspicion in suspicions]
+        chosen = self._chosen(cured)
+        if case.is_gap_worth and case.progress >= STUCK and not self._is_error(chosen):
+            self._note(cured)
+            return self._healthy()
+        self._note(cured, chosen)
+        if chosen is not None:
+            return self._confirmed(*chosen)
+        return self._minimum() or self._undecided()
+
+    def _always(self) -> Iterator[changes.Change]:
+        """What is tried of every run: going on, other rates, L-BFGS."""
+        optimizer = self.case.optimizer
+        if optimizer is not None:
+            yield changes.AS_BEFORE
+            if optimizer.lr and "lr" in optimizer.param_groups[0]:
+                yield changes.learning_rate(optimizer.lr * 10)
+                yield changes.learning_rate(optimizer.lr / 10)
+        yield changes.LBFGS_100
+
+    def _suspected(self, causes: tuple[Cause, ...]) -> Iterator[Suspicion]:
+        for cause in causes:
+            with np.errstate(all="ignore"):
+                suspicion = cause(self.case)
+            if suspicion is not None:
+                yield suspicion
+
+    def _best(self, suspicion: Suspicion) -> Trial | None:
+        """The best trial of its cures."""
+        tried = [trial for trial in map(self.case.tries, suspicion.cures) if trial is not None]
+        measure: Callable[[Trial], float] = _validated if suspicion.on_validation else _reached
+        return min(tried, key=measure, default=None)
+
+    def _chosen(self, cured: list[tuple[Suspicion, Trial | None]]) -> tuple[Suspicion, Trial | None] | None:
+        """The first cause that is proved, or whose cure closes enough of the gap and as much as its rivals' do."""
+        case = self.case
+        # L-BFGS beats most methods, and a new start is another training: neither is a rival's cure.
+        rivals = [trial for _, trial in cured if trial is not None and not trial.change.restarts]
+        best = max((case.closes(trial) for trial in rivals if trial.change != changes.LBFGS_100), default=0.0)
+        for suspicion, trial in cured:
+            if suspicion.is_proof:
+                return suspicion, trial
+            closed = case.closes(trial)
+            if (
+                case.is_gap_worth
+                and closed >= CURED
+                and closed >= _RIVAL * best
+                and self._is_validated(suspicion, trial)
+            ):
+                return suspicion, trial
+        return None
+
+    def _is_validated(self, suspicion: Suspicion, trial: Trial | None) -> bool:
+        """Whether a cure that is judged on validation data is better there than going on."""
+        before = self.case.as_before
+        if not suspicion.on_validation or trial is None or before is None:
+            return True
+        return trial.validated < before.validated
+
+    def _is_error(self, chosen: tuple[Suspicion, Trial | None] | None) -> bool:
+        """Whether it is an error in the program, and without it twice as much of the gap is closed as by going on."""
+        return chosen is not None and chosen[0].is_proof and self.case.closes(chosen[1]) > 2 * self.case.progress
+
+    # Answers
+
+    def _confirmed(self, suspicion: Suspicion, trial: Trial | None) -> Diagnosis:
+        case = self.case
+        evidence, before = [suspicion.seen], case.trials.done.get(changes.AS_BEFORE.name)
+        helps = trial is not None and (before is None or _gains(trial, before, suspicion.on_validation))
+        if trial is not None and helps:
+            evidence.append(f"tried, {trial}")
+            if before is not None:
+                evidence.append(f"without that, {before}")
+        change = trial.change if trial is not None and helps else None
+        lr = trial.lr if trial is not None and change is not None and change.name.startswith("lr = ") else None
+        way = suspicion.cause == "saddle point" and case.way_out is not None
+        return self._diagnosis(
+            suspicion.cause,
+            evidence,
+            suspicion.action if lr is None else f"lr = {lr:.3g}, which was tried: {suspicion.action}",
+            lr=lr,
+            theta=case.way_out.theta if way and case.way_out else None,
+            change=change,
+        )
+
+    def _healthy(self) -> Diagnosis:
+        case, before = self.case, self.case.as_before
+        assert before is not None
+        evidence = [
+            f"going on, the loss falls from {before.losses[0]:.4g} to {before.reached:.4g} in {before.updates[-1]} "
+            f"updates: {case.progress:.0%} of the way to {case.best:.4g}, the best that any experiment reached"
+        ]
+        if case.reading.right is not None:
+            evidence.append(f"accuracy {case.reading.right:.1%}")
+        return self._diagnosis(HEALTHY, evidence, "go on: the loss is still improving")
+
+    def _minimum(self) -> Diagnosis | None:
+        """A minimum, here or close by, where nothing that was tried gains anything."""
+        case = self.case
+        if case.is_gap_worth:
+            return None
+        if case.point.kind == MINIMUM:
+            seen = case.point.explanation
+        else:
+            near = nearest(case.objective, rng=0)
+            if near.end not in (CRITICAL, KINKS) or (near.end == CRITICAL and near.point.kind != MINIMUM):
+                return None
+            seen = str(near)
+        gains = (
+            f"nothing that was tried gains a hundredth of the loss {case.value:.4g}; the most, {max(case.gap, 0):.2g}"
+        )
+        action = "this network has found its minimum for these data: a larger one, other features, or another start"
+        return self._diagnosis(MINIMUM, [seen, gains], action, point=case.point)
+
+    def _undecided(self) -> Diagnosis:
+        case, before = self.case, self.case.as_before
+        evidence = []
+        if before is not None:
+            evidence.append(f"{before}")
+        elif case.optimizer is None:
+            evidence.append("not known how it is trained: give the optimizer and the history, or a Run")
+        best = min(case.trials.done.values(), key=_reached, default=None)
+        if best is not None:
+            evidence.append(f"the best that was tried, {best}")
+        evidence += [f"seen, but not confirmed: {row.cause}: {row.seen}" for row in self.considered[:3]]
+        return self._diagnosis(UNDECIDED, evidence, "no cause was confirmed: see what was tried")
+
+    def _diagnosis(self, verdict: str, evidence: list[str], action: str, **more: Any) -> Diagnosis:
+        case = self.case
+        not_tried = [f"{name} (budget)" for name in case.trials.skipped]
+        if not case.has_data and case.optimizer is not None:
+            not_tried.append("other batches, inputs, layers (these need a training.Run)")
+        more.setdefault("point", vars(case).get("point"))
+        return Diagnosis(
+            verdict, evidence, action, considered=self.considered, trials=list(case.trials.done.values()),
+            not_tried=not_tried, layers=vars(case).get("layers", []), run=case.run, **more,
+        )  # fmt: skip
+
+    def _note(self, cured: list[tuple[Suspicion, Trial | None]], chosen: Any = None) -> None:
+        """Keep the table of causes."""
+        self.considered = [
+            Considered(s.cause, s.seen, trial, self.case.closes(trial), chosen is not None and s is chosen[0])
+            for s, trial in cured
+        ]
+
+
+def _reached(trial: Trial) -> float:
+    return trial.reached
+
+
+def _validated(trial: Trial) -> float:
+    return trial.validated if math.isfinite(trial.validated) else math.inf
+
+
+def _gains(trial: Trial, before: Trial, on_validation: bool) -> bool:
+    measure = _validated if on_validation else _reached
+    return measure(trial) < measure(before)

@@ -1,0 +1,257 @@
+"""What can be measured about a training that may be stuck: at its θ, in its history, and by trying things."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.anomaly import detect_anomaly
+from microgradopt.critical.escape import Escape, escape, size_of
+from microgradopt.critical.point import DEGENERATE, CriticalPoint
+from microgradopt.critical.verdict import classify
+from microgradopt.curvature.lanczos import eigenpairs
+from microgradopt.curvature.operator import HessianOperator
+from microgradopt.diagnosis import changes
+from microgradopt.diagnosis.changes import Change
+from microgradopt.diagnosis.reading import Reading, constant_loss
+from microgradopt.diagnosis.trials import Trial, Trials
+from microgradopt.diagnosis.units import Layer, layers
+from microgradopt.errors import NonFiniteError
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.optim.stability import step_scale
+from microgradopt.run import Run, batches
+
+Array = npt.NDArray[Any]
+
+STUCK = 0.05  # of the gap to the best loss that was reached: going on that closes less is stuck
+WORTH = 0.01  # of the loss: a gain that is worth having
+CURED = 0.2  # of the gap: what a cure has to close
+
+_PRODUCTS = 150  # with H, for the ends of its spectrum, where there are more parameters than _DENSE
+_DENSE = 400  # parameters up to which all of the Hessian's eigenvalues are computed
+_LEAST = 0.003  # of the loss: less is not worth having, whatever has been gained
+_ROUNDING = 1e-6  # of the loss: a gain below that is none
+_CHANCE = 3.0  # standard deviations
+_BATCHES = 32  # whose gradients are measured
+
+
+class Case:
+    """A training that may be stuck. Each thing is measured when it is first asked for.
+
+    run: the training. optimizer: None where it is not known how it is trained.
+    """
+
+    def __init__(self, run: Run, optimizer: Optimizer | None, trials: Trials, rng: np.random.Generator) -> None:
+        self.run, self.optimizer, self.trials, self.rng = run, optimizer, trials, rng
+        self.objective = run.objective
+        self.theta = self.objective.theta
+        self.losses = np.array(run.loss, float)
+        self.norms = np.array(run.gradient_norm, float)
+        self.rates = np.array(run.lr, float)
+        with np.errstate(all="ignore"):
+            self.value, self.gradient = self.objective.value_and_gradient()
+            self.norm = float(np.linalg.norm(self.gradient))
+        self.size = size_of(self.theta)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether model, loss and data are known, so that they can be changed."""
+        return self.run.loss_function is not None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are, at θ."""
+        return math.isfinite(self.value) and math.isfinite(self.norm)
+
+    @functools.cached_property
+    def reading(self) -> Reading:
+        """What the loss's graph tells."""
+        return Reading(self.objective)
+
+    @functools.cached_property
+    def layers(self) -> list[Layer]:
+        """What the activations are doing."""
+        return layers(self.objective)
+
+    @functools.cached_property
+    def constant(self) -> float | None:
+        """The loss of the best constant output."""
+        reading = self.reading
+        loss = self.run.loss_function or reading.loss_function
+        if loss is None or reading.output is None or reading.target is None:
+            return None
+        found = constant_loss(loss, reading.output.data, reading.target)
+        return None if found is None or not math.isfinite(found) else found
+
+    # Trying
+
+    def tries(self, change: Change) -> Trial | None:
+        """The trial of a change."""
+        return self.trials(change)
+
+    @functools.cached_property
+    def as_before(self) -> Trial | None:
+        """Going on as before; None where it is not known how."""
+        return None if self.optimizer is None else self.trials(changes.AS_BEFORE)
+
+    @functools.cached_property
+    def lbfgs(self) -> Trial | None:
+        """What 100 iterations of L-BFGS on all data reach."""
+        return self.trials(changes.LBFGS_100)
+
+    @property
+    def now(self) -> float:
+        """The loss that trials start from: for going on that goes to and fro, its mean at first if that is higher."""
+        before = self.as_before
+        return max(self.value, before.begun) if before is not None and math.isfinite(before.begun) else self.value
+
+    @property
+    def best(self) -> float:
+        """The lowest loss that any trial has reached."""
+        return min([self.now, *(trial.reached for trial in self.trials.done.values())])
+
+    @property
+    def gap(self) -> float:
+        """How much can be gained: from the loss now to the best that was reached."""
+        return self.now - self.best
+
+    @property
+    def is_gap_worth(self) -> bool:
+        """Whether there is anything to gain: a hundredth of the loss, or of what training has gained if that is less.
+
+        A loss may have an offset: but less than three thousandths of it is nothing. Without a history all that is no
+        rounding counts.
+        """
+        if not len(self.losses):
+            return self.gap > _ROUNDING * abs(self.now)
+        so_far = float(np.nanmax(self.losses[:5])) - self.value
+        worth = WORTH * (min(abs(self.now), so_far) if so_far > 0 else abs(self.now))
+        return self.gap >= max(worth, _LEAST * abs(self.now))
+
+    def closes(self, trial: Trial | None) -> float:
+        """The share of the gap that a trial closes."""
+        if trial is None or not self.gap > 0:
+            return 0.0
+        return (self.now - trial.reached) / self.gap if math.isfinite(trial.reached) else -math.inf
+
+    @property
+    def progress(self) -> float:
+        """The share of the gap that going on closes; 0 where that is no more than chance does.
+
+        Chance: three standard deviations of the losses around a line, over the second half of the trial.
+        """
+        before = self.as_before
+        if before is None or not math.isfinite(before.reached):
+            return -math.inf
+        fall, late = before.losses[0] - before.reached, before.losses[len(before.losses) // 2 :]
+        t = np.arange(len(late))
+        scatter = float(np.std(late - np.polyval(np.polyfit(t, late, 1), t))) if len(late) > 2 else 0.0
+        return fall / self.gap if self.gap > 0 and fall > _CHANCE * scatter else 0.0
+
+    # Curvature and steps
+
+    @functools.cached_property
+    def hessian(self) -> HessianOperator:
+        """The Hessian at θ."""
+        return HessianOperator(self.objective)
+
+    @functools.cached_property
+    def scale(self) -> Array | None:
+        """d, the step that the optimizer makes of a gradient, in limits of stability: see `optim.stability`.
+
+        None where it is not known, or nothing moves.
+        """
+        scale = None if self.optimizer is None else step_scale(self.optimizer, self.objective.vector)
+        return scale if scale is not None and scale.any() else None
+
+    @functools.cached_property
+    def ratio(self) -> float | None:
+        """The learning rate against the limit of stability: λ_max(D^½ H D^½). None where it is not known."""
+        if self.scale is None:
+            return None
+        scaled = _Scaled(self.hessian, np.sqrt(self.scale))
+        return float(eigenpairs(scaled, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
+
+    @functools.cached_property
+    def sharpness(self) -> float:
+        """λ_max of the Hessian."""
+        return float(eigenpairs(self.hessian, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
+
+    @functools.cached_property
+    def point(self) -> CriticalPoint:
+        """The verdict on θ as a critical point."""
+        return classify(self.objective, dense_up_to=_DENSE, max_products=_PRODUCTS, rng=self.rng)
+
+    @functools.cached_property
+    def way_out(self) -> Escape | None:
+        """Down along negative curvature, or along flat directions of a degenerate point; None where there is none."""
+        try:
+            return self.point.escape(self.rng) if self.point.negative or self.point.kind == DEGENERATE else None
+        except ValueError:
+            return None
+
+    @functools.cached_property
+    def descent(self) -> Escape:
+        """The best that one step in the optimizer's direction can do: −D g, or −g, with a perfect step length."""
+        direction = self.gradient if self.scale is None else self.scale * self.gradient
+        return escape(self.objective, self.theta, direction, self.size)
+
+    # Noise
+
+    @functools.cached_property
+    def expected_change(self) -> tuple[float, float, float] | None:
+        """What one update changes on average, its standard error, and the part of it that is due to noise.
+
+        −gᵀD g + ½ gᵀD H D g + ½ tr(D H D Σ) / B, from the gradients g_b of batches: the mean of
+        −gᵀD g_b + ½ (D g_b)ᵀ H (D g_b). D = diag(η / σ), with momentum β divided by 1 − β: what a gradient moves θ by
+        in the end. The last term, that of noise, is the difference to a batch of all data.
+        """
+        run = self.run
+        is_batches = run.batch_size is not None and run.X is not None and run.batch_size < len(run.X)
+        if self.scale is None or self.optimizer is None or not is_batches:
+            return None
+        group = self.optimizer.param_groups[0]
+        beta = group.get("momentum", group.get("betas", (0.0,))[0])
+        step = self.scale * 2 * (1 + beta) / (1 - beta)
+        found: list[float] = []
+        for g in self._batch_gradients():
+            d = step * g
+            found.append(-float(self.gradient @ d) + float(d @ (self.hessian @ d)) / 2)
+        d = step * self.gradient
+        of_all = -float(self.gradient @ d) + float(d @ (self.hessian @ d)) / 2
+        mean = float(np.mean(found))
+        return mean, float(np.std(found, ddof=1)) / math.sqrt(len(found)), mean - of_all
+
+    def _batch_gradients(self) -> list[Array]:
+        run, rng = self.run, np.random.default_rng(0)
+        found: list[Array] = []
+        with run.vector.copied():
+            while len(found) < _BATCHES:
+                for batch in batches(run.X, run.y, run.batch_size, rng):
+                    run._evaluate(*batch)
+                    found.append(run.vector.gradient())
+        return found[:_BATCHES]
+
+
+class _Scaled:
+    """D^½ H D^½, as an operator."""
+
+    def __init__(self, H: HessianOperator, root: Array) -> None:
+        self.H, self.root, self.shape, self.dtype = H, root, H.shape, H.dtype
+
+    def __matmul__(self, v: Array) -> Array:
+        return self.root * (self.H @ (self.root * v))
+
+
+def where_not_finite(case: Case) -> str:
+    """The operation that makes the first number that is not finite."""
+    try:
+        with detect_anomaly(), np.errstate(all="ignore"):
+            case.objective.value_and_gradient()
+    except NonFiniteError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,264 @@
+"""Experiments on a run: each is one change, made on a copy, and then as many updates as going on without it.
+
+A change takes a run and gives the changed one, whose parameters are the same tensors: it may write θ. Whoever tries it
+sees to it that θ comes back (trials.py).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt import nn
+from microgradopt.diagnosis.reading import Product
+from microgradopt.nn import init
+from microgradopt.nn.module import Module
+from microgradopt.optim.adaptive import Adam
+from microgradopt.optim.lbfgs import LBFGS
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.run import Run, copied
+from microgradopt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+
+ITERATIONS = 100  # of L-BFGS
+
+
+class Change(NamedTuple):
+    """One experiment. name: what is changed, in words. code: the same as code. make: gives the changed run.
+
+    iterations: how many calls of `train` it lasts, where these are not updates as the run's own. restarts: whether it
+    begins anew, and not from θ.
+    """
+
+    name: str
+    code: str
+    make: Callable[[Run], Run]
+    iterations: int | None = None
+    restarts: bool = False
+
+
+def then(first: Change, second: Change) -> Change:
+    """Two changes, one after the other."""
+    code = "; ".join(filter(None, (first.code, second.code)))
+    restarts = first.restarts or second.restarts
+    return Change(f"{first.name}, {second.name}", code, lambda run: second.make(first.make(run)), restarts=restarts)
+
+
+AS_BEFORE = Change("going on as before", "", lambda run: run.changed())
+
+
+# The optimizer's settings ---------------------------------------------------------------------------------------------
+
+
+def with_settings(optimizer: Optimizer, **settings: Any) -> Optimizer:
+    """A copy with its state, and other hyperparameters in all groups that have them."""
+    other = copied(optimizer)
+    for group in other.param_groups:
+        group.update({key: value for key, value in settings.items() if key in group})
+    return other
+
+
+def renewed(optimizer: Optimizer, parameters: list[Tensor] | None = None, **settings: Any) -> Optimizer:
+    """A new optimizer of the same kind, without a state. parameters: to move these, with the first group's settings."""
+    groups = optimizer.param_groups if parameters is None else [{**optimizer.param_groups[0], "params": parameters}]
+    other = copy.copy(optimizer)
+    other.param_groups, other._checked, other._blocks, other._steps = [], [], [], []
+    for group in groups:
+        other.add_param_group({**group, **{key: value for key, value in settings.items() if key in group}})
+    return other
+
+
+def learning_rate(lr: float) -> Change:
+    """Another learning rate, constant."""
+    code = f'for group in optimizer.param_groups: group["lr"] = {lr:.3g}'
+    return Change(f"lr = {lr:.3g}", code, lambda run: run.changed(with_settings(run.optimizer, lr=lr)))
+
+
+def setting(name: str, value: Any, words: str) -> Change:
+    """Another value of a hyperparameter."""
+    code = f'for group in optimizer.param_groups: group["{name}"] = {value!r}'
+    return Change(words, code, lambda run: run.changed(with_settings(run.optimizer, **{name: value})))
+
+
+UNCLIPPED = Change("without clipping", "max_norm=None", lambda run: run.changed(max_norm=None))
+ALL_DATA = Change("all data in a batch", "batch_size=None", lambda run: run.changed(batch_size=None))
+
+
+def with_parameters(names: list[str], parameters: list[Tensor]) -> Change:
+    """An optimizer that moves all of them."""
+
+    def make(run: Run) -> Run:
+        other = copied(run.optimizer)
+        first = {key: value for key, value in other.param_groups[0].items() if key != "params"}
+        other.add_param_group({**first, "params": parameters})
+        return run.changed(other)
+
+    code = f"optimizer.add_param_group({{'params': [{', '.join(names)}]}})"
+    return Change("all parameters in the optimizer", code, make)
+
+
+# Other methods --------------------------------------------------------------------------------------------------------
+
+
+def _lbfgs(run: Run) -> Run:
+    optimizer = LBFGS(run.vector.parameters, max_iter=5, tolerance_grad=0.0, tolerance_change=0.0)
+    return run.changed(optimizer, batch_size=None, max_norm=None)
+
+
+LBFGS_100 = Change(
+    f"{ITERATIONS} iterations of L-BFGS",
+    "optimizer = optim.LBFGS(model.parameters())  # on all data: batch_size=None",
+    _lbfgs,
+    ITERATIONS // 5,
+)
+ADAM = Change(
+    "Adam, lr = 0.001",
+    "optimizer = optim.Adam(model.parameters())",
+    lambda run: run.changed(Adam(run.vector.parameters)),
+)
+
+
+# θ --------------------------------------------------------------------------------------------------------------------
+
+
+def from_theta(words: str, theta: Array) -> Change:
+    """On from another θ, with an optimizer that has no memory of this one."""
+
+    def make(run: Run) -> Run:
+        run.vector.write(theta.copy())
+        return run.changed(renewed(run.optimizer))
+
+    return Change(words, "objective.theta = found.theta", make)
+
+
+def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | None = None) -> Change:
+    """New weights, drawn for the activations behind them; biases 0. layers: weight, bias, name of the activation.
+
+    lr: with another learning rate as well.
+    """
+    words = "fresh weights, drawn for their activations"
+    words += "" if lr is None else f", lr = {lr:.3g}"
+
+    def make(run: Run) -> Run:
+        rng = np.random.default_rng(0)
+        for weight, bias, activation in layers:
+            weight.data = initial(weight.data, activation, rng)
+            if bias is not None:
+                # A sigmoid's output is ½ on average: the bias takes that out of the next layer's sums.
+                bias.data = np.zeros(bias.shape)
+        settings: dict[str, Any] = {} if lr is None else {"lr": lr}
+        return run.changed(renewed(run.optimizer, **settings))
+
+    code = "nn.init: xavier_uniform for tanh, 4 times that for sigmoid, kaiming_uniform for relu"
+    return Change(words, code, make, restarts=True)
+
+
+def initial(weight: Array, activation: str, rng: np.random.Generator) -> Array:
+    """Weights that keep the size of what goes through: He's for relu and its kin, Glorot's × 1, × 4 for sigmoid.
+
+    A sigmoid's slope is ¼ at most (Glorot and Bengio 2010): with 4 times the weights the gradient keeps its size.
+    """
+    if activation in ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus"):
+        return init.kaiming_uniform(weight.shape, rng=rng).astype(weight.dtype)
+    gain = 4.0 if activation == "sigmoid" else 1.0
+    return init.xavier_uniform(weight.shape, gain, rng).astype(weight.dtype)
+
+
+def apart(sizes: Array) -> Change:
+    """θ moved at random by a tenth of what weights are at the start: units that are the same become different."""
+
+    def make(run: Run) -> Run:
+        noise = np.random.default_rng(0).standard_normal(run.vector.size) * 0.1 * sizes
+        run.vector.write((run.vector.theta() + noise).astype(run.vector.theta().dtype))
+        return run.changed(renewed(run.optimizer))
+
+    code = "weight.data = weight.data + 0.1 * rng.standard_normal(weight.shape)"
+    return Change("weights moved apart at random", code, make)
+
+
+# The network and its data ---------------------------------------------------------------------------------------------
+
+
+def standardised(first: Product, X: Array) -> Change:
+    """x̂ = (x − m) / s for x, and Ŵ = W s, b̂ = b + W m in the first layer: the function stays what it is."""
+    spread = X.std(axis=0)
+    scale = np.where(spread > 1e-12 * np.abs(X).max(axis=0), spread, 1.0)
+    mean = X.mean(axis=0) if first.bias is not None else np.zeros(X.shape[1])
+
+    def make(run: Run) -> Run:
+        if first.bias is not None:
+            first.bias.data = first.bias.data + first.units @ mean
+        first.weight.data = first.oriented(first.units * scale)
+        validation = run.validation and ((run.validation[0] - mean) / scale, run.validation[1])
+        return run.changed(renewed(run.optimizer), X=(run.X - mean) / scale, validation=validation)
+
+    return Change("inputs standardised", "X = (X - X.mean(0)) / X.std(0)", make)
+
+
+def _of_layers(words: str, code: str, layers: Callable[[list[Module]], list[Module]]) -> Change:
+    """Other layers in a `nn.Sequential`, around the same parameters."""
+
+    def make(run: Run) -> Run:
+        assert isinstance(run.model, nn.Sequential)
+        return run.changed(renewed(run.optimizer), model=nn.Sequential(*layers(list(run.model))))
+
+    return Change(words, code, make)
+
+
+WITHOUT_LAST = _of_layers(
+    "without its last layer", "model = nn.Sequential(*list(model)[:-1])", lambda layers: layers[:-1]
+)
+
+
+def _with_relus(layers: list[Module]) -> list[Module]:
+    found: list[Module] = []
+    for layer in layers:
+        if found and isinstance(layer, nn.Linear) and isinstance(found[-1], nn.Linear):
+            found.append(nn.ReLU())
+        found.append(layer)
+    return found
+
+
+WITH_RELUS = _of_layers("relus between the layers", "model = nn.Sequential(nn.Linear(…), nn.ReLU(), …)", _with_relus)
+SOFTMAX_OVER_CLASSES = _of_layers(
+    "softmax over the classes",
+    "nn.Softmax(dim=-1)",
+    lambda layers: [nn.Softmax(-1) if isinstance(layer, nn.Softmax) else layer for layer in layers],
+)
+WITH_TANH = _of_layers(
+    "tanh in place of sigmoid",
+    "nn.Tanh() in place of nn.Sigmoid(), but for the output",
+    lambda layers: [nn.Tanh() if isinstance(layer, nn.Sigmoid) else layer for layer in layers[:-1]] + layers[-1:],
+)
+
+
+def _negated(run: Run) -> Run:
+    loss = run.loss_function
+    assert loss is not None
+    return run.changed(renewed(run.optimizer), loss_function=lambda output, target: -loss(output, target))
+
+
+NEGATED = Change("the loss without its minus", "loss = nn.cross_entropy  # not its negative", _negated)
+
+
+def targets_shaped(shape: tuple[int, ...]) -> Change:
+    """The targets in the shape of the outputs."""
+    make = lambda run: run.changed(renewed(run.optimizer), y=np.asarray(run.y).reshape(shape))  # noqa: E731
+    return Change(f"targets of shape {shape}", f"y = y.reshape({shape})", make)
+
+
+def _unfrozen(run: Run) -> Run:
+    model = copy.deepcopy(run.model)
+    assert model is not None
+    parameters = [p for _, p in model._all_parameters()]
+    for parameter in parameters:
+        parameter.requires_grad = True
+    return run.changed(renewed(run.optimizer, parameters), model=model)
+
+
+UNFROZEN = Change("all parameters trained", "parameter.requires_grad = True", _unfrozen)

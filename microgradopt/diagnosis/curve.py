@@ -1,0 +1,93 @@
+"""What a history alone tells: from losses, and from rates and norms where there are any, what is not the cause."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+_WINDOW = 200  # updates that count as the present
+_BLOCKS = 10
+_FEWEST = 20
+_CLEAR = 3.0  # standard errors that make a trend
+_CHANGED = 0.01  # of what it was
+
+
+def read(history: Any) -> tuple[str, list[str], str]:
+    """Verdict, evidence and action from a history: "healthy", "exploding" or "undecided"."""
+    losses = np.array(history.loss, float)
+    finite = np.isfinite(losses)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        what = "look at the data for numbers that are not finite; then start again with a smaller learning rate"
+        return "exploding", [f"the loss stops being finite at update {first}"], what
+    if len(losses) < _FEWEST:
+        return "undecided", [f"{len(losses)} updates, too few to see a trend in"], _next(history)
+    recent = losses[-_WINDOW:]
+    fall, errors = _trend(recent)
+    seen = f"in the last {len(recent)} updates the loss went from {recent[:10].mean():.4g} to {recent[-10:].mean():.4g}"
+    if errors > _CLEAR and fall > _CHANGED * abs(recent.mean()):
+        return "healthy", [f"{seen}: it falls, by {errors:.1f} standard errors"], "go on"
+    return "undecided", [f"{seen}: no clear fall", *_excluded(history)], _next(history)
+
+
+def _trend(losses: Array) -> tuple[float, float]:
+    """How much a line through the means of ten blocks falls, and how many standard errors that is."""
+    means = np.array([block.mean() for block in np.array_split(losses, _BLOCKS)])
+    t = np.arange(_BLOCKS) - (_BLOCKS - 1) / 2
+    slope = float(t @ means / (t @ t))
+    residuals = means - means.mean() - slope * t
+    error = math.sqrt(float(residuals @ residuals) / (_BLOCKS - 2) / float(t @ t))
+    return -slope * _BLOCKS, -slope / max(error, float(np.finfo(float).tiny))
+
+
+def _recorded(history: Any, name: str) -> Array:
+    values = np.array(getattr(history, name, []), float)
+    return values[np.isfinite(values)]
+
+
+def _excluded(history: Any) -> list[str]:
+    """What the rates and norms leave out of the question."""
+    norms, rates, moved = (_recorded(history, name) for name in ("gradient_norm", "lr", "step_norm"))
+    lines = []
+    if len(norms) >= _FEWEST:
+        ratio = float(np.median(norms[-_FEWEST:]) / max(np.median(norms[:_FEWEST]), 1e-300))
+        told = f"the gradient norm is {ratio:.2g} times what it was at the start: "
+        lines.append(
+            told + ("not a critical point, θ is not at rest" if ratio > 0.1 else "not too large a learning rate")
+        )
+    if len(rates):
+        at = f"the learning rate is {rates[-1]:.3g}"
+        is_ended = rates[-1] < _CHANGED * rates.max()
+        lines.append(
+            f"{at}, and was {rates.max():.3g}: a schedule may have ended"
+            if is_ended
+            else f"{at}: no schedule has ended"
+        )
+    if len(moved):
+        lines.append(
+            f"an update moves θ by {np.median(moved[-_FEWEST:]):.2g}" + ("" if moved[-1] else ": nothing moves")
+        )
+    return lines
+
+
+def _next(history: Any) -> str:
+    """The three things to measure next: those that are missing first."""
+    wanted = [
+        ("gradient_norm", "the norm of the gradient at each update"),
+        ("lr", "the learning rate at each update"),
+        ("step_norm", "how far each update moves θ, ‖Δθ‖"),
+        ("validation_loss", "the loss on validation data"),
+    ]
+    missing = [words for name, words in wanted if not len(_recorded(history, name))]
+    more = [
+        "the loss after 200 updates with a tenth and with ten times the learning rate",
+        "the loss after as many with all data in a batch",
+        "the loss after 100 iterations of L-BFGS",
+    ]
+    chosen = (missing + more)[:3]
+    return f"measure next: {'; '.join(chosen)}. critical.diagnose(run), with what training.fit returns, tries by itself"

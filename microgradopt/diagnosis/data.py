@@ -1,0 +1,126 @@
+"""Causes that lie in the data: numbers that are none, inputs that are all the same or of unlike scale, labels that
+contradict each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt import nn
+from microgradopt.diagnosis import changes
+from microgradopt.diagnosis.case import Case
+from microgradopt.diagnosis.network import fresh
+from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+
+Array = npt.NDArray[Any]
+
+SCALES = 100.0  # times the spread of another column, or its own distance from 0, or from a spread of 1
+_FLOOR = 1.1  # times the floor: a loss that has come down to it
+
+
+def not_finite(case: Case) -> Suspicion | None:
+    """A nan or an infinity among inputs or targets. The graph holds all data that act on the loss."""
+    constants = [x for node in case.reading.nodes for x in node.inputs if type(x) is np.ndarray]
+    named = [("X", case.run.X), ("y", case.run.y)] if case.has_data else [("the data", x) for x in constants]
+    for name, data in named:
+        data = np.asarray(data)
+        bad = np.argwhere(~np.isfinite(data.astype(float)))
+        if len(bad):
+            places = [f"{name}[{', '.join(map(str, at))}] = {data[tuple(at)]}" for at in bad]
+            return Suspicion(
+                "numbers not finite in the data",
+                f"inputs or targets are not finite: {listed(places)}",
+                "take these rows out of the data, or fill the gaps (with the column's median): no setting of the "
+                "optimizer helps",
+                is_proof=True,
+            )
+    return None
+
+
+def all_the_same(case: Case) -> Suspicion | None:
+    """Every row of the inputs equal to the first."""
+    X = _inputs(case)
+    if X is None or len(X) < 2 or (X[0] != X).any():
+        return None
+    return Suspicion(
+        "all inputs the same",
+        f"all rows of the inputs are equal, {len(X)} times the same row: the network can only answer one constant",
+        "look at how the inputs are read",
+        is_proof=True,
+    )
+
+
+def unlike_scales(case: Case) -> Suspicion | None:
+    """Columns whose spreads differ, or that are far from 0, or whose numbers are far from 1.
+
+    With inputs of spread s a weight has curvature of order s²: columns of unlike spread make a ravine (the lecture's
+    L15), and an offset couples each weight with the bias.
+    """
+    first, X = case.reading.first, case.reading.inputs
+    if first is None or X is None or len(X) < 2 or not np.isfinite(X).all():
+        return None
+    spread, middle = X.std(axis=0), np.abs(X.mean(axis=0))
+    varied = spread > 1e-9 * (middle + spread.max())
+    if not varied.any():
+        return None
+    low, high = np.percentile(spread[varied], [10 if varied.sum() > 20 else 0, 100])
+    seen = []
+    if high > SCALES * low:
+        seen.append(f"the columns of the inputs have standard deviations from {low:.3g} to {high:.3g}")
+    far = np.flatnonzero(varied & (middle > SCALES / 10 * spread))
+    if len(far):
+        seen.append(f"column {listed(far)} is more than {SCALES / 10:g} standard deviations away from 0")
+    if high > SCALES / 10 or high < 1 / SCALES:
+        seen.append(f"the inputs have standard deviations up to {high:.3g}, where the initial weights are made for 1")
+    if not seen:
+        return None
+    is_data = case.has_data and np.shape(case.run.X) == X.shape
+    same_function = changes.standardised(first, X)
+    # Units that such inputs have saturated stay saturated in the same function: from the start, then.
+    cures = (same_function, changes.then(same_function, fresh(case))) if is_data else (changes.LBFGS_100,)
+    action = "standardise the inputs: X = (X - X.mean(0)) / X.std(0), with these numbers for all later data too"
+    return Suspicion("inputs of unlike scale", "; ".join(seen), action, cures)
+
+
+def contradicting_labels(case: Case) -> Suspicion | None:
+    """Equal rows with different targets: no network can tell them apart, and the loss has a floor above 0."""
+    X, target = _inputs(case), case.reading.target
+    if X is None or target is None or len(X) != len(target) or not np.isfinite(X).all():
+        return None
+    floor = _floor(case, X, target)
+    if floor is None or floor <= 0 or case.value > _FLOOR * floor:
+        return None
+    return Suspicion(
+        "contradicting labels",
+        f"rows with the same inputs have different targets: no network comes below a loss of {floor:.4g}, and this "
+        f"one has {case.value:.4g}",
+        "look at these rows, or add features that tell them apart: with these data the training is done",
+        is_proof=True,
+    )
+
+
+def _floor(case: Case, X: Array, target: Array) -> float | None:
+    """The lowest mean loss of any function of X; None for other losses than cross entropy and squared errors."""
+    reading = case.reading
+    if not reading.is_cross_entropy and (reading.comparison is None or reading.comparison.function is not nn.mse_loss):
+        return None
+    _, groups = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
+    groups = groups.ravel()
+    lost = 0.0
+    for group in np.flatnonzero(np.bincount(groups) > 1):
+        rows = target[groups == group]
+        if reading.is_cross_entropy and rows.ndim == 1:
+            shares = np.unique(rows, return_counts=True)[1] / len(rows)
+            lost -= len(rows) * float(shares @ np.log(shares))
+        elif not reading.is_cross_entropy:
+            lost += float(np.square(rows - rows.mean(axis=0)).sum()) / max(1, rows[0].size)
+    return lost / len(X)
+
+
+def _inputs(case: Case) -> Array | None:
+    return np.asarray(case.run.X) if case.has_data else case.reading.inputs
+
+
+CAUSES: tuple[Cause, ...] = (not_finite, all_the_same, contradicting_labels, unlike_scales)

@@ -1,0 +1,305 @@
+"""Causes that lie in the network and its loss: what the graph shows, and what the units are doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt import nn
+from microgradopt.autodiff import grad
+from microgradopt.diagnosis import changes
+from microgradopt.diagnosis.case import Case
+from microgradopt.diagnosis.changes import Change
+from microgradopt.diagnosis.reading import made_by
+from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+
+_ALIKE = 1e-6  # of the largest weight: units that differ by less are the same
+_DEAD = 0.5  # of a layer's units
+_SATURATED = 0.8  # of a layer's activations
+_LEARNT_NOTHING = 0.95  # of the loss of the best constant output
+_VANISHED = 0.1  # of the gradient of the last layer's weights: that of the first ones'
+
+# The loss -------------------------------------------------------------------------------------------------------------
+
+
+def softmax_over_one(case: Case) -> Suspicion | None:
+    """A softmax over one number is 1, whatever the number."""
+    nodes = [n for n in case.reading.nodes if made_by(n) in ("softmax", "log_softmax") and n.ndim]
+    if not any(node.size > 1 and _is_constant(node) for node in nodes):
+        return None
+    return Suspicion(
+        "softmax over one unit",
+        "there is a softmax over one unit, which is always 1: the output does not depend on the input or the weights",
+        "for two classes: two output units and nn.cross_entropy without a softmax, or one unit without one and "
+        "nn.binary_cross_entropy_with_logits",
+        _without_last(case, nn.Softmax),
+        is_proof=True,
+    )
+
+
+def _is_constant(node: Tensor) -> bool:
+    axis = next((v for v in (*node.values[1:], *node.kwargs.values()) if isinstance(v, int)), -1)
+    return node.shape[axis] == 1
+
+
+def softmax_over_samples(case: Case) -> Suspicion | None:
+    """A softmax along axis 0: the samples share out the probability among them, class by class."""
+    for node in case.reading.nodes:
+        if made_by(node) == "softmax" and node.ndim == 2 and min(node.shape) > 1:
+            over_samples = np.allclose(node.data.sum(axis=0), 1) and not np.allclose(node.data.sum(axis=1), 1)
+            if over_samples:
+                return Suspicion(
+                    "softmax over the samples",
+                    f"the softmax of shape {node.shape} sums to 1 over axis 0, the samples, and not over the classes",
+                    "nn.Softmax(dim=-1); before nn.cross_entropy no softmax at all",
+                    (changes.SOFTMAX_OVER_CLASSES, changes.WITHOUT_LAST) if _ends_in(case, nn.Softmax) else (),
+                    is_proof=True,
+                )
+    return None
+
+
+def probabilities_before_the_loss(case: Case) -> Suspicion | None:
+    """A softmax or sigmoid before a loss that has its own: the loss gets probabilities for logits."""
+    reading = case.reading
+    takes_logits = reading.is_cross_entropy or (
+        reading.comparison is not None and reading.comparison.function is nn.binary_cross_entropy_with_logits
+    )
+    if not takes_logits or reading.output is None:
+        return None
+    output = reading.output.data
+    if output.ndim == 2 and output.shape[1] > 1 and (output >= 0).all() and np.allclose(output.sum(axis=1), 1):
+        name, says = "softmax", "each row of the output sums to 1, as after a softmax"
+    elif reading.last in ("sigmoid", "expit"):
+        name, says = "sigmoid", "the output comes out of a sigmoid"
+    else:
+        return None
+    loss = "cross_entropy" if reading.is_cross_entropy else "binary_cross_entropy_with_logits"
+    return Suspicion(
+        f"{name} before the loss",
+        f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot come near 0",
+        f"leave out the {name}: nn.{loss} of the last layer's output",
+        _without_last(case, nn.Softmax if name == "softmax" else nn.Sigmoid),
+        is_proof=True,
+    )
+
+
+def out_of_reach(case: Case) -> Suspicion | None:
+    """An activation on the output, and targets that it cannot give."""
+    reading = case.reading
+    ranges = {"relu": (0.0, np.inf), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0)}
+    if reading.last not in (*ranges, "maximum") or reading.target is None:
+        return None
+    low, high = ranges.get(reading.last, (0.0, np.inf))
+    last = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softmax": nn.Softmax}.get(reading.last, nn.ReLU)
+    if reading.is_cross_entropy:
+        if reading.last in ("sigmoid", "softmax"):
+            return None
+        seen = f"the logits come out of {reading.last}, which cannot be below {low:g}"
+    else:
+        outside = float(np.mean((reading.target < low) | (reading.target > high)))
+        if not outside:
+            return None
+        seen = (
+            f"the output comes out of {reading.last}, from {low:g} to {high:g}, and {outside:.0%} of the targets, from "
+            f"{reading.target.min():.3g} to {reading.target.max():.3g}, are outside of that"
+        )
+    action = f"no {reading.last} on the output" + (
+        "" if reading.is_cross_entropy else ", or targets scaled to its range"
+    )
+    cures = _without_last(case, last)
+    return Suspicion("output cannot reach the targets", seen, action, cures, is_proof=not cures)
+
+
+def broadcast(case: Case) -> Suspicion | None:
+    """Outputs (n, 1) and targets (n,): their difference is (n, n), each output against each target."""
+    for node in case.reading.nodes:
+        shapes = [np.shape(v) for v in node.values[:2]]
+        if len(shapes) == 2 and sorted(map(len, shapes)) == [1, 2] and node.shape == (max(shapes[0]), max(shapes[1])):
+            tall = next(shape for shape in shapes if len(shape) == 2)
+            if tall[1] == 1 and tall[0] > 1 and (tall[0],) in shapes:
+                cures = (changes.targets_shaped(tall),) if case.has_data and np.size(case.run.y) == tall[0] else ()
+                return Suspicion(
+                    "outputs and targets broadcast",
+                    f"{made_by(node)} of shapes {shapes[0]} and {shapes[1]} gives {node.shape}: it compares "
+                    "each output with each target, and the best output is the mean of all targets",
+                    f"targets of the output's shape: y = y.reshape{tall}",
+                    cures,
+                    is_proof=True,
+                )
+    return None
+
+
+def wrong_sign(case: Case) -> Suspicion | None:
+    """A loss that falls as the error of the network grows."""
+    node = case.reading.comparison
+    if node is None or node.ndim or node is case.reading.loss:
+        return None
+    slope = grad(case.reading.loss, [node], allow_unused=True)[0]
+    if slope is None or not slope < 0:
+        return None
+    return Suspicion(
+        "gradient ascent",
+        f"the loss falls as {made_by(node)} rises: it has the wrong sign",
+        "minimise the error itself, without the minus",
+        (changes.NEGATED, changes.then(changes.NEGATED, fresh(case))) if case.has_data else (),
+        is_proof=True,
+    )
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------
+
+
+def unreached(case: Case) -> Suspicion | None:
+    """Parameters that the loss does not depend on, or from which it is cut off."""
+    names = case.reading.unreached
+    if not names:
+        return None
+    return Suspicion(
+        "parameters without gradient",
+        f"no gradient reaches {listed(names)}: the loss does not depend on them, or is cut off from them by .detach(), "
+        ".data or no_grad",
+        "compute the loss from the tensors themselves, without .detach() or .data",
+        is_proof=True,
+    )
+
+
+def frozen(case: Case) -> Suspicion | None:
+    """Parameters that are not trained."""
+    names = case.reading.frozen
+    if not names:
+        return None
+    cures = (changes.UNFROZEN,) if case.has_data else ()
+    seen = f"{listed(names)} do not require a gradient and stay what they are"
+    return Suspicion("frozen parameters", seen, "parameter.requires_grad = True", cures)
+
+
+def strangers(case: Case) -> Suspicion | None:
+    """Tensors that act on the loss and are not among its parameters."""
+    shapes = case.reading.strangers
+    if not shapes:
+        return None
+    return Suspicion(
+        "parameters not in the model",
+        f"the loss depends on tensors of shape {listed(shapes)} that are not parameters of the model",
+        "assign them to attributes of the module, or to lists and dicts in one",
+        is_proof=case.optimizer is not None,
+    )
+
+
+# Units ----------------------------------------------------------------------------------------------------------------
+
+
+def identical_units(case: Case) -> Suspicion | None:
+    """Units of a hidden layer with the same weights: they get the same gradient, and stay the same."""
+    for i, product in enumerate(case.reading.products[:-1]):
+        units = product.units if product.bias is None else np.column_stack([product.units, product.bias.data])
+        size = np.abs(units).max()
+        different = (
+            len(np.unique(np.round(units / (_ALIKE * size or 1.0)), axis=0)) if np.isfinite(size) else len(units)
+        )
+        if len(units) > 1 and different <= len(units) / 2:
+            cures = (changes.apart(_initial_sizes(case)), fresh(case))
+            return Suspicion(
+                "identical units",
+                f"the {len(units)} units of layer {i} are the same {different}: units with the same weights get the "
+                "same gradient, and stay the same",
+                "break the symmetry: draw the initial weights at random (nn.init)",
+                cures,
+            )
+    return None
+
+
+def stuck_units(case: Case) -> Suspicion | None:
+    """Relus that are 0 for every sample, sigmoids and tanhs at their ends: no gradient comes through."""
+    dead = [x for x in case.layers if x.function == "relu" and x.stuck >= _DEAD * x.units]
+    saturated = [x for x in case.layers if x.function != "relu" and x.flat >= _SATURATED]
+    if not dead and not saturated:
+        return None
+    return Suspicion(
+        "dead units" if dead else "saturated units",
+        "; ".join(map(str, dead or saturated)) + ": no gradient comes through them",
+        "start again with weights drawn for these activations, and a learning rate that does not push them there"
+        + ("; or a leaky relu" if dead else ""),
+        (fresh(case),),
+    )
+
+
+def vanishing_gradient(case: Case) -> Suspicion | None:
+    """The network has learnt no more than a constant output, and the first layers get hardly any gradient."""
+    products, constant = case.reading.products, case.constant
+    if len(products) < 3 or constant is None or case.value < _LEARNT_NOTHING * constant:
+        return None
+    gradients = dict(zip(case.objective.parameters, case.objective.vector.split(case.gradient), strict=True))
+    sizes = [float(np.sqrt(np.mean(np.square(gradients[p.weight])))) for p in products]
+    if not min(sizes) < _VANISHED * sizes[-1]:
+        return None
+    kinds = {layer.function for layer in case.layers}
+    cures = [fresh(case), changes.ADAM]
+    if "sigmoid" in kinds and case.has_data and isinstance(case.run.model, nn.Sequential):
+        cures.append(changes.then(changes.WITH_TANH, fresh(case, activation="tanh")))
+    return Suspicion(
+        "vanishing gradient",
+        f"the loss {case.value:.4g} is that of a constant output, {constant:.4g}: the network knows only the mean; and "
+        f"layer by layer, from the first on, the weights' gradient is {', '.join(f'{s:.1g}' for s in sizes)}",
+        "the gradient vanishes on its way back: an initialisation that keeps its size (nn.init), relu or tanh in place "
+        "of sigmoid, LayerNorm between the layers, or fewer layers",
+        tuple(cures),
+    )
+
+
+def no_activation(case: Case) -> Suspicion | None:
+    """Layers without an activation between them are one linear layer."""
+    if not case.reading.linear_pairs:
+        return None
+    is_sequence = case.has_data and isinstance(case.run.model, nn.Sequential)
+    return Suspicion(
+        "no activation",
+        f"{case.reading.linear_pairs + 1} layers follow each other without an activation between them: together they "
+        "are one linear layer",
+        "an activation, as nn.ReLU(), between the layers",
+        (changes.WITH_RELUS,) if is_sequence else (),
+    )
+
+
+def fresh(case: Case, lr: float | None = None, activation: str = "") -> Change:
+    """A fresh start for all layers that the graph shows, each followed by the next activation, or by the one given."""
+    names = [activation or layer.function for layer in case.layers] + ["linear"] * len(case.reading.products)
+    layers = [(p.weight, p.bias, name) for p, name in zip(case.reading.products, names, strict=False)]
+    return changes.fresh_start(layers, lr)
+
+
+def _initial_sizes(case: Case) -> Array:
+    """The size that each parameter has at the start: 1/√inputs."""
+    parts = {}
+    for product in case.reading.products:
+        for parameter in (product.weight, product.bias):
+            if parameter is not None:
+                parts[parameter] = np.full(parameter.shape, product.units.shape[1] ** -0.5)
+    return case.objective.vector.join([parts.get(p) for p in case.objective.parameters])
+
+
+def _without_last(case: Case, kind: type[nn.Module]) -> tuple[Change, ...]:
+    return (changes.WITHOUT_LAST,) if _ends_in(case, kind) else ()
+
+
+def _ends_in(case: Case, kind: type[nn.Module]) -> bool:
+    model = case.run.model
+    return case.has_data and isinstance(model, nn.Sequential) and isinstance(model[-1], kind)
+
+
+LOSS: tuple[Cause, ...] = (
+    softmax_over_one,
+    softmax_over_samples,
+    broadcast,
+    wrong_sign,
+    unreached,
+    strangers,
+    probabilities_before_the_loss,
+    out_of_reach,
+)
+UNITS: tuple[Cause, ...] = (frozen, identical_units, stuck_units, vanishing_gradient)

@@ -1,0 +1,198 @@
+"""What the recorded graph of a loss tells of the network behind it: inputs, outputs, targets, layers, parameters."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt import nn
+from microgradopt.errors import NonFiniteError
+from microgradopt.nn.functional import linear
+from microgradopt.nn.losses import nll_loss
+from microgradopt.objective import Objective
+from microgradopt.optim.lbfgs import LBFGS
+from microgradopt.rules import log_softmax
+from microgradopt.rules.registry import name_of
+from microgradopt.sweep import graph_of
+from microgradopt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+
+_LOSSES = {nll_loss, nn.mse_loss, nn.l1_loss, nn.huber_loss, nn.hinge_loss, nn.binary_cross_entropy_with_logits}
+_MATRIX_PRODUCTS = (linear, np.matmul, np.dot)
+
+
+class Product(NamedTuple):
+    """A layer x Wᵀ + b (`linear`), or x W. x: what goes in, an array. weight, bias: the parameters, if they are such.
+
+    units: the weights that lead to each unit, one row each.
+    """
+
+    node: Tensor
+    x: Any
+    weight: Tensor
+    bias: Tensor | None
+    units: Array
+
+    def oriented(self, units: Array) -> Array:
+        """Rows of units as the weight has them."""
+        return units if self.node.function is linear else units.T
+
+
+class Reading:
+    """A loss at θ, read from its graph. Each thing is read when it is first asked for."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.parameters = objective.parameters
+        with np.errstate(all="ignore"):
+            self.loss = objective.loss()
+        self.nodes = graph_of([self.loss]).nodes if self.loss.requires_grad else []
+        named = dict(objective.model.named_parameters()) if objective.model is not None else {}
+        self.names = {p: f"parameter {i} of shape {p.shape}" for i, p in enumerate(self.parameters)}
+        self.names |= {p: name for name, p in named.items()}
+        self.frozen = [name for name, p in named.items() if not p.requires_grad]
+
+    # Parameters
+
+    @functools.cached_property
+    def unreached(self) -> list[str]:
+        """The parameters that no gradient comes to: the loss does not depend on them, or is cut off from them."""
+        reached = {x for node in self.nodes for x in node.inputs if type(x) is Tensor}
+        return [self.names[p] for p in self.parameters if p not in reached and p is not self.loss]
+
+    @functools.cached_property
+    def strangers(self) -> list[tuple[int, ...]]:
+        """The shapes of tensors that want a gradient, act on the loss, and are not among the parameters."""
+        known = set(self.parameters)
+        leaves = {x for node in self.nodes for x in node.inputs if type(x) is Tensor and x.is_leaf and x.requires_grad}
+        return [x.shape for x in leaves if x not in known]
+
+    # Layers
+
+    @functools.cached_property
+    def products(self) -> list[Product]:
+        """The layers that are matrix products with a parameter, in the order in which they are computed."""
+        own, found = set(self.parameters), []
+        for node in self.nodes:
+            if node.function in _MATRIX_PRODUCTS and len(node.values) >= 2 and node.inputs[1] in own:
+                weight = node.inputs[1]
+                bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] in own else None
+                if weight.ndim == 2:
+                    units = weight.data if node.function is linear else weight.data.T
+                    found.append(Product(node, node.values[0], weight, bias, units))
+        return found
+
+    @functools.cached_property
+    def first(self) -> Product | None:
+        """The layer that takes the data, if they are a table: rows of samples, columns of features."""
+        return next((p for p in self.products if not _depends(p.node.inputs[0]) and np.ndim(p.x) == 2), None)
+
+    @functools.cached_property
+    def inputs(self) -> Array | None:
+        """The data, as the first layer gets them, (samples, features)."""
+        return None if self.first is None else np.asarray(self.first.x, float)
+
+    @functools.cached_property
+    def linear_pairs(self) -> int:
+        """How many layers take the result of another layer as it is, with nothing in between."""
+        nodes = {product.node for product in self.products}
+        return sum(type(p.node.inputs[0]) is Tensor and _through(p.node.inputs[0]) in nodes for p in self.products)
+
+    # The loss
+
+    @functools.cached_property
+    def comparison(self) -> Tensor | None:
+        """The node that compares outputs with targets: one of nn's losses, or a difference with constant data."""
+        known = [node for node in self.nodes if node.function in _LOSSES]
+        differences = [node for node in self.nodes if node.function is np.subtract and min(map(np.ndim, node.values))]
+        by_hand = [node for node in differences if sum(map(_depends, node.inputs)) == 1]
+        found = known or by_hand
+        return found[-1] if found else None
+
+    @functools.cached_property
+    def output(self) -> Any:
+        """What the loss compares with the targets: a Tensor; for cross entropy the logits. None where not seen."""
+        if self.comparison is None:
+            return None
+        output = next(x for x in self.comparison.inputs if _depends(x))
+        return output.inputs[0] if self.is_cross_entropy and output.function is log_softmax else output
+
+    @functools.cached_property
+    def target(self) -> Array | None:
+        """The targets."""
+        if self.comparison is None:
+            return None
+        sides = zip(self.comparison.inputs[:2], self.comparison.values[:2], strict=False)
+        return next((np.asarray(value) for x, value in sides if not _depends(x)), None)
+
+    @property
+    def is_cross_entropy(self) -> bool:
+        """Whether the loss is that of classes, by labels."""
+        return self.comparison is not None and self.comparison.function is nll_loss
+
+    @property
+    def last(self) -> str:
+        """The name of the function that made the output."""
+        return "" if self.output is None else made_by(self.output)
+
+    @functools.cached_property
+    def loss_function(self) -> Callable[[Any, Any], Any] | None:
+        """What compares outputs and targets, as a function of both, if it is one of nn's with its usual reduction."""
+        if self.comparison is None or self.comparison.function not in _LOSSES or self.comparison.ndim:
+            return None
+        rest = self.comparison.values[2:]
+        function = nn.cross_entropy if self.is_cross_entropy else self.comparison.function
+        return lambda output, target: function(output, target, *rest)
+
+    @functools.cached_property
+    def right(self) -> float | None:
+        """The share of samples that are classified right; None where there are no classes."""
+        if self.output is None or self.target is None or self.target.shape != self.output.shape[:1]:
+            return None
+        if self.is_cross_entropy and self.output.ndim == 2:
+            return float(np.mean(self.output.data.argmax(axis=1) == self.target))
+        return None
+
+
+def constant_loss(loss: Callable[[Any, Any], Any], output: Array, target: Array) -> float | None:
+    """The loss of the best constant output, the same for each sample, found by L-BFGS; None where it cannot be had.
+
+    output: of the network, for its shape and as a start. For cross entropy it is the entropy of the classes' shares,
+    log K for K classes alike; for squared errors the variance of the targets.
+    """
+    guess = Tensor(np.median(output, axis=0), requires_grad=True)
+    objective = Objective.of([guess], lambda: loss(np.broadcast_to(guess, output.shape), target))
+    optimizer = LBFGS([guess], max_iter=100, tolerance_grad=0.0, tolerance_change=0.0)
+
+    def closure() -> Tensor:
+        guess.grad = None
+        at = objective.loss()
+        at.backward()
+        return at
+
+    try:
+        with np.errstate(all="ignore"):
+            optimizer.step(closure)
+            return objective.value()
+    except (NonFiniteError, RuntimeError, ValueError, TypeError):
+        return None
+
+
+def made_by(x: Tensor) -> str:
+    """The name of the function that made a tensor; "" for a leaf."""
+    return "" if x.function is None else name_of(x.function)
+
+
+def _depends(x: Any) -> bool:
+    return type(x) is Tensor and x.needs_grad
+
+
+def _through(x: Tensor) -> Tensor:
+    """The node behind additions of a bias and changes of shape."""
+    while x.function in (np.add, np.reshape, np.transpose) and _depends(x.inputs[0]):
+        x = x.inputs[0]
+    return x

@@ -1,0 +1,306 @@
+"""Causes that lie in the updates: the learning rate and its schedule, weight decay, clipping, momentum, noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.diagnosis import changes
+from microgradopt.diagnosis.case import Case, where_not_finite
+from microgradopt.diagnosis.network import fresh
+from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.optim.first_order import SGD, Momentum
+from microgradopt.optim.optimizer import Optimizer
+
+Array = npt.NDArray[Any]
+
+_ENDED = 0.01  # of the largest learning rate so far
+_SHORT = 10.0  # updates that the best step in their direction is as long as
+_RISES = 0.3  # of the updates: the loss goes to and fro
+_CLIPPED = 10.0  # times shorter than the gradient
+_LONG_MEMORY = 0.99  # momentum: 100 updates
+_ADDED = 0.01  # of a gradient: what was added to it before the step
+_GROWN = 10.0  # times the loss at the start
+_HUGE = 1e3  # a parameter that size has been thrown out
+_HALF = 0.5  # of the loss of the best constant output; of what smaller steps gain
+_UNDEFINED = ("log", "sqrt", "divide", "power", "arcsin", "arccos", "arctanh", "log1p", "reciprocal")
+_RATES = 1e-1  # the largest learning rate that is tried for methods that divide by the gradient's size
+
+
+def exploding(case: Case) -> Suspicion | None:
+    """Numbers that are not finite; a loss that has grown and grows; an operation where it is not defined."""
+    finite = np.isfinite(case.losses) & np.isfinite(case.norms)
+    known = case.losses[finite]
+    start = float(np.median(known[:5])) if len(known) else math.nan
+    grown = len(known) > 1 and known.max() - start > _GROWN * abs(start)
+    grows = len(known) > 5 and (known[-5:] - start > _GROWN * abs(start)).all() and known[-1] >= known.max()
+    if case.is_finite and finite.all() and not grows:
+        return None
+    seen = [] if finite.all() else [f"the loss or the gradient stops being finite at update {int(np.argmin(finite))}"]
+    if grown:
+        seen.append(f"the loss grew from {start:.3g} to {known.max():.3g}")
+    largest = float(np.abs(case.theta).max(initial=0.0))
+    if not case.is_finite:
+        where = where_not_finite(case)
+        seen.append(f"at θ the loss is {case.value:.3g} and the gradient norm {case.norm:.3g}; first in {where}")
+        if not grown and largest < _HUGE and any(where.startswith(name) for name in _UNDEFINED):
+            action = "keep its argument away from there: np.log(x + 1e-12), np.maximum, or a loss that takes logits"
+            return Suspicion("loss undefined", "; ".join(seen), action, is_proof=True)
+    seen.append(f"the largest parameter is {largest:.3g}")
+    cures = []
+    if case.optimizer is not None:
+        lr = case.optimizer.lr
+        cures = [fresh(case, lr / shrink) for shrink in (10, 100, 1000)]
+    action = "start again with a smaller learning rate, or clip the gradient (max_norm)"
+    return Suspicion("exploding", "; ".join(seen), action, tuple(cures), is_proof=True)
+
+
+# The learning rate ----------------------------------------------------------------------------------------------------
+
+
+def ascending(case: Case) -> Suspicion | None:
+    """maximize=True."""
+    optimizer = case.optimizer
+    if optimizer is None or not any(group.get("maximize") for group in optimizer.param_groups):
+        return None
+    downhill = changes.setting("maximize", False, "maximize=False")
+    return Suspicion(
+        "gradient ascent",
+        f"{type(optimizer).__name__} has maximize=True: it goes uphill, and the loss rises",
+        "maximize=False",
+        (downhill, changes.then(downhill, fresh(case))),
+        is_proof=True,
+    )
+
+
+def no_rate(case: Case) -> Suspicion | None:
+    """A learning rate of 0, or one that a schedule has brought to nothing."""
+    optimizer = case.optimizer
+    if optimizer is None or "lr" not in optimizer.param_groups[0]:
+        return None
+    rate = optimizer.param_groups[0]["lr"]
+    largest = max([optimizer.lr, *case.rates[np.isfinite(case.rates)], *([rate(0)] if callable(rate) else [])])
+    if optimizer.lr > _ENDED * largest or (optimizer.lr and largest == optimizer.lr):
+        return None
+    lr = largest or (1e-2 if isinstance(optimizer, SGD | Momentum) else 1e-3)
+    if largest:
+        what = f"the schedule {rate!r:.80}" if callable(rate) else "the schedule"
+        return Suspicion(
+            "schedule has ended",
+            f"{what} has brought the learning rate from {largest:.3g} to {optimizer.lr:.3g}: too small to move θ",
+            "a schedule that lasts as long as the training, or a constant rate",
+            tuple(map(changes.learning_rate, (lr, lr / 10))),
+        )
+    return Suspicion(
+        "learning rate is 0",
+        "the learning rate is 0: no update moves anything",
+        "set the learning rate",
+        tuple(map(changes.learning_rate, (lr, 10 * lr, lr / 10))),
+    )
+
+
+def too_short(case: Case) -> Suspicion | None:
+    """The best step in the direction of an update is many times as long as the update."""
+    if case.optimizer is None or not case.optimizer.lr or case.as_before is None:
+        return None
+    step = case.as_before.step
+    best = case.descent.step
+    if not best > _SHORT * step:
+        return None
+    seen = f"an update moves θ by {step:.2g}, and the best step in its direction is {best:.2g}"
+    if case.ratio:
+        seen += f"; lr is {case.ratio:.1g} of the limit of stability here"
+    cures = [changes.learning_rate(lr) for lr in _ladder(case, 10.0)]
+    return Suspicion("learning rate too small", seen, "a larger learning rate", tuple(cures))
+
+
+def too_long(case: Case) -> Suspicion | None:
+    """The learning rate is above the limit of stability, or the loss goes to and fro."""
+    before = case.as_before
+    if case.optimizer is None or before is None:
+        return None
+    rises = float(np.mean(np.diff(before.losses) > 0)) if np.isfinite(before.losses).all() else 1.0
+    above = case.ratio is not None and case.ratio > 1
+    if not above and rises < _RISES:
+        return None
+    seen = [f"going on, the loss on all data rises {rises:.0%} of the times that it is measured"]
+    if above:
+        seen.append(
+            f"lr = {case.optimizer.lr:.3g} is {case.ratio:.3g} times the limit of stability of "
+            f"{type(case.optimizer).__name__} at this curvature: each step overshoots the minimum along the steepest "
+            "direction"
+        )
+    cures = [changes.learning_rate(lr) for lr in _ladder(case, 0.1)]
+    # Units that long steps have killed or saturated do not come back.
+    cures += [fresh(case, case.optimizer.lr * shrink) for shrink in (0.1, 0.01)]
+    return Suspicion("learning rate too large", "; ".join(seen), "a smaller learning rate", tuple(cures))
+
+
+def _ladder(case: Case, factor: float) -> list[float]:
+    """Rates to try: a tenth, a hundredth …, or tenfold, a hundredfold …; half the limit of stability, and less."""
+    assert case.optimizer is not None
+    lr = case.optimizer.lr
+    rates = [lr * factor**k for k in (1, 2, 3)]
+    if case.ratio:
+        rates += [lr / (2 * case.ratio), lr / (20 * case.ratio)]
+    bound = math.inf if isinstance(case.optimizer, SGD | Momentum) else _RATES
+    up = factor > 1
+    return [rate for rate in rates if (lr < rate <= bound if up else rate < lr)]
+
+
+def noise(case: Case) -> Suspicion | None:
+    """What an update gains on average, the noise of the batches takes back: with all data in a batch the loss falls.
+
+    A smaller learning rate makes noise smaller, and helps where steps are too long for any batch as well: so it is
+    noise only if as long steps without it gain half as much.
+    """
+    change = case.expected_change
+    if change is None or case.optimizer is None or change[2] <= 0:
+        return None
+    lr = case.optimizer.lr
+    slower = [changes.learning_rate(lr / 10), changes.learning_rate(lr / 3)]
+    best = max(case.closes(case.tries(cure)) for cure in slower)
+    if case.closes(case.tries(changes.ALL_DATA)) < _HALF * best:
+        return None
+    mean, error, from_noise = change
+    return Suspicion(
+        "noise of the batches",
+        f"an update changes the loss by {mean:.2g} ± {error:.1g} on average, of which {from_noise:.2g} is due to the "
+        f"noise of batches of {case.run.batch_size}: without it, {mean - from_noise:.2g}",
+        "a smaller learning rate from here on (a schedule that falls), or larger batches",
+        (*slower, changes.ALL_DATA),
+    )
+
+
+# What comes between gradient and step ---------------------------------------------------------------------------------
+
+
+def clipping(case: Case) -> Suspicion | None:
+    """Gradients that are clipped to a small part of themselves."""
+    norms = case.norms[np.isfinite(case.norms)][-50:]
+    if case.run.max_norm is None or not len(norms) or np.median(norms) < _CLIPPED * case.run.max_norm:
+        return None
+    return Suspicion(
+        "clipping",
+        f"the gradient has norm {np.median(norms):.3g}, and is clipped to {case.run.max_norm:.3g}: each update is "
+        f"{np.median(norms) / case.run.max_norm:.3g} times shorter, too small to move anything",
+        "clip at a norm above what gradients usually have (their median in the history), or not at all",
+        (changes.UNCLIPPED,),
+    )
+
+
+def not_cleared(case: Case) -> Suspicion | None:
+    """The optimizer's last gradient is not that of the loss where it was computed: older ones were added."""
+    theta = None if case.optimizer is None else _before_last_step(case.optimizer, case)
+    if theta is None or not len(case.losses):
+        return None
+    own = case.run.vector.gradient()
+    with np.errstate(all="ignore"):
+        value, gradient = case.objective.value_and_gradient(theta)
+    size, held = float(np.linalg.norm(gradient)), float(np.linalg.norm(own))
+    is_all_data = abs(value - case.losses[-1]) <= 1e-6 * abs(value)
+    is_recorded = abs(held - case.norms[-1]) <= 1e-6 * held  # otherwise it was clipped in between
+    if not is_all_data or not is_recorded or np.linalg.norm(own - gradient) <= _ADDED * held:
+        return None
+    return Suspicion(
+        "gradients not cleared",
+        f"before the last step the loss had a gradient of norm {size:.3g}, and .grad, which that step used, has norm "
+        f"{held:.3g}: older gradients are added up in it",
+        "optimizer.zero_grad() before each backward()",
+        is_proof=True,
+    )
+
+
+def _before_last_step(optimizer: Optimizer, case: Case) -> Array | None:
+    """θ before the last step of plain SGD or Adam, from `.grad` and the state; None where it cannot be told."""
+    group = optimizer.param_groups[0]
+    plain = not any(group.get(key) for key in ("weight_decay", "momentum", "maximize", "amsgrad", "nesterov"))
+    own = list(case.objective.parameters)
+    if not plain or set(own) != set(optimizer.parameters()) or any(p.grad is None for p in own):
+        return None
+    if isinstance(optimizer, SGD):
+        return case.theta + optimizer.lr * case.run.vector.gradient()
+    if type(optimizer).__name__ != "Adam" or len(list(optimizer.blocks())) != 1:
+        return None
+    _, lr, _, state = next(optimizer.blocks())
+    if not state["t"]:
+        return None
+    beta1, beta2 = group["betas"]
+    m, v = state["m"] / (1 - beta1 ** state["t"]), state["v"] / (1 - beta2 ** state["t"])
+    return case.theta + lr * m / (np.sqrt(v) + group["eps"])
+
+
+def weight_decay(case: Case) -> Suspicion | None:
+    """A decay that is as strong as the gradient, while the network has learnt little."""
+    optimizer = case.optimizer
+    decay = 0.0 if optimizer is None else max(group.get("weight_decay", 0.0) for group in optimizer.param_groups)
+    if not decay or optimizer is None:
+        return None
+    has_validation = case.run.validation is not None
+    if not has_validation and (case.constant is None or case.value < _HALF * case.constant):
+        return None
+    seen = f"weight_decay = {decay:g} pulls θ to 0 with {decay * np.linalg.norm(case.theta):.3g}"
+    seen += f" against a gradient of {case.norm:.3g}"
+    if case.constant is not None:
+        seen += f", and the loss {case.value:.4g} is {case.value / case.constant:.0%} of the best constant output's"
+    without = changes.setting("weight_decay", 0.0, "without weight decay")
+    less = changes.setting("weight_decay", decay / 100, f"weight_decay = {decay / 100:.3g}")
+    return Suspicion(
+        "weight decay",
+        seen,
+        "less weight decay, by a factor of 10 or 100 at a time, judged on validation data",
+        # Weights that were drawn to 0 are at a saddle, which takes long to leave: so from fresh ones too.
+        (without, less, changes.then(without, fresh(case)), changes.then(less, fresh(case))),
+        on_validation=has_validation,
+    )
+
+
+def momentum(case: Case) -> Suspicion | None:
+    """A momentum that remembers for so long that the loss swings."""
+    optimizer = case.optimizer
+    if optimizer is None:
+        return None
+    group = optimizer.param_groups[0]
+    betas = group.get("betas")
+    beta = group.get("momentum", betas[0] if betas else 0.0)
+    if not isinstance(beta, float) or beta < _LONG_MEMORY:
+        return None
+    cures: tuple[changes.Change, ...] = (
+        changes.setting("momentum", 0.9, "momentum = 0.9"),
+        changes.setting("momentum", 0.0, "momentum = 0"),
+    )
+    if betas:
+        cures = (changes.setting("betas", (0.9, *betas[1:]), "beta1 = 0.9"),)
+    return Suspicion(
+        "momentum too large",
+        f"with momentum {beta:g} an update adds up {1 / max(1 - beta, 1e-9):.0f} gradients: θ swings through the "
+        "minimum and back",
+        "a smaller momentum, 0.9, and a learning rate as much larger",
+        cures,
+    )
+
+
+def forgotten(case: Case) -> Suspicion | None:
+    """Parameters that the optimizer does not have."""
+    if case.optimizer is None:
+        return None
+    own, moved = case.objective.parameters, set(case.optimizer.parameters())
+    missing = [p for p in own if p not in moved]
+    if not missing:
+        return None
+    names = [case.reading.names[p] for p in missing]
+    sizes = f"{sum(p.size for p in missing):,} of {case.objective.n:,} parameters"
+    return Suspicion(
+        "parameters not in the optimizer",
+        f"{len(missing)} of {len(own)} tensors, {sizes}, are not in the optimizer and never move: {listed(names)}",
+        "give the optimizer all of them: model.parameters()",
+        (changes.with_parameters(names, missing),),
+    )
+
+
+RATES: tuple[Cause, ...] = (no_rate,)
+STEPS: tuple[Cause, ...] = (forgotten, clipping, weight_decay, momentum)
+LENGTH: tuple[Cause, ...] = (noise, too_long, too_short)

@@ -1,0 +1,119 @@
+"""Causes that lie in the loss surface, and the ends that a training can come to."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.diagnosis import changes
+from microgradopt.diagnosis.case import Case
+from microgradopt.diagnosis.network import fresh
+from microgradopt.diagnosis.suspicion import Cause, Suspicion
+
+Array = npt.NDArray[Any]
+
+_LEARNT = 1e-3  # of the loss of the best constant output
+_PASSED = 1.1  # times the lowest validation loss so far
+_FALLS = 10.0  # times the loss now, below 0: what L-BFGS comes to
+_UNEVEN = 100.0  # times as much curvature along the steepest direction as along the way that L-BFGS goes
+
+
+def separable(case: Case) -> Suspicion | None:
+    """Every sample is right, and the loss falls as the last layer's weights grow: it goes to 0 at infinity."""
+    right, constant, products = case.reading.right, case.constant, case.reading.products
+    if right != 1.0 or constant is None or case.value > _LEARNT * constant or not products:
+        return None
+    last = {p for p in (products[-1].weight, products[-1].bias) if p is not None}
+    doubled = case.objective.vector.join([p.data * 2 if p in last else p.data for p in case.objective.parameters])
+    grown = case.objective.value(doubled)
+    if not grown < case.value:
+        return None
+    return Suspicion(
+        "separable data",
+        f"every sample is classified right (accuracy 100%), the loss is {case.value:.3g}, and with the last layer's "
+        f"weights twice as large it is {grown:.3g}: the data are separable, and the loss has no minimum but goes to 0 "
+        "as the weights grow to infinity",
+        "done: what is to be learnt has been learnt; look at data that were not trained on",
+        is_proof=True,
+    )
+
+
+def overfitting(case: Case) -> Suspicion | None:
+    """The validation loss has passed its lowest point, while the training loss went on falling."""
+    losses = np.array(case.run.validation_loss, float)
+    at = np.flatnonzero(np.isfinite(losses))
+    if case.run.validation is None or len(at) < 5:
+        return None
+    lowest = at[np.argmin(losses[at])]
+    now = float(np.median(losses[at[-3:]]))
+    if now < _PASSED * losses[lowest] or not case.value < case.run.loss[lowest]:
+        return None
+    cures = [changes.setting("weight_decay", decay, f"weight_decay = {decay:g}") for decay in (0.01, 0.1, 1.0)]
+    return Suspicion(
+        "overfitting",
+        f"the validation loss was lowest at update {lowest}, {losses[lowest]:.4g}, and is {now:.4g} now, while the "
+        f"training loss fell from {case.run.loss[lowest]:.4g} to {case.value:.4g}",
+        "stop at the lowest validation loss (keep those parameters), more data, fewer parameters, or weight decay",
+        (*cures, fresh(case)),
+        is_proof=True,
+        on_validation=True,
+    )
+
+
+def no_lower_bound(case: Case) -> Suspicion | None:
+    """A loss below 0 that L-BFGS brings down without end."""
+    if not case.value < 0 or case.lbfgs is None:
+        return None
+    end = case.lbfgs.losses[-1]
+    if math.isfinite(end) and not end < _FALLS * case.value:
+        return None
+    return Suspicion(
+        "no lower bound",
+        f"the loss is negative, {case.value:.3g}, and 100 iterations of L-BFGS bring it to {end:.3g}: it has no lowest "
+        "value",
+        "a loss that is bounded below: look at its sign, and at logarithms and variances that may go to 0",
+        is_proof=True,
+    )
+
+
+def saddle(case: Case) -> Suspicion | None:
+    """Negative curvature, and a way down along it."""
+    way = case.way_out
+    if way is None or not case.point.negative or not way.measured > 0:
+        return None
+    return Suspicion(
+        "saddle point",
+        f"the gradient has norm {case.norm:.3g}, and the Hessian has {case.point.negative} negative eigenvalues, the "
+        f"lowest {case.point.eigenvalues[0]:.3g}: {way}",
+        "go on from there (.theta); inside of training optim.PerturbedGD or optim.Newton does it by itself",
+        (changes.from_theta("on from the way out of the saddle", way.theta),),
+    )
+
+
+def badly_conditioned(case: Case) -> Suspicion | None:
+    """The surface is much steeper across the way than along it."""
+    trial = case.lbfgs
+    if trial is None or trial.theta.shape != case.theta.shape or not np.isfinite(trial.theta).all():
+        return None
+    way = trial.theta - case.theta
+    length = float(np.linalg.norm(way))
+    if not length:
+        return None
+    steepest = case.sharpness
+    along = abs(float(way @ (case.hessian @ way))) / length**2
+    if not steepest > _UNEVEN * along:
+        return None
+    return Suspicion(
+        "badly conditioned",
+        f"the curvature is {steepest:.3g} along the steepest direction and {along:.2g} along the way that L-BFGS went: "
+        "a step that is short enough for the one hardly moves along the other",
+        "a method that scales itself: optim.LBFGS on all data, or Adam; or inputs and layers of like scale",
+        (changes.LBFGS_100, changes.ADAM),
+    )
+
+
+ENDS: tuple[Cause, ...] = (separable, overfitting, no_lower_bound)
+SURFACE: tuple[Cause, ...] = (saddle, badly_conditioned)

@@ -1,0 +1,36 @@
+"""A cause that a loss may be stuck for: its signature, and the experiments that confirm or refute it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from microgradopt.diagnosis.case import Case
+from microgradopt.diagnosis.changes import Change
+
+
+class Suspicion(NamedTuple):
+    """A cause whose signature is there.
+
+    cause: its name. seen: the signature, as it was measured, in words. action: what to do, in words. cures: changes
+    that would help if this is the cause. is_proof: whether the signature alone is enough, as for an error in the
+    program: no experiment could refute it. on_validation: whether a cure is judged on the validation data.
+    """
+
+    cause: str
+    seen: str
+    action: str
+    cures: tuple[Change, ...] = ()
+    is_proof: bool = False
+    on_validation: bool = False
+
+
+Cause = Callable[[Case], Suspicion | None]
+
+FEW = 6  # things that are listed
+
+
+def listed(things: Iterable[Any]) -> str:
+    """Some of them, and how many more there are."""
+    things = list(things)
+    return ", ".join(map(str, things[:FEW])) + (f" and {len(things) - FEW} more" if len(things) > FEW else "")

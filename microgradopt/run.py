@@ -1,0 +1,336 @@
+"""What a training is: model, loss, data, optimizer, clipping, and the history of its updates.
+
+`Run` holds all of it. One update is one method; so a run can go on, and a changed copy of it can be tried out: with
+another learning rate, without weight decay, on all data at once. Whoever asks why a loss is stuck asks a run.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.errors import NonFiniteError
+from microgradopt.mode import no_grad
+from microgradopt.nn.module import Module
+from microgradopt.objective import Objective, ParameterVector, check_objective
+from microgradopt.optim.clipping import clip_grad_norm
+from microgradopt.optim.least_squares import LeastSquares
+from microgradopt.optim.optimizer import Optimizer
+from microgradopt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+Loss = Callable[[Any, Any], Tensor]
+RNG = np.random.Generator | int | None
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+def batches(
+    X: Any, y: Any, batch_size: int | None = None, rng: RNG = None, shuffle: bool = True
+) -> Iterator[tuple[Array, Array]]:
+    """The samples once, in batches: of `batch_size`, the last one perhaps smaller, or all at once (None).
+
+    X, y: arrays with equally many rows, or what NumPy makes arrays of (lists, pandas): rows are taken by position.
+    shuffle: draw another order first, from `rng`, a seed or a Generator; None draws a fresh one. All at once keeps the
+    order that there is.
+
+    Raises ValueError for unequal lengths, no samples and a batch_size below 1, TypeError for what is no array of
+    numbers.
+
+    >>> [len(x) for x, _ in batches(np.zeros((5, 2)), np.zeros(5), 2, rng=0)]
+    [2, 2, 1]
+    """
+    X, y = _array("X", X), _array("y", y)
+    if len(X) != len(y) or not len(X):
+        raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
+    size = len(X) if batch_size is None else batch_size
+    if not (isinstance(size, int) and size >= 1):
+        raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
+    in_order = batch_size is None or not shuffle
+    order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
+    for start in range(0, len(X), size):
+        chosen = order[start : start + size]
+        yield X[chosen], y[chosen]
+
+
+def _array(name: str, data: Any) -> Array:
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        raise TypeError(f"batches: {name} is to be an array of numbers, one row for each sample, not {data!r:.60}")
+    return array
+
+
+# What happened --------------------------------------------------------------------------------------------------------
+
+
+class History:
+    """What happened at every update, as lists of equal length.
+
+    loss: of the batch, before the update. gradient_norm: ‖g‖₂ over all parameters, before clipping. lr: of the first
+    group. seconds: of the whole update (forward, backward, step), by the wall clock. step_norm: ‖θ after − θ before‖₂.
+    validation_loss: on data that is not trained on, after the update. NaN where one was not measured.
+
+    >>> history = History()
+    >>> history.append(loss=1.0, gradient_norm=2.0, lr=0.1, seconds=0.0)
+    >>> history
+    History(1 updates; last loss 1, gradient norm 2)
+    """
+
+    def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.gradient_norm: list[float] = []
+        self.lr: list[float] = []
+        self.seconds: list[float] = []
+        self.step_norm: list[float] = []
+        self.validation_loss: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def append(
+        self,
+        loss: float,
+        gradient_norm: float,
+        lr: float,
+        seconds: float,
+        step_norm: float = math.nan,
+        validation_loss: float = math.nan,
+    ) -> None:
+        """Note one update."""
+        self.loss.append(loss)
+        self.gradient_norm.append(gradient_norm)
+        self.lr.append(lr)
+        self.seconds.append(seconds)
+        self.step_norm.append(step_norm)
+        self.validation_loss.append(validation_loss)
+
+    def __repr__(self) -> str:
+        last = f"; last loss {self.loss[-1]:.4g}, gradient norm {self.gradient_norm[-1]:.4g}" if self.loss else ""
+        return f"{type(self).__name__}({len(self)} updates{last})"
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> float:
+    """‖g‖₂ over all parameters that have a gradient.
+
+    >>> w = Tensor([0.0, 0.0], requires_grad=True)
+    >>> w.grad = np.array([3.0, 4.0])
+    >>> gradient_norm([w])
+    5.0
+    """
+    return math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters if p.grad is not None))
+
+
+# A training -----------------------------------------------------------------------------------------------------------
+
+
+class Run(History):
+    """A training: what it is made of, and its history. `training.fit` gives one; one's own loop can make one.
+
+    model, loss, optimizer, X, y, batch_size, rng, shuffle, compile: as `training.fit` takes them. max_norm: clip the
+    gradient to this norm before each step. validation: (X, y) to measure `validation_loss` on, after each epoch.
+    history: one to go on with; its lists are this run's.
+
+    Attributes: these (the loss is `loss_function`; `loss` is the list of losses); `objective`, the loss on all data;
+    `stopped`, why `train` has stopped early, or "".
+
+    Raises ValueError for an optimizer that moves none of the model's parameters, and TypeError for one that is none.
+
+    >>> import microgradopt as mg
+    >>> X = np.arange(4.0).reshape(4, 1)
+    >>> model = mg.nn.Linear(1, 1, rng=0)
+    >>> run = Run(model, mg.nn.mse_loss, mg.optim.SGD(model.parameters(), lr=0.2), X, 2 * X)
+    >>> run.train(200).objective.value() < 1e-6
+    True
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        X: Any,
+        y: Any,
+        batch_size: int | None = None,
+        *,
+        max_norm: float | None = None,
+        validation: tuple[Any, Any] | None = None,
+        rng: RNG = None,
+        shuffle: bool = True,
+        compile: Callable[[Any], Any] | None = None,
+        history: History | None = None,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"Run: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r}"
+            )
+        optimizer.check_moves("Run", model.parameters())
+        if max_norm is not None and optimizer.wants_closure:
+            raise ValueError(f"Run: {type(optimizer).__name__} evaluates the loss itself; max_norm would not clip that")
+        self.model: Module | None = model
+        self.loss_function: Loss | None = loss
+        self.optimizer, self.X, self.y, self.batch_size, self.shuffle = optimizer, X, y, batch_size, shuffle
+        self.max_norm, self.validation, self.compile = max_norm, validation, compile
+        self.rng = np.random.default_rng(rng)
+        self._start(history)
+
+    @classmethod
+    def of(cls, objective: Objective, optimizer: Optimizer, history: History | None = None) -> Self:
+        """The training of an objective, whose data are not known: each update is on all of it.
+
+        >>> import microgradopt as mg
+        >>> valley = mg.Objective(lambda w: w[0] ** 2 + 10 * w[1] ** 2, [1.0, 1.0])
+        >>> Run.of(valley, mg.optim.SGD(valley.parameters, lr=0.05)).train(2)
+        Run(2 updates; last loss 0.81, gradient norm 1.8)
+        """
+        check_objective("Run.of", objective)
+        optimizer.check_moves("Run.of", objective.parameters)
+        run = cls.__new__(cls)
+        run.model, run.loss_function, run.X, run.y, run.batch_size = objective.model, None, None, None, None
+        run.optimizer, run.objective, run.shuffle = optimizer, objective, False
+        run.max_norm, run.validation, run.compile, run.rng = None, None, None, np.random.default_rng(0)
+        run._start(history)
+        return run
+
+    def _start(self, history: History | None) -> None:
+        """Lists of its own, or another history's; the loss on all data; what an update computes."""
+        super().__init__()
+        for name in vars(History()) if history is not None else ():
+            setattr(self, name, getattr(history, name, getattr(self, name)))
+        self.stopped = ""
+        self._epoch: Iterator[tuple[Array, Array]] = iter(())
+        model, loss = self.model, self.loss_function
+        if model is not None and loss is not None:
+            X, y = np.asarray(self.X), np.asarray(self.y)
+            make = Objective.least_squares if isinstance(self.optimizer, LeastSquares) else Objective.of
+            self.objective = make(model, lambda: loss(model(X), y))
+        self.vector = ParameterVector(self.objective.parameters)
+        self._evaluate, self._closure = self._evaluation()
+
+    # Updates
+
+    def update(self, *batch: Array) -> None:
+        """One forward, one backward, one step, on a batch (inputs, targets), and a line in the history.
+
+        Raises NonFiniteError for a loss or gradient that is not finite, before the step it would have spoilt.
+        """
+        started, lr = time.perf_counter(), self.optimizer.lr
+        value = self._evaluate(*batch).item()
+        norm = gradient_norm(self.vector.parameters)
+        _check_finite(value, norm, len(self))
+        if self.max_norm is not None:
+            clip_grad_norm(self.vector.parameters, self.max_norm)
+        before = self.vector.theta()
+        self.optimizer.step(functools.partial(self._closure, *batch) if self.optimizer.wants_closure else None)
+        with np.errstate(all="ignore"):
+            moved = float(np.linalg.norm(self.vector.theta() - before))
+        self.append(value, norm, lr, time.perf_counter() - started, moved)
+
+    def train(self, updates: int) -> Self:
+        """So many updates, in batches as they come. Ends early where a number is no longer finite: see `stopped`."""
+        self.optimizer.train()
+        try:
+            for _ in range(updates):
+                self.update(*self._next_batch())
+        except NonFiniteError as error:
+            self.stopped = str(error)
+        finally:
+            self.optimizer.eval()
+        return self
+
+    def _next_batch(self) -> tuple[Array, ...]:
+        """The next batch of this epoch, or the first one of the next."""
+        if self.loss_function is None:
+            return ()
+        batch = next(self._epoch, None)
+        if batch is None:
+            self.validate()
+            self._epoch = batches(self.X, self.y, self.batch_size, self.rng, self.shuffle)
+            batch = next(self._epoch)
+        return batch
+
+    def validate(self) -> None:
+        """Measure the loss on the validation data, if there are any, as of the last update."""
+        if self.validation is not None and self.validation_loss:
+            self.validation_loss[-1] = self.loss_on(*self.validation)
+
+    def loss_on(self, X: Any, y: Any) -> float:
+        """The loss on other data."""
+        assert self.model is not None
+        assert self.loss_function is not None
+        with self.optimizer.evaluating(), no_grad(), np.errstate(all="ignore"):
+            return self.loss_function(self.model(np.asarray(X)), np.asarray(y)).item()
+
+    def value(self) -> float:
+        """The loss on all data, at the θ that the optimizer would have evaluated."""
+        with self.optimizer.evaluating(), np.errstate(all="ignore"):
+            return self.objective.value()
+
+    # Copies
+
+    def changed(self, optimizer: Optimizer | None = None, **changes: Any) -> Self:
+        """The same training, with something else in it and a history of its own; the parameters are the same tensors.
+
+        optimizer: in place of a copy of this one with its state. changes: other attributes, as ``batch_size=None``.
+        """
+        other = copy.copy(self)
+        other.rng = np.random.default_rng(0)
+        other.optimizer = copied(self.optimizer) if optimizer is None else optimizer
+        vars(other).update(changes)
+        other._start(None)
+        return other
+
+    # What an update computes
+
+    def _evaluation(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+        """Of a batch: what computes its loss and the gradients; and what the optimizer's step is to call."""
+        optimizer, loss_of = self.optimizer, self._loss_of()
+        if isinstance(optimizer, LeastSquares):
+            return lambda *batch: optimizer.evaluate(functools.partial(loss_of, *batch))[1], loss_of
+        backward = _backward(loss_of, list(optimizer.parameters()))
+        # A compiled result has no graph, and so no curvature.
+        quick = backward if self.compile is None or optimizer.wants_graph else self.compile(backward)
+        return quick, quick
+
+    def _loss_of(self) -> Callable[..., Tensor]:
+        """Of a batch: its loss, with the graph; the residuals for methods that fit those."""
+        model, loss, objective = self.model, self.loss_function, self.objective
+        if loss is not None and model is not None:
+            return lambda inputs, targets: loss(model(inputs), targets)
+        if isinstance(self.optimizer, LeastSquares) and objective.residuals is not None:
+            return objective.residuals
+        return objective.loss
+
+
+def _backward(loss_of: Callable[..., Tensor], parameters: list[Tensor]) -> Callable[..., Tensor]:
+    """Clears the gradients, computes the loss of a batch, and the gradients."""
+
+    def backward(*batch: Array) -> Tensor:
+        for parameter in parameters:
+            parameter.grad = None
+        value = loss_of(*batch)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"fit: the loss is to give a Tensor, a single number with its graph, not {value!r:.60}")
+        value.backward()
+        return value
+
+    return backward
+
+
+def copied(optimizer: Optimizer) -> Optimizer:
+    """A copy of an optimizer, with its state, that moves the same tensors."""
+    return copy.deepcopy(optimizer, {id(parameter): parameter for parameter in optimizer.parameters()})
+
+
+def _check_finite(loss: float, norm: float, step: int) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise NonFiniteError(
+            f"fit: at step {step} the loss is {loss} and the gradient norm {norm}. The parameters are those of the "
+            "last good step. A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
+        )

@@ -1,0 +1,355 @@
+"""Stuck runs, as a new user would write them: the cause is named, tried, and its cure helps; nothing misleads.
+
+The runs here are few and each for a sentence of its own. How often the diagnosis is right is measured by the runs of
+tests/faults.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits, load_wine, make_moons
+
+import microgradopt as mg
+from microgradopt import critical, nn, optim
+from microgradopt.training import History, Run, fit, gradient_norm
+
+DIGITS = load_digits(return_X_y=True)
+X, Y = DIGITS[0][:600] / 16, DIGITS[1][:600]
+XM, YM = make_moons(200, noise=0.1, random_state=3)
+
+
+def by_hand(model, loss, optimizer, x, y, updates, batch=None, before_step=None, clear=True):
+    """Somebody's own loop, and the diagnosis by objective, optimizer and history."""
+    rng, history = np.random.default_rng(0), History()
+    for _ in range(updates):
+        rows = slice(None) if batch is None else rng.permutation(len(x))[:batch]
+        if clear:
+            optimizer.zero_grad()
+        value = loss(model(x[rows]), y[rows])
+        value.backward()
+        norm = gradient_norm(model.parameters())
+        if before_step:
+            before_step()
+        history.append(value.item(), norm, optimizer.lr, 0.0)
+        if not (np.isfinite(value.item()) and np.isfinite(norm)):
+            break
+        optimizer.step()
+    return critical.diagnose(mg.Objective.of(model, lambda: loss(model(x), y)), optimizer, history)
+
+
+# Own loops ------------------------------------------------------------------------------------------------------------
+
+
+def faded():
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    optimizer = optim.SGD(model.parameters(), lr=optim.schedules.Exponential(0.1, 0.8))
+    return by_hand(model, nn.cross_entropy, optimizer, X, Y, 300)
+
+
+def ended():
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    optimizer = optim.Adam(model.parameters(), lr=optim.schedules.Cosine(1e-3, 100))
+    return by_hand(model, nn.cross_entropy, optimizer, X, Y, 250)
+
+
+def clipped():
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    parameters = list(model.parameters())
+    optimizer = optim.SGD(parameters, lr=0.1)
+    clip = lambda: optim.clip_grad_norm(parameters, 1e-3)  # noqa: E731
+    return by_hand(model, nn.cross_entropy, optimizer, X, Y, 300, before_step=clip)
+
+
+def decayed():
+    model = nn.MLP((64, 32, 10), nn.ReLU, rng=0)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=1.0)
+    return by_hand(model, nn.cross_entropy, optimizer, X, Y, 300)
+
+
+def forgotten():
+    model = nn.MLP((64, 32, 10), nn.Tanh, rng=0)
+    optimizer = optim.SGD(list(model.parameters())[-1:], lr=0.1)
+    return by_hand(model, nn.cross_entropy, optimizer, X, Y, 300)
+
+
+def nan_in_an_input():
+    x = X.copy()
+    x[17, 3] = np.nan
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    return by_hand(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), x, Y, 5)
+
+
+def softmax_of_one():
+    model = nn.Sequential(nn.Linear(2, 8, rng=0), nn.Tanh(), nn.Linear(8, 1, rng=1), nn.Softmax())
+    optimizer = optim.Adam(model.parameters(), lr=1e-2)
+    return by_hand(model, nn.mse_loss, optimizer, XM, YM[:, None].astype(float), 200)
+
+
+def softmax_twice():
+    model = nn.Sequential(nn.Linear(64, 16, rng=0), nn.Tanh(), nn.Linear(16, 10, rng=1), nn.Softmax())
+    return by_hand(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-2), X, Y, 800)
+
+
+def all_weights_the_same():
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    for p in model.parameters():
+        p.data = np.full(p.shape, 0.1)
+    return by_hand(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-2), XM, YM, 1500)
+
+
+def unlike_scales():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3)) * [1, 1000, 0.01] + [0, 5000, 0]
+    y = np.sin(x[:, :1]) + (x[:, 1:2] - 5000) / 1000 + 100 * x[:, 2:]
+    model = nn.MLP((3, 32, 1), nn.ReLU, rng=0)
+    return by_hand(model, nn.mse_loss, optim.Adam(model.parameters(), lr=1e-3), x, y, 480, batch=50)
+
+
+def mean_of_the_digits():
+    model = nn.MLP((64, 32, 8, 32, 64), nn.Sigmoid, rng=0)
+    return by_hand(model, nn.mse_loss, optim.SGD(model.parameters(), lr=0.1), X, X, 280, batch=64)
+
+
+def targets_in_a_row():
+    x = np.linspace(-2, 2, 80)[:, None]
+    model = nn.MLP((1, 16, 1), nn.Tanh, rng=0)
+    squares = lambda out, t: np.mean((out - t) ** 2)  # noqa: E731
+    return by_hand(model, squares, optim.Adam(model.parameters(), lr=1e-2), x, np.sin(2 * x[:, 0]), 800)
+
+
+class Detached(nn.Module):
+    def __init__(self):
+        self.first, self.last = nn.Linear(2, 8, rng=0), nn.Linear(8, 2, rng=1)
+
+    def forward(self, x):
+        return self.last(np.tanh(self.first(x)).detach())
+
+
+def detached():
+    model = Detached()
+    return by_hand(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-2), XM, YM, 400)
+
+
+def uphill():
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    return by_hand(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1, maximize=True), XM, YM, 300)
+
+
+def one_row():
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    x = np.repeat(XM[:1], 200, axis=0)
+    return by_hand(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-2), x, YM, 400)
+
+
+def never_cleared():
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    return by_hand(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.05), X, Y, 100, clear=False)
+
+
+def learnt():
+    rng = np.random.default_rng(0)
+    x = np.r_[rng.normal(size=(40, 2)) - 4, rng.normal(size=(40, 2)) + 4]
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    return by_hand(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=0.1), x, np.repeat([0, 1], 40), 800)
+
+
+def wine_in_batches():
+    wine = load_wine()
+    x = (wine.data - wine.data.mean(0)) / wine.data.std(0)
+    model = nn.MLP((13, 16, 3), nn.ReLU, rng=0)
+    return by_hand(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), x, wine.target, 200, batch=16)
+
+
+@pytest.mark.parametrize(
+    ("run", "verdict", "says"),
+    [
+        (faded, "schedule has ended", "from 0.1 to"),
+        (ended, "schedule has ended", "from 0.001 to 0"),
+        (clipped, "clipping", "is clipped to 0.001"),
+        (decayed, "weight decay", "weight_decay = 1 pulls"),
+        (forgotten, "parameters not in the optimizer", "3 of 4 tensors, 2,400 of 2,410 parameters"),
+        (nan_in_an_input, "numbers not finite in the data", "[17, 3] = nan"),
+        (softmax_of_one, "softmax over one unit", "always 1"),
+        (softmax_twice, "softmax before the loss", "each row of the output sums to 1"),
+        (all_weights_the_same, "identical units", "the 8 units of layer 0 are the same 1"),
+        (unlike_scales, "inputs of unlike scale", "standard deviations from 0.00"),
+        (mean_of_the_digits, "vanishing gradient", "the network knows only the mean"),
+        (targets_in_a_row, "outputs and targets broadcast", "(80, 1) and (80,) gives (80, 80)"),
+        (detached, "parameters without gradient", "no gradient reaches first.weight, first.bias"),
+        (uphill, "gradient ascent", "maximize=True"),
+        (one_row, "all inputs the same", "200 times the same row"),
+        (never_cleared, "gradients not cleared", "older gradients are added up"),
+        (learnt, "separable data", "accuracy 100%"),
+        (wine_in_batches, "healthy", "of the way to"),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_the_cause_is_named(run, verdict, says):
+    found = run()
+    assert found.verdict == verdict, str(found)
+    assert any(says in line for line in found.evidence), found.evidence
+    assert found.action
+
+
+def test_full_batches_have_no_noise():
+    model = nn.MLP((64, 1, 32, 10), nn.Tanh, rng=0)
+    found = by_hand(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-2), X, Y, 1500)
+    assert found.verdict != "noise of the batches"
+    assert not any(row.cause == "noise of the batches" for row in found.considered)
+
+
+# The principle --------------------------------------------------------------------------------------------------------
+
+
+def digits_run(updates=200, **settings):
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    optimizer = settings.pop("optimizer", optim.SGD)(model.parameters(), **{"lr": 0.1, **settings})
+    return Run(model, nn.cross_entropy, optimizer, X, Y, batch_size=32, rng=0).train(updates)
+
+
+def test_nothing_is_changed():
+    run = digits_run(50, momentum=0.9)
+    theta, state, n = run.objective.theta, run.optimizer.state_dict(), len(run)
+    gradients = [np.array(p.grad) for p in run.vector.parameters]
+    critical.diagnose(run)
+    np.testing.assert_array_equal(run.objective.theta, theta)
+    for before, after in zip(state["state"], run.optimizer.state_dict()["state"], strict=True):
+        for key in before:
+            np.testing.assert_array_equal(before[key], after[key])
+    assert len(run) == n
+    for before, parameter in zip(gradients, run.vector.parameters, strict=True):
+        np.testing.assert_array_equal(before, parameter.grad)
+
+
+def test_the_same_twice():
+    assert str(critical.diagnose(digits_run(lr=1e-5))) == str(critical.diagnose(digits_run(lr=1e-5)))
+
+
+def test_a_cure_is_a_run_that_does_better():
+    run = digits_run(lr=1e-5)
+    found = critical.diagnose(run)
+    assert found.verdict == "learning rate too small"
+    assert found.lr in [trial.lr for trial in found.trials]  # any number that is advised was tried
+    before = run.changed().train(200).value()
+    run = digits_run(lr=1e-5)
+    cured = critical.diagnose(run).cure()
+    assert cured.optimizer.lr == pytest.approx(found.lr)
+    assert cured.train(200).value() < 0.9 * before
+    assert run.optimizer.lr == 1e-5  # the cure has a copy
+
+
+def test_every_trial_is_listed_and_each_cause_has_its_row():
+    found = critical.diagnose(digits_run(lr=1e-5))
+    assert len(found.tried) == len(found.trials) > 4
+    (row,) = [row for row in found.considered if row.confirmed]
+    assert row.cause == found.verdict
+    assert row.closed > 0.2
+    assert found.trials[0].name == "going on as before"
+    for trial in found.trials:
+        assert trial.losses.shape == trial.updates.shape
+
+
+def test_healthy_runs_are_left_alone():
+    for lr, updates in ((0.1, 50), (0.3, 100)):
+        found = critical.diagnose(digits_run(updates, lr=lr))
+        assert (found.verdict, found.cure(), found.lr) == ("healthy", None, None)
+
+
+def test_fit_gives_what_is_wanted():
+    model = nn.MLP((64, 16, 10), rng=0)
+    run = fit(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-7), X, Y, epochs=5, batch_size=32, rng=0)
+    assert critical.diagnose(run).verdict == "learning rate too small"
+
+
+def test_the_budget_bounds_what_is_tried():
+    run = digits_run(lr=1e-5)
+    found = critical.diagnose(run, budget=48)
+    assert all(trial.updates[-1] <= 20 for trial in found.trials)
+    assert sum(trial.updates[-1] for trial in found.trials if "L-BFGS" not in trial.name) <= 48
+    assert critical.diagnose(run, budget=0).verdict == "undecided"
+
+
+def test_a_progress_bar(capsys):
+    pytest.importorskip("tqdm")
+    critical.diagnose(digits_run(20), budget=48, progress=True)
+    assert "experiments" in capsys.readouterr().err
+
+
+def test_without_an_optimizer_it_judges_the_point():
+    assert critical.diagnose(mg.Objective(lambda w: (1 - w[0] * w[1]) ** 2, [0.0, 0.0])).verdict == "saddle point"
+    quadratic = mg.Objective(lambda w: (w * w).sum() + 1, [0.0, 0.0])
+    assert critical.diagnose(quadratic).verdict == "local minimum"
+    quadratic.theta = [3.0, 1.0]
+    assert critical.diagnose(quadratic).verdict == "undecided"
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
+def test_an_offset_makes_no_minimum(offset):
+    f = mg.Objective(lambda w: (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2 + offset, [-1.2, 1.0])
+    assert critical.diagnose(f).verdict != "local minimum"
+
+
+def test_what_could_not_be_tried_is_said():
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    optimizer = optim.SGD(model.parameters(), lr=1e-6)
+    found = by_hand(model, nn.cross_entropy, optimizer, X, Y, 100)
+    assert "these need a training.Run" in found.not_tried[-1]
+    assert critical.diagnose(digits_run(20)).not_tried == []
+
+
+def test_a_fresh_optimizer_is_judged_by_trying():
+    """B1 of a PyTorch user: the history is another program's, and Adam here has made no step."""
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    objective = mg.Objective.of(model, lambda: nn.cross_entropy(model(X), Y))
+    history = SimpleNamespace(loss=[objective.value()] * 300, gradient_norm=[0.3] * 300)
+    found = critical.diagnose(objective, optim.Adam(model.parameters(), lr=1e-6), history)
+    assert found.verdict == "learning rate too small"
+
+
+def test_an_overflow_is_a_diagnosis():
+    found = critical.diagnose(mg.Objective(lambda x: np.exp(-((x[0] / 1e80) ** 2)), [1e80]))
+    assert found.verdict
+
+
+def test_where_numbers_stop_being_finite_is_said():
+    x = mg.Tensor([-1.0], requires_grad=True)
+    with np.errstate(all="ignore"):
+        found = critical.diagnose(mg.Objective.of([x], lambda: np.log(x).sum()))
+    assert found.verdict == "loss undefined"
+    assert "first in log" in str(found)
+
+
+# A history alone ------------------------------------------------------------------------------------------------------
+
+
+def test_a_history_alone_says_what_to_measure_next():
+    flat = SimpleNamespace(loss=[1.0 + 0.001 * (-1) ** i for i in range(200)])
+    found = critical.diagnose(history=flat)
+    assert found.verdict == "undecided"
+    assert found.action.count(";") == 2  # three things
+    assert "the norm of the gradient" in found.action
+    falling = SimpleNamespace(loss=list(np.exp(-np.arange(200) / 100)))
+    assert critical.diagnose(history=falling).verdict == "healthy"
+    broken = SimpleNamespace(loss=[1.0, 2.0, np.nan])
+    assert critical.diagnose(history=broken).verdict == "exploding"
+
+
+def test_a_history_alone_excludes():
+    history = History()
+    for i in range(200):
+        history.append(1.0 + 0.01 * np.sin(i), 3.0, 0.1, 0.0, step_norm=0.3)
+    text = str(critical.diagnose(history=history))
+    assert "not a critical point" in text
+    assert "no schedule has ended" in text
+
+
+def test_wrong_arguments():
+    run = digits_run(5)
+    with pytest.raises(TypeError, match="has its optimizer and history already"):
+        critical.diagnose(run, run.optimizer)
+    with pytest.raises(TypeError, match="a Run, an Objective or a history is wanted"):
+        critical.diagnose()
+    other = nn.MLP((2, 8, 2), rng=5)
+    with pytest.raises(ValueError, match="another model"):
+        critical.diagnose(run.objective, optim.SGD(other.parameters(), lr=0.1))
