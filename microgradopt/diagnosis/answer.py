@@ -44,8 +44,8 @@ _FIRST: tuple[Cause, ...] = (
     data.not_finite,
     network.wrong_sign,
     steps.ascending,
-    steps.exploding,
     steps.not_cleared,
+    steps.exploding,
     *surface.ENDS,
 )
 _CAUSES: tuple[Cause, ...] = (
@@ -323,8 +323,17 @@ class _Judge:
         return trial.validated < before.validated
 
     def _is_error(self, chosen: tuple[Suspicion, Trial | None] | None) -> bool:
-        """Whether it is an error in the program, and without it twice as much of the gap is closed as by going on."""
-        return chosen is not None and chosen[0].is_proof and self.case.closes(chosen[1]) > 2 * self.case.progress
+        """Whether it is an error in the program, and without it twice as much of the gap is closed as by going on.
+
+        Where there is no cure to try the gap is not known: then the loss itself has to fall, to be called healthy.
+        """
+        case = self.case
+        if chosen is None or not chosen[0].is_proof or case.as_before is None:
+            return False
+        suspicion, trial = chosen
+        if not suspicion.cures:
+            return case.as_before.losses[0] - case.as_before.reached < STUCK * abs(case.now)
+        return case.closes(trial) > 2 * case.progress
 
     # Answers
 

@@ -116,11 +116,12 @@ LBFGS_100 = Change(
     _lbfgs,
     ITERATIONS // 5,
 )
-ADAM = Change(
-    "Adam, lr = 0.001",
-    "optimizer = optim.Adam(model.parameters())",
-    lambda run: run.changed(Adam(run.vector.parameters)),
-)
+
+
+def adam(lr: float) -> Change:
+    """Adam in place of the run's optimizer."""
+    code = f"optimizer = optim.Adam(model.parameters(), lr={lr:g})"
+    return Change(f"Adam, lr = {lr:g}", code, lambda run: run.changed(Adam(run.vector.parameters, lr=lr)))
 
 
 # θ --------------------------------------------------------------------------------------------------------------------

@@ -111,8 +111,8 @@ def out_of_reach(case: Case) -> Suspicion | None:
     action = f"no {reading.last} on the output" + (
         "" if reading.is_cross_entropy else ", or targets scaled to its range"
     )
-    cures = _without_last(case, last)
-    return Suspicion("output cannot reach the targets", seen, action, cures, is_proof=not cures)
+    is_proof = not reading.is_cross_entropy
+    return Suspicion("output cannot reach the targets", seen, action, _without_last(case, last), is_proof)
 
 
 def broadcast(case: Case) -> Suspicion | None:
@@ -239,7 +239,7 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
     if not min(sizes) < _VANISHED * sizes[-1]:
         return None
     kinds = {layer.function for layer in case.layers}
-    cures = [fresh(case), changes.ADAM]
+    cures = [fresh(case), changes.adam(1e-3), changes.adam(1e-2)]
     if "sigmoid" in kinds and case.has_data and isinstance(case.run.model, nn.Sequential):
         cures.append(changes.then(changes.WITH_TANH, fresh(case, activation="tanh")))
     return Suspicion(
@@ -268,7 +268,8 @@ def no_activation(case: Case) -> Suspicion | None:
 
 def fresh(case: Case, lr: float | None = None, activation: str = "") -> Change:
     """A fresh start for all layers that the graph shows, each followed by the next activation, or by the one given."""
-    names = [activation or layer.function for layer in case.layers] + ["linear"] * len(case.reading.products)
+    hidden = len(case.reading.products) - 1
+    names = [activation or layer.function for layer in case.layers[:hidden]] + ["linear"] * (hidden + 1)
     layers = [(p.weight, p.bias, name) for p, name in zip(case.reading.products, names, strict=False)]
     return changes.fresh_start(layers, lr)
 
@@ -284,7 +285,10 @@ def _initial_sizes(case: Case) -> Array:
 
 
 def _without_last(case: Case, kind: type[nn.Module]) -> tuple[Change, ...]:
-    return (changes.WITHOUT_LAST,) if _ends_in(case, kind) else ()
+    """The network without its last layer, if that is of a kind: from θ, and from fresh weights."""
+    if not _ends_in(case, kind):
+        return ()
+    return changes.WITHOUT_LAST, changes.then(changes.WITHOUT_LAST, fresh(case))
 
 
 def _ends_in(case: Case, kind: type[nn.Module]) -> bool:

@@ -111,7 +111,7 @@ def badly_conditioned(case: Case) -> Suspicion | None:
         f"the curvature is {steepest:.3g} along the steepest direction and {along:.2g} along the way that L-BFGS went: "
         "a step that is short enough for the one hardly moves along the other",
         "a method that scales itself: optim.LBFGS on all data, or Adam; or inputs and layers of like scale",
-        (changes.LBFGS_100, changes.ADAM),
+        (changes.LBFGS_100, changes.adam(1e-3), changes.adam(1e-2)),
     )
 
 
