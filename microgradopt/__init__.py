@@ -14,7 +14,7 @@ from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, s
 from microgradopt.tensor import Tensor
 
 if TYPE_CHECKING:
-    from microgradopt import critical, graph, page, picture, plots, program, training
+    from microgradopt import critical, diagnosis, graph, page, picture, plots, program, training
     from microgradopt.graph import trace
     from microgradopt.page import explain
     from microgradopt.picture import Drawing, GraphvizMissingError, draw, draw_on_error
@@ -37,6 +37,7 @@ __all__ = [
     "critical",
     "curvature",
     "detect_anomaly",
+    "diagnosis",
     "draw",
     "draw_on_error",
     "explain",
@@ -65,7 +66,7 @@ __all__ = [
 
 __getattr__ = on_use(
     __name__,
-    {name: name for name in ("critical", "graph", "page", "picture", "plots", "program", "training")}
+    {name: name for name in ("critical", "diagnosis", "graph", "page", "picture", "plots", "program", "training")}
     | dict.fromkeys(("StaleProgramError", "TracingError", "compile", "source"), "program")
     | dict.fromkeys(("Drawing", "GraphvizMissingError", "draw", "draw_on_error"), "picture")
     | {"trace": "graph", "explain": "page"},

@@ -206,11 +206,15 @@ def test_13_digits(demo):
 def test_14_stuck(demo):
     """Both get stuck, for the reason planted, and get out."""
     found = demo("14")
-    for training, verdict in ((found["saddle"], "saddle point"), (found["leaping"], "bouncing")):
-        step, first = training.advised[0]
-        assert first.verdict == verdict
-        assert training.history.loss[-1] < 0.6 * training.history.loss[step - 1]
-    assert found["saddle"].history.gradient_norm[found["saddle"].advised[0][0] - 1] < 1e-4
+    for key, stuck, verdict in (
+        ("alike", "copies", "identical units"),
+        ("too_large", "bouncing", "learning rate too large"),
+    ):
+        diagnosis, cured = found[key]
+        assert diagnosis.verdict == verdict
+        assert cured.loss[-1] < 0.6 * found[stuck].loss[-1]
+    assert found["copies"].gradient_norm[-1] < 1e-4
+    assert found["point"].kind == "saddle point"
 
 
 def test_15_graph(demo, out):

@@ -29,10 +29,10 @@ def test_dir_shows_what_there_is():
 def test_the_heavy_rooms_are_loaded_on_first_use():
     run("""
         import sys, microgradopt as mg
-        names = ("critical", "graph", "page", "picture", "plots", "program", "training")
+        names = ("critical", "diagnosis", "graph", "page", "picture", "plots", "program", "training")
         heavy = [f"microgradopt.{name}" for name in names]
         assert not [name for name in heavy if name in sys.modules]
-        mg.training, mg.critical, mg.graph, mg.page, mg.picture, mg.plots, mg.program
+        mg.training, mg.critical, mg.diagnosis, mg.graph, mg.page, mg.picture, mg.plots, mg.program
         assert all(name in sys.modules for name in heavy)
         assert mg.compile is mg.program.compile
     """)

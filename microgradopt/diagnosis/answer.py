@@ -22,7 +22,8 @@ import numpy.typing as npt
 from microgradopt.critical.point import MINIMUM, CriticalPoint
 from microgradopt.critical.walk import CRITICAL, KINKS, nearest
 from microgradopt.diagnosis import changes, curve, data, network, steps, surface
-from microgradopt.diagnosis.case import CURED, STUCK, Case
+from microgradopt.diagnosis import thresholds as limit
+from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.suspicion import Cause, Suspicion
 from microgradopt.diagnosis.trials import Trial, Trials
 from microgradopt.diagnosis.units import Layer
@@ -37,8 +38,6 @@ Array = npt.NDArray[Any]
 HEALTHY, UNDECIDED = "healthy", "undecided"
 UPDATES = 200  # of each trial, where the budget allows it
 _TRIALS = 24  # that the budget is divided among
-_RIVAL = 0.5  # of what the best rival's cure closes: less, and it is not this cause
-_CLIPPED = 0.1  # of the recorded gradient norm: what is left in `.grad`, if it was clipped in between
 
 _FIRST: tuple[Cause, ...] = (
     data.not_finite,
@@ -234,7 +233,7 @@ def _as_run(run: Any, optimizer: Any, history: Any) -> tuple[Run, Optimizer | No
     found = Run.of(run, optimizer, history)
     # What is left in .grad after the last step shows a clipping that was done in between.
     left = float(np.linalg.norm(found.vector.gradient()))
-    if len(found.gradient_norm) and 0 < left < _CLIPPED * found.gradient_norm[-1]:
+    if len(found.gradient_norm) and 0 < left < found.gradient_norm[-1] / limit.TENFOLD:
         found.max_norm = left
     return found, optimizer
 
@@ -265,7 +264,7 @@ class _Judge:
         suspicions = list(self._suspected(_CAUSES))
         cured = [(suspicion, self._best(suspicion)) for suspicion in suspicions]
         chosen = self._chosen(cured)
-        if case.is_gap_worth and case.progress >= STUCK and not self._is_error(chosen):
+        if case.is_gap_worth and case.progress >= limit.STUCK and not self._is_error(chosen):
             self._note(cured)
             return self._healthy()
         self._note(cured, chosen)
@@ -308,8 +307,8 @@ class _Judge:
             closed = case.closes(trial)
             if (
                 case.is_gap_worth
-                and closed >= CURED
-                and closed >= _RIVAL * best
+                and closed >= limit.CURED
+                and closed >= limit.RIVAL * best
                 and self._is_validated(suspicion, trial)
             ):
                 return suspicion, trial
@@ -332,7 +331,7 @@ class _Judge:
             return False
         suspicion, trial = chosen
         if not suspicion.cures:
-            return case.as_before.losses[0] - case.as_before.reached < STUCK * abs(case.now)
+            return case.as_before.losses[0] - case.as_before.reached < limit.STUCK * abs(case.now)
         return case.closes(trial) > 2 * case.progress
 
     # Answers
@@ -346,7 +345,7 @@ class _Judge:
             if before is not None:
                 evidence.append(f"without that, {before}")
         change = trial.change if trial is not None and helps else None
-        lr = trial.lr if trial is not None and change is not None and change.name.startswith("lr = ") else None
+        lr = change.lr if change is not None else None
         way = suspicion.cause == "saddle point" and case.way_out is not None
         return self._diagnosis(
             suspicion.cause,

@@ -13,25 +13,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.diagnosis import thresholds as limit
+from microgradopt.diagnosis.reading import constant_loss
+from microgradopt.diagnosis.suspicion import listed
 from microgradopt.errors import NonFiniteError
 from microgradopt.nn.module import Module
 from microgradopt.notebook import shown, table
-from microgradopt.objective import Objective, ParameterVector
+from microgradopt.objective import ParameterVector
 from microgradopt.optim.adaptive import Adam
 from microgradopt.optim.first_order import SGD
-from microgradopt.optim.lbfgs import LBFGS
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Tensor]
 
-_SCALES = 100.0  # times the spread of another column, or its own distance from 0: standardise
+
 _RARE = 0.01  # of the samples, in a class
 _HIGH = 2.0  # times the loss of the best constant output, at the start
 _FITTED = 0.1  # of the loss at the start: what is left when a batch has been learnt
 _RATES = 10.0 ** np.linspace(-6, 1, 71)
-_FEW = 6  # things that are listed
 
 
 class Finding(NamedTuple):
@@ -127,12 +128,6 @@ def check(
 # Data -----------------------------------------------------------------------------------------------------------------
 
 
-def _listed(things: Any) -> str:
-    """Some of them, and how many more there are."""
-    things = list(things)
-    return ", ".join(map(str, things[:_FEW])) + (f" and {len(things) - _FEW} more" if len(things) > _FEW else "")
-
-
 def _numbers(X: Array, y: Array) -> Finding:
     bad = [
         f"{name}[{', '.join(map(str, place))}] = {data[tuple(place)]}"
@@ -140,7 +135,7 @@ def _numbers(X: Array, y: Array) -> Finding:
         if data.dtype.kind == "f"
         for place in np.argwhere(~np.isfinite(data))
     ]
-    return Finding("numbers", not bad, _listed(bad) or "all of X and y are finite")
+    return Finding("numbers", not bad, listed(bad) or "all of X and y are finite")
 
 
 def _columns(X: Array) -> Finding:
@@ -152,12 +147,12 @@ def _columns(X: Array) -> Finding:
     varied = [j for j in range(flat.shape[1]) if j not in constant]
     first: dict[bytes, int] = {}
     equal = [(first[key], j) for j in varied if first.setdefault(key := flat[:, j].tobytes(), j) != j]
-    far = [j for j in varied if middle[j] > _SCALES * spread[j]]
-    uneven = bool(varied) and spread[varied].max() > _SCALES * spread[varied].min()
-    says = [f"column {_listed(constant)} of {flat.shape[1]} constant"] if constant else []
-    says += [f"equal columns: {_listed(equal)}"] if equal else []
+    far = [j for j in varied if middle[j] > limit.HUNDREDFOLD * spread[j]]
+    uneven = bool(varied) and spread[varied].max() > limit.HUNDREDFOLD * spread[varied].min()
+    says = [f"column {listed(constant)} of {flat.shape[1]} constant"] if constant else []
+    says += [f"equal columns: {listed(equal)}"] if equal else []
     says += [f"ranges from {spread[varied].min():.2g} to {spread[varied].max():.2g}"] if uneven else []
-    says += [f"column {_listed(far)} is more than {_SCALES:g} times as far from 0 as its range"] if far else []
+    says += [f"column {listed(far)} is more than {limit.HUNDREDFOLD:g} times as far from 0 as its range"] if far else []
     says += ["standardise the inputs, (X - X.mean(0)) / X.std(0)"] if uneven or far else []
     is_fine = not (uneven or far or equal) and bool(varied)
     return Finding("columns", is_fine, "; ".join(says) or f"{flat.shape[1]} columns of like ranges")
@@ -173,7 +168,7 @@ def _rows(X: Array, y: Array) -> Finding:
         return Finding("rows", False, f"all {len(X)} rows of X are equal")
     if torn:
         lost = sum(len(rows) for rows in torn)
-        says = f"{lost} rows have the inputs of another and a different target, as rows {_listed(torn[0])}"
+        says = f"{lost} rows have the inputs of another and a different target, as rows {listed(torn[0])}"
         return Finding("rows", False, f"{says}: no model can tell them apart")
     many = len(X) - len(same)
     return Finding("rows", many < len(X) / 2, f"{many} of {len(X)} rows repeat another" if many else "all different")
@@ -184,8 +179,8 @@ def _classes(y: Array, out: Tensor) -> list[Finding]:
         return []
     counts = np.bincount(y.astype(int), minlength=out.shape[1])
     missing, rare = np.flatnonzero(counts == 0), np.flatnonzero((counts > 0) & (counts < _RARE * len(y)))
-    says = [f"no sample of class {_listed(missing)} (labels count from 0)"] if len(missing) else []
-    says += [f"less than 1% of the samples in class {_listed(rare)}"] if len(rare) else []
+    says = [f"no sample of class {listed(missing)} (labels count from 0)"] if len(missing) else []
+    says += [f"less than 1% of the samples in class {listed(rare)}"] if len(rare) else []
     return [
         Finding("classes", not says, "; ".join(says) or f"{len(counts)}, of {counts.min()} to {counts.max()} samples")
     ]
@@ -209,33 +204,20 @@ def _output(X: Array, out: Tensor) -> Finding:
     values = out.data.reshape(len(X), -1)
     spread, size = float(values.std(axis=0).max(initial=0.0)), float(np.abs(values).max(initial=0.0))
     if len(X) > 1 and spread <= 1e-9 * size:
-        return Finding("output", False, f"it is {_listed(values[0])} for every row: it does not depend on the input")
+        return Finding("output", False, f"it is {listed(values[0])} for every row: it does not depend on the input")
     return Finding("output", True, f"it varies from row to row by {spread:.2g}")
 
 
 def _gradient(model: Module) -> Finding:
     without = [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    says = f"no gradient reaches {_listed(without)}" if without else "it reaches every parameter"
-    return Finding("gradient", not without, says + (f"; frozen: {_listed(frozen)}" if frozen else ""))
+    says = f"no gradient reaches {listed(without)}" if without else "it reaches every parameter"
+    return Finding("gradient", not without, says + (f"; frozen: {listed(frozen)}" if frozen else ""))
 
 
 def _start(loss: Loss, out: Tensor, y: Array, value: float) -> Finding:
-    """The best constant output is found by L-BFGS: for whatever loss there is."""
-    guess = Tensor(np.median(out.data, axis=0), requires_grad=True)
-    objective = Objective.of([guess], lambda: loss(np.broadcast_to(guess, out.shape), y))
-    optimizer = LBFGS([guess], max_iter=100, tolerance_grad=0.0, tolerance_change=0.0)
-
-    def closure() -> Tensor:
-        guess.grad = None
-        with objective.at() as at:
-            at.backward()
-        return at
-
-    try:
-        optimizer.step(closure)
-        constant = objective.value()
-    except (NonFiniteError, RuntimeError):
+    constant = constant_loss(loss, out.data, y)
+    if constant is None:
         return Finding("start", True, f"the loss is {value:.4g}")
     is_fine = value <= max(_HIGH * constant, constant + abs(constant))
     says = f"the loss is {value:.4g}; the best constant output has {constant:.4g}"

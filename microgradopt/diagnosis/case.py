@@ -16,6 +16,7 @@ from microgradopt.critical.verdict import classify
 from microgradopt.curvature.lanczos import eigenpairs
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.diagnosis import changes
+from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.changes import Change
 from microgradopt.diagnosis.reading import Reading, constant_loss
 from microgradopt.diagnosis.trials import Trial, Trials
@@ -27,15 +28,9 @@ from microgradopt.run import Run, batches
 
 Array = npt.NDArray[Any]
 
-STUCK = 0.05  # of the gap to the best loss that was reached: going on that closes less is stuck
-WORTH = 0.01  # of the loss: a gain that is worth having
-CURED = 0.2  # of the gap: what a cure has to close
 
 _PRODUCTS = 150  # with H, for the ends of its spectrum, where there are more parameters than _DENSE
 _DENSE = 400  # parameters up to which all of the Hessian's eigenvalues are computed
-_LEAST = 0.003  # of the loss: less is not worth having, whatever has been gained
-_ROUNDING = 1e-6  # of the loss: a gain below that is none
-_CHANCE = 3.0  # standard deviations
 _BATCHES = 32  # whose gradients are measured
 
 
@@ -127,10 +122,10 @@ class Case:
         rounding counts.
         """
         if not len(self.losses):
-            return self.gap > _ROUNDING * abs(self.now)
+            return self.gap > limit.SAME * abs(self.now)
         so_far = float(np.nanmax(self.losses[:5])) - self.value
-        worth = WORTH * (min(abs(self.now), so_far) if so_far > 0 else abs(self.now))
-        return self.gap >= max(worth, _LEAST * abs(self.now))
+        worth = limit.WORTH * (min(abs(self.now), so_far) if so_far > 0 else abs(self.now))
+        return self.gap >= max(worth, limit.LEAST * abs(self.now))
 
     def closes(self, trial: Trial | None) -> float:
         """The share of the gap that a trial closes."""
@@ -150,7 +145,7 @@ class Case:
         fall, late = before.losses[0] - before.reached, before.losses[len(before.losses) // 2 :]
         t = np.arange(len(late))
         scatter = float(np.std(late - np.polyval(np.polyfit(t, late, 1), t))) if len(late) > 2 else 0.0
-        return fall / self.gap if self.gap > 0 and fall > _CHANCE * scatter else 0.0
+        return fall / self.gap if self.gap > 0 and fall > limit.CHANCE * scatter else 0.0
 
     # Curvature and steps
 

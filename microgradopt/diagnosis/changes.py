@@ -32,7 +32,7 @@ class Change(NamedTuple):
     """One experiment. name: what is changed, in words. code: the same as code. make: gives the changed run.
 
     iterations: how many calls of `train` it lasts, where these are not updates as the run's own. restarts: whether it
-    begins anew, and not from θ.
+    begins anew, and not from θ. lr: the learning rate, if that is changed.
     """
 
     name: str
@@ -40,13 +40,14 @@ class Change(NamedTuple):
     make: Callable[[Run], Run]
     iterations: int | None = None
     restarts: bool = False
+    lr: float | None = None
 
 
 def then(first: Change, second: Change) -> Change:
     """Two changes, one after the other."""
     code = "; ".join(filter(None, (first.code, second.code)))
-    restarts = first.restarts or second.restarts
-    return Change(f"{first.name}, {second.name}", code, lambda run: second.make(first.make(run)), restarts=restarts)
+    name, restarts = f"{first.name}, {second.name}", first.restarts or second.restarts
+    return Change(name, code, lambda run: second.make(first.make(run)), restarts=restarts, lr=second.lr or first.lr)
 
 
 AS_BEFORE = Change("going on as before", "", lambda run: run.changed())
@@ -76,7 +77,7 @@ def renewed(optimizer: Optimizer, parameters: list[Tensor] | None = None, **sett
 def learning_rate(lr: float) -> Change:
     """Another learning rate, constant."""
     code = f'for group in optimizer.param_groups: group["lr"] = {lr:.3g}'
-    return Change(f"lr = {lr:.3g}", code, lambda run: run.changed(with_settings(run.optimizer, lr=lr)))
+    return Change(f"lr = {lr:.3g}", code, lambda run: run.changed(with_settings(run.optimizer, lr=lr)), lr=lr)
 
 
 def setting(name: str, value: Any, words: str) -> Change:
@@ -156,7 +157,7 @@ def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | Non
         return run.changed(renewed(run.optimizer, **settings))
 
     code = "nn.init: xavier_uniform for tanh, 4 times that for sigmoid, kaiming_uniform for relu"
-    return Change(words, code, make, restarts=True)
+    return Change(words, code, make, restarts=True, lr=lr)
 
 
 def initial(weight: Array, activation: str, rng: np.random.Generator) -> Array:

@@ -10,14 +10,12 @@ import numpy.typing as npt
 
 from microgradopt import nn
 from microgradopt.diagnosis import changes
+from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.network import fresh
 from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
 
 Array = npt.NDArray[Any]
-
-SCALES = 100.0  # times the spread of another column, or its own distance from 0, or from a spread of 1
-_FLOOR = 1.1  # times the floor: a loss that has come down to it
 
 
 def not_finite(case: Case) -> Suspicion | None:
@@ -67,12 +65,12 @@ def unlike_scales(case: Case) -> Suspicion | None:
         return None
     low, high = np.percentile(spread[varied], [10 if varied.sum() > 20 else 0, 100])
     seen = []
-    if high > SCALES * low:
+    if high > limit.HUNDREDFOLD * low:
         seen.append(f"the columns of the inputs have standard deviations from {low:.3g} to {high:.3g}")
-    far = np.flatnonzero(varied & (middle > SCALES / 10 * spread))
+    far = np.flatnonzero(varied & (middle > limit.TENFOLD * spread))
     if len(far):
-        seen.append(f"column {listed(far)} is more than {SCALES / 10:g} standard deviations away from 0")
-    if high > SCALES / 10 or high < 1 / SCALES:
+        seen.append(f"column {listed(far)} is more than {limit.TENFOLD:g} standard deviations away from 0")
+    if high > limit.TENFOLD or high < 1 / limit.HUNDREDFOLD:
         seen.append(f"the inputs have standard deviations up to {high:.3g}, where the initial weights are made for 1")
     if not seen:
         return None
@@ -90,7 +88,7 @@ def contradicting_labels(case: Case) -> Suspicion | None:
     if X is None or target is None or len(X) != len(target) or not np.isfinite(X).all():
         return None
     floor = _floor(case, X, target)
-    if floor is None or floor <= 0 or case.value > _FLOOR * floor:
+    if floor is None or floor <= 0 or case.value > (1 + limit.TENTH) * floor:
         return None
     return Suspicion(
         "contradicting labels",

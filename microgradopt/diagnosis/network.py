@@ -10,6 +10,7 @@ import numpy.typing as npt
 from microgradopt import nn
 from microgradopt.autodiff import grad
 from microgradopt.diagnosis import changes
+from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
 from microgradopt.diagnosis.reading import made_by
@@ -18,11 +19,6 @@ from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
-_ALIKE = 1e-6  # of the largest weight: units that differ by less are the same
-_DEAD = 0.5  # of a layer's units
-_SATURATED = 0.8  # of a layer's activations
-_LEARNT_NOTHING = 0.95  # of the loss of the best constant output
-_VANISHED = 0.1  # of the gradient of the last layer's weights: that of the first ones'
 
 # The loss -------------------------------------------------------------------------------------------------------------
 
@@ -200,14 +196,14 @@ def identical_units(case: Case) -> Suspicion | None:
         units = product.units if product.bias is None else np.column_stack([product.units, product.bias.data])
         size = np.abs(units).max()
         different = (
-            len(np.unique(np.round(units / (_ALIKE * size or 1.0)), axis=0)) if np.isfinite(size) else len(units)
+            len(np.unique(np.round(units / (limit.SAME * size or 1.0)), axis=0)) if np.isfinite(size) else len(units)
         )
         if len(units) > 1 and different <= len(units) / 2:
             cures = (changes.apart(_initial_sizes(case)), fresh(case))
             return Suspicion(
                 "identical units",
-                f"the {len(units)} units of layer {i} are the same {different}: units with the same weights get the "
-                "same gradient, and stay the same",
+                f"the {len(units)} units of layer {i} have {different} different sets of weights: units with the same "
+                "weights get the same gradient, and stay the same",
                 "break the symmetry: draw the initial weights at random (nn.init)",
                 cures,
             )
@@ -216,8 +212,8 @@ def identical_units(case: Case) -> Suspicion | None:
 
 def stuck_units(case: Case) -> Suspicion | None:
     """Relus that are 0 for every sample, sigmoids and tanhs at their ends: no gradient comes through."""
-    dead = [x for x in case.layers if x.function == "relu" and x.stuck >= _DEAD * x.units]
-    saturated = [x for x in case.layers if x.function != "relu" and x.flat >= _SATURATED]
+    dead = [x for x in case.layers if x.function == "relu" and x.stuck >= limit.HALF * x.units]
+    saturated = [x for x in case.layers if x.function != "relu" and x.flat >= limit.MOST]
     if not dead and not saturated:
         return None
     return Suspicion(
@@ -232,11 +228,11 @@ def stuck_units(case: Case) -> Suspicion | None:
 def vanishing_gradient(case: Case) -> Suspicion | None:
     """The network has learnt no more than a constant output, and the first layers get hardly any gradient."""
     products, constant = case.reading.products, case.constant
-    if len(products) < 3 or constant is None or case.value < _LEARNT_NOTHING * constant:
+    if len(products) < 3 or constant is None or case.value < (1 - limit.TENTH) * constant:
         return None
     gradients = dict(zip(case.objective.parameters, case.objective.vector.split(case.gradient), strict=True))
     sizes = [float(np.sqrt(np.mean(np.square(gradients[p.weight])))) for p in products]
-    if not min(sizes) < _VANISHED * sizes[-1]:
+    if not min(sizes) < sizes[-1] / limit.TENFOLD:
         return None
     kinds = {layer.function for layer in case.layers}
     cures = [fresh(case), changes.adam(1e-3), changes.adam(1e-2)]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.diagnosis import changes
+from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case, where_not_finite
 from microgradopt.diagnosis.network import fresh
 from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
@@ -17,18 +18,7 @@ from microgradopt.optim.optimizer import Optimizer
 
 Array = npt.NDArray[Any]
 
-_ENDED = 0.01  # of the largest learning rate so far
-_SHORT = 10.0  # updates that the best step in their direction is as long as
-_RISES = 0.3  # of the updates: the loss goes to and fro
-_CLIPPED = 10.0  # times shorter than the gradient
-_LONG_MEMORY = 0.99  # momentum: 100 updates
-_ADDED = 0.01  # of a gradient: what was added to it before the step
-_GROWN = 10.0  # times the loss at the start
-_HUGE = 1e3  # a parameter that size has been thrown out
-_HALF = 0.5  # of the loss of the best constant output; of what smaller steps gain
 _UNDEFINED = ("log", "sqrt", "divide", "power", "arcsin", "arccos", "arctanh", "log1p", "reciprocal")
-_SHARE = 0.25  # of what an update without noise would change: what the noise takes back
-_RATES = 1e-1  # the largest learning rate that is tried for methods that divide by the gradient's size
 
 
 def exploding(case: Case) -> Suspicion | None:
@@ -36,8 +26,8 @@ def exploding(case: Case) -> Suspicion | None:
     finite = np.isfinite(case.losses) & np.isfinite(case.norms)
     known = case.losses[finite]
     start = float(np.median(known[:5])) if len(known) else math.nan
-    grown = len(known) > 1 and known.max() - start > _GROWN * abs(start)
-    grows = len(known) > 5 and (known[-5:] - start > _GROWN * abs(start)).all() and known[-1] >= known.max()
+    grown = len(known) > 1 and known.max() - start > limit.TENFOLD * abs(start)
+    grows = len(known) > 5 and (known[-5:] - start > limit.TENFOLD * abs(start)).all() and known[-1] >= known.max()
     if case.is_finite and finite.all() and not grows:
         return None
     seen = [] if finite.all() else [f"the loss or the gradient stops being finite at update {int(np.argmin(finite))}"]
@@ -47,7 +37,7 @@ def exploding(case: Case) -> Suspicion | None:
     if not case.is_finite:
         where = where_not_finite(case)
         seen.append(f"at θ the loss is {case.value:.3g} and the gradient norm {case.norm:.3g}; first in {where}")
-        if not grown and largest < _HUGE and any(where.startswith(name) for name in _UNDEFINED):
+        if not grown and largest < limit.HUNDREDFOLD and any(where.startswith(name) for name in _UNDEFINED):
             action = "keep its argument away from there: np.log(x + 1e-12), np.maximum, or a loss that takes logits"
             return Suspicion("loss undefined", "; ".join(seen), action, is_proof=True)
     seen.append(f"the largest parameter is {largest:.3g}")
@@ -84,7 +74,7 @@ def no_rate(case: Case) -> Suspicion | None:
         return None
     rate = optimizer.param_groups[0]["lr"]
     largest = max([optimizer.lr, *case.rates[np.isfinite(case.rates)], *([rate(0)] if callable(rate) else [])])
-    if optimizer.lr > _ENDED * largest or (optimizer.lr and largest == optimizer.lr):
+    if optimizer.lr > largest / limit.HUNDREDFOLD or (optimizer.lr and largest == optimizer.lr):
         return None
     lr = largest or (1e-2 if isinstance(optimizer, SGD | Momentum) else 1e-3)
     if largest:
@@ -109,7 +99,7 @@ def too_short(case: Case) -> Suspicion | None:
         return None
     step = case.as_before.step
     best = case.descent.step
-    if not best > _SHORT * step:
+    if not best > limit.TENFOLD * step:
         return None
     seen = f"an update moves θ by {step:.2g}, and the best step in its direction is {best:.2g}"
     if case.ratio:
@@ -125,7 +115,7 @@ def too_long(case: Case) -> Suspicion | None:
         return None
     rises = float(np.mean(np.diff(before.losses) > 0)) if np.isfinite(before.losses).all() else 1.0
     above = case.ratio is not None and case.ratio > 1
-    if not above and rises < _RISES:
+    if not above and rises < limit.OFTEN:
         return None
     seen = [f"going on, the loss on all data rises {rises:.0%} of the times that it is measured"]
     if above:
@@ -147,7 +137,7 @@ def _ladder(case: Case, factor: float) -> list[float]:
     rates = [lr * factor**k for k in (1, 2, 3)]
     if case.ratio:
         rates += [lr / (2 * case.ratio), lr / (20 * case.ratio)]
-    bound = math.inf if isinstance(case.optimizer, SGD | Momentum) else _RATES
+    bound = math.inf if isinstance(case.optimizer, SGD | Momentum) else limit.RATE
     up = factor > 1
     return [rate for rate in rates if (lr < rate <= bound if up else rate < lr)]
 
@@ -156,7 +146,7 @@ def noise(case: Case) -> Suspicion | None:
     """What an update gains on average, the noise of the batches takes back: with all data in a batch the loss falls.
 
     A smaller learning rate makes noise smaller, and helps where steps are too long for any batch as well: so it is
-    noise only if it takes back a quarter at least, and as long steps without it gain half as much. At rest it takes
+    noise only if it takes back a tenth at least, and as long steps without it gain half as much. At rest it takes
     back all, on average.
     """
     change = case.expected_change
@@ -164,12 +154,12 @@ def noise(case: Case) -> Suspicion | None:
         return None
     mean, error, from_noise = change
     without = mean - from_noise
-    if from_noise <= max(without, _SHARE * abs(without)):
+    if from_noise <= max(without, limit.TENTH * abs(without)):
         return None
     lr = case.optimizer.lr
     slower = [changes.learning_rate(lr / 10), changes.learning_rate(lr / 3)]
     best = max(case.closes(case.tries(cure)) for cure in slower)
-    if case.closes(case.tries(changes.ALL_DATA)) < _HALF * best:
+    if case.closes(case.tries(changes.ALL_DATA)) < limit.HALF * best:
         return None
     return Suspicion(
         "noise of the batches",
@@ -186,7 +176,7 @@ def noise(case: Case) -> Suspicion | None:
 def clipping(case: Case) -> Suspicion | None:
     """Gradients that are clipped to a small part of themselves."""
     norms = case.norms[np.isfinite(case.norms)][-50:]
-    if case.run.max_norm is None or not len(norms) or np.median(norms) < _CLIPPED * case.run.max_norm:
+    if case.run.max_norm is None or not len(norms) or np.median(norms) < limit.TENFOLD * case.run.max_norm:
         return None
     return Suspicion(
         "clipping",
@@ -206,9 +196,9 @@ def not_cleared(case: Case) -> Suspicion | None:
     with np.errstate(all="ignore"):
         value, gradient = case.objective.value_and_gradient(theta)
     size, held = float(np.linalg.norm(gradient)), float(np.linalg.norm(own))
-    is_all_data = abs(value - case.losses[-1]) <= 1e-6 * abs(value)
-    is_recorded = abs(held - case.norms[-1]) <= 1e-6 * held  # otherwise it was clipped in between
-    if not is_all_data or not is_recorded or not np.linalg.norm(own - gradient) > _ADDED * held:
+    is_all_data = abs(value - case.losses[-1]) <= limit.SAME * abs(value)
+    is_recorded = abs(held - case.norms[-1]) <= limit.SAME * held  # otherwise it was clipped in between
+    if not is_all_data or not is_recorded or not np.linalg.norm(own - gradient) > limit.WORTH * held:
         return None
     return Suspicion(
         "gradients not cleared",
@@ -245,7 +235,7 @@ def weight_decay(case: Case) -> Suspicion | None:
     if not decay or optimizer is None:
         return None
     has_validation = case.run.validation is not None
-    if not has_validation and (case.constant is None or case.value < _HALF * case.constant):
+    if not has_validation and (case.constant is None or case.value < limit.HALF * case.constant):
         return None
     seen = f"weight_decay = {decay:g} pulls θ to 0 with {decay * np.linalg.norm(case.theta):.3g}"
     seen += f" against a gradient of {case.norm:.3g}"
@@ -271,7 +261,7 @@ def momentum(case: Case) -> Suspicion | None:
     group = optimizer.param_groups[0]
     betas = group.get("betas")
     beta = group.get("momentum", betas[0] if betas else 0.0)
-    if not isinstance(beta, float) or beta < _LONG_MEMORY:
+    if not isinstance(beta, float) or 1 / max(1 - beta, 1e-9) < limit.HUNDREDFOLD * (1 - limit.SAME):
         return None
     cures: tuple[changes.Change, ...] = (
         changes.setting("momentum", 0.9, "momentum = 0.9"),

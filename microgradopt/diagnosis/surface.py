@@ -9,22 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.diagnosis import changes
+from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.network import fresh
 from microgradopt.diagnosis.suspicion import Cause, Suspicion
 
 Array = npt.NDArray[Any]
 
-_LEARNT = 1e-3  # of the loss of the best constant output
-_PASSED = 1.1  # times the lowest validation loss so far
-_FALLS = 10.0  # times the loss now, below 0: what L-BFGS comes to
-_UNEVEN = 100.0  # times as much curvature along the steepest direction as along the way that L-BFGS goes
-
 
 def separable(case: Case) -> Suspicion | None:
     """Every sample is right, and the loss falls as the last layer's weights grow: it goes to 0 at infinity."""
     right, constant, products = case.reading.right, case.constant, case.reading.products
-    if right != 1.0 or constant is None or case.value > _LEARNT * constant or not products:
+    if right != 1.0 or constant is None or case.value > limit.LEARNT * constant or not products:
         return None
     last = {p for p in (products[-1].weight, products[-1].bias) if p is not None}
     doubled = case.objective.vector.join([p.data * 2 if p in last else p.data for p in case.objective.parameters])
@@ -49,7 +45,7 @@ def overfitting(case: Case) -> Suspicion | None:
         return None
     lowest = at[np.argmin(losses[at])]
     now = float(np.median(losses[at[-3:]]))
-    if now < _PASSED * losses[lowest] or not case.value < case.run.loss[lowest]:
+    if now < (1 + limit.TENTH) * losses[lowest] or not case.value < case.run.loss[lowest]:
         return None
     cures = [changes.setting("weight_decay", decay, f"weight_decay = {decay:g}") for decay in (0.01, 0.1, 1.0)]
     return Suspicion(
@@ -68,7 +64,7 @@ def no_lower_bound(case: Case) -> Suspicion | None:
     if not case.value < 0 or case.lbfgs is None:
         return None
     end = case.lbfgs.losses[-1]
-    if math.isfinite(end) and not end < _FALLS * case.value:
+    if math.isfinite(end) and not end < limit.TENFOLD * case.value:
         return None
     return Suspicion(
         "no lower bound",
@@ -104,7 +100,7 @@ def badly_conditioned(case: Case) -> Suspicion | None:
         return None
     steepest = case.sharpness
     along = abs(float(way @ (case.hessian @ way))) / length**2
-    if not steepest > _UNEVEN * along:
+    if not steepest > limit.HUNDREDFOLD * along:
         return None
     return Suspicion(
         "badly conditioned",

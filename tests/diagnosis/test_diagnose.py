@@ -172,7 +172,7 @@ def wine_in_batches():
         (nan_in_an_input, "numbers not finite in the data", "[17, 3] = nan"),
         (softmax_of_one, "softmax over one unit", "always 1"),
         (softmax_twice, "softmax before the loss", "each row of the output sums to 1"),
-        (all_weights_the_same, "identical units", "the 8 units of layer 0 are the same 1"),
+        (all_weights_the_same, "identical units", "the 8 units of layer 0 have 1 different sets of weights"),
         (unlike_scales, "inputs of unlike scale", "standard deviations from 0.00"),
         (mean_of_the_digits, "vanishing gradient", "the network knows only the mean"),
         (targets_in_a_row, "outputs and targets broadcast", "(80, 1) and (80,) gives (80, 80)"),
