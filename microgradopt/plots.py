@@ -247,17 +247,17 @@ def diagnosis(found: Diagnosis, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     longest = max((trial.updates[-1] for trial in found.trials), default=1)
     so_far = np.array(found.run.loss[-longest:] if found.run is not None else [], float)
-    ax.plot(np.arange(-len(so_far), 0), so_far, color=COLOURS["zero"], linewidth=0.5)
+    now = found.trials[0].losses[0] if found.trials else 1.0
+    ax.plot(np.arange(-len(so_far), 0), _near(so_far, now), color=COLOURS["zero"], linewidth=0.5)
     for trial in found.trials:
         style = _TRIED.get(trial.name, {"color": COLOURS["zero"], "linewidth": 0.5})
         if found.change is not None and trial.name == found.change.name:
             style = {"color": COLOURS["negative"], "label": trial.name}
         at = trial.updates * (longest / max(trial.updates[-1], 1))
-        ax.plot(at, np.where(np.isfinite(trial.losses), trial.losses, np.nan), **style)
-    losses = np.concatenate([so_far, *(trial.losses for trial in found.trials)])
+        ax.plot(at, _near(trial.losses, now), **style)
+    losses = np.concatenate([_near(so_far, now), *(_near(trial.losses, now) for trial in found.trials)])
     losses = losses[np.isfinite(losses)]
     if len(losses) and losses.min() > 0:
-        now = found.trials[0].losses[0] if found.trials else so_far[-1]
         ax.set_yscale("log")
         ax.set_ylim(max(losses.min() / 1.5, 1e-5 * now), 5 * min(max(now, np.median(losses)), losses.max()))
     ax.axvline(0, color="black", linewidth=0.5, linestyle=":")
@@ -265,6 +265,12 @@ def diagnosis(found: Diagnosis, ax: Axes | None = None) -> Axes:
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small")
     return ax
+
+
+def _near(losses: Array, now: float) -> Array:
+    """Losses, without those that have run away from the one now, which no axis could show."""
+    bound = 1e6 * abs(now) if np.isfinite(now) and now else 1e6
+    return np.where(np.abs(losses) < bound, losses, np.nan)
 
 
 def decision_boundary(
@@ -350,3 +356,12 @@ def on_plane(thetas: npt.ArrayLike, origin: Array, plane: tuple[Array, Array]) -
 
 def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def close(*axes: Axes) -> None:
+    """Forget the figures that were made for these axes: pyplot keeps every figure until it is closed.
+
+    >>> close(decision_boundary(lambda X: X, np.eye(2), np.array([0, 1]), resolution=5))
+    """
+    for ax in axes:
+        plt.close(ax.figure)  # type: ignore[arg-type]  # of a subfigure nothing is closed

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
-from microgradopt.objective import Objective, ParameterVector, check_objective
+from microgradopt.objective import Objective, ParameterVector, check_objective, half_square
 from microgradopt.optim.clipping import clip_grad_norm
 from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer
@@ -178,6 +178,7 @@ class Run(History):
         self.optimizer, self.X, self.y, self.batch_size, self.shuffle = optimizer, X, y, batch_size, shuffle
         self.max_norm, self.validation, self.compile = max_norm, validation, compile
         self.rng = np.random.default_rng(rng)
+        self.fits_residuals = isinstance(optimizer, LeastSquares)
         self._start(history)
 
     @classmethod
@@ -195,6 +196,7 @@ class Run(History):
         run.model, run.loss_function, run.X, run.y, run.batch_size = objective.model, None, None, None, None
         run.optimizer, run.objective, run.shuffle = optimizer, objective, False
         run.max_norm, run.validation, run.compile, run.rng = None, None, None, np.random.default_rng(0)
+        run.fits_residuals = False
         run._start(history)
         return run
 
@@ -208,10 +210,14 @@ class Run(History):
         model, loss = self.model, self.loss_function
         if model is not None and loss is not None:
             X, y = np.asarray(self.X), np.asarray(self.y)
-            make = Objective.least_squares if isinstance(self.optimizer, LeastSquares) else Objective.of
+            make = Objective.least_squares if self.fits_residuals else Objective.of
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
         self._evaluate, self._closure = self._evaluation()
+
+    def __bool__(self) -> bool:
+        """A run is one before its first update too: ``found.cure() or run``."""
+        return True
 
     # Updates
 
@@ -265,7 +271,8 @@ class Run(History):
         assert self.model is not None
         assert self.loss_function is not None
         with self.optimizer.evaluating(), no_grad(), np.errstate(all="ignore"):
-            return self.loss_function(self.model(np.asarray(X)), np.asarray(y)).item()
+            loss = self.loss_function(self.model(np.asarray(X)), np.asarray(y))
+            return (half_square(loss) if self.fits_residuals else loss).item()
 
     def value(self) -> float:
         """The loss on all data, at the θ that the optimizer would have evaluated."""
@@ -302,6 +309,8 @@ class Run(History):
         """Of a batch: its loss, with the graph; the residuals for methods that fit those."""
         model, loss, objective = self.model, self.loss_function, self.objective
         if loss is not None and model is not None:
+            if self.fits_residuals and not isinstance(self.optimizer, LeastSquares):
+                return lambda inputs, targets: half_square(loss(model(inputs), targets))
             return lambda inputs, targets: loss(model(inputs), targets)
         if isinstance(self.optimizer, LeastSquares) and objective.residuals is not None:
             return objective.residuals

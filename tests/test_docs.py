@@ -78,6 +78,7 @@ def test_the_reference_names_every_public_name():
     modules = {
         "critical",
         "curvature",
+        "diagnosis",
         "graph",
         "nn",
         "optim",

@@ -154,7 +154,9 @@ def _pictures(found: Diagnosis) -> list[str]:
     drawn = [(plots.diagnosis(found), "loss against update, for each experiment")]
     if found.point is not None and len(found.point.eigenvalues):
         drawn.append((plots.spectrum(found.point), "the eigenvalues of the Hessian"))
-    return [image(ax.figure, description) for ax, description in drawn]
+    shown = [image(ax.figure, description) for ax, description in drawn]
+    plots.close(*(ax for ax, _ in drawn))
+    return shown
 
 
 @dataclass
@@ -370,13 +372,15 @@ class _Judge:
     def _minimum(self) -> Diagnosis | None:
         """A minimum, here or close by, where nothing that was tried gains anything."""
         case = self.case
-        if case.is_gap_worth:
+        if case.is_gap_worth or not case.trials.done:
             return None
         if case.point.kind == MINIMUM:
             seen = case.point.explanation
         else:
             near = nearest(case.objective, rng=0)
             if near.end not in (CRITICAL, KINKS) or (near.end == CRITICAL and near.point.kind != MINIMUM):
+                return None
+            if near.gain > limit.LEAST * abs(case.value):
                 return None
             seen = str(near)
         gains = (

@@ -165,11 +165,12 @@ class Case:
 
     @functools.cached_property
     def ratio(self) -> float | None:
-        """The learning rate against the limit of stability: λ_max(D^½ H D^½). None where it is not known."""
+        """The learning rate against the limit of stability: λ_max(D^½ H D^½). None where not known, or not positive."""
         if self.scale is None:
             return None
         scaled = _Scaled(self.hessian, np.sqrt(self.scale))
-        return float(eigenpairs(scaled, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
+        largest = float(eigenpairs(scaled, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
+        return largest if largest > 0 else None
 
     @functools.cached_property
     def sharpness(self) -> float:

@@ -31,14 +31,15 @@ ITERATIONS = 100  # of L-BFGS
 class Change(NamedTuple):
     """One experiment. name: what is changed, in words. code: the same as code. make: gives the changed run.
 
-    iterations: how many calls of `train` it lasts, where these are not updates as the run's own. restarts: whether it
-    begins anew, and not from θ. lr: the learning rate, if that is changed.
+    iterations: how many calls of `train` it lasts, and cost: how many updates these count as, where they are not the
+    run's own. restarts: whether it begins anew, and not from θ. lr: the learning rate, if that is changed.
     """
 
     name: str
     code: str
     make: Callable[[Run], Run]
     iterations: int | None = None
+    cost: int | None = None
     restarts: bool = False
     lr: float | None = None
 
@@ -74,10 +75,17 @@ def renewed(optimizer: Optimizer, parameters: list[Tensor] | None = None, **sett
     return other
 
 
+def _with_rate(optimizer: Optimizer, lr: float) -> Optimizer:
+    other, before = copied(optimizer), optimizer.lr
+    for i, group in enumerate(other.param_groups):
+        group["lr"] = lr * (optimizer.rate("lr", i) / before if before else 1.0)
+    return other
+
+
 def learning_rate(lr: float) -> Change:
-    """Another learning rate, constant."""
+    """Another learning rate, constant; those of other groups change by the same factor."""
     code = f'for group in optimizer.param_groups: group["lr"] = {lr:.3g}'
-    return Change(f"lr = {lr:.3g}", code, lambda run: run.changed(with_settings(run.optimizer, lr=lr)), lr=lr)
+    return Change(f"lr = {lr:.3g}", code, lambda run: run.changed(_with_rate(run.optimizer, lr)), lr=lr)
 
 
 def setting(name: str, value: Any, words: str) -> Change:
@@ -115,7 +123,8 @@ LBFGS_100 = Change(
     f"{ITERATIONS} iterations of L-BFGS",
     "optimizer = optim.LBFGS(model.parameters())  # on all data: batch_size=None",
     _lbfgs,
-    ITERATIONS // 5,
+    iterations=ITERATIONS // 5,
+    cost=ITERATIONS,
 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt import nn
+from microgradopt.autodiff import grad
 from microgradopt.errors import NonFiniteError
 from microgradopt.nn.functional import linear
 from microgradopt.nn.losses import nll_loss
@@ -169,9 +170,8 @@ def constant_loss(loss: Callable[[Any, Any], Any], output: Array, target: Array)
     optimizer = LBFGS([guess], max_iter=100, tolerance_grad=0.0, tolerance_change=0.0)
 
     def closure() -> Tensor:
-        guess.grad = None
         at = objective.loss()
-        at.backward()
+        guess.grad = grad(at, [guess])[0]  # of the guess alone: the loss may have a penalty on the parameters
         return at
 
     try:

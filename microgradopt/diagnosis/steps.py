@@ -18,6 +18,7 @@ from microgradopt.optim.optimizer import Optimizer
 
 Array = npt.NDArray[Any]
 
+_RUNGS = 9  # of a ladder of learning rates
 _UNDEFINED = ("log", "sqrt", "divide", "power", "arcsin", "arccos", "arctanh", "log1p", "reciprocal")
 
 
@@ -36,7 +37,8 @@ def exploding(case: Case) -> Suspicion | None:
     largest = float(np.abs(case.theta).max(initial=0.0))
     if not case.is_finite:
         where = where_not_finite(case)
-        seen.append(f"at θ the loss is {case.value:.3g} and the gradient norm {case.norm:.3g}; first in {where}")
+        first = f"; first in {where}" if where else ""
+        seen.append(f"at θ the loss is {case.value:.3g} and the gradient norm {case.norm:.3g}{first}")
         if not grown and largest < limit.HUNDREDFOLD and any(where.startswith(name) for name in _UNDEFINED):
             action = "keep its argument away from there: np.log(x + 1e-12), np.maximum, or a loss that takes logits"
             return Suspicion("loss undefined", "; ".join(seen), action, is_proof=True)
@@ -85,9 +87,10 @@ def no_rate(case: Case) -> Suspicion | None:
             "a schedule that lasts as long as the training, or a constant rate",
             tuple(map(changes.learning_rate, (lr, lr / 10))),
         )
+    where = " of the first group" if len(optimizer.param_groups) > 1 else ""
     return Suspicion(
         "learning rate is 0",
-        "the learning rate is 0: no update moves anything",
+        f"the learning rate{where} is 0: nothing moves there",
         "set the learning rate",
         tuple(map(changes.learning_rate, (lr, 10 * lr, lr / 10))),
     )
@@ -104,7 +107,7 @@ def too_short(case: Case) -> Suspicion | None:
     seen = f"an update moves θ by {step:.2g}, and the best step in its direction is {best:.2g}"
     if case.ratio:
         seen += f"; lr is {case.ratio:.1g} of the limit of stability here"
-    cures = [changes.learning_rate(lr) for lr in _ladder(case, 10.0)]
+    cures = [changes.learning_rate(lr) for lr in _larger(case)]
     return Suspicion("learning rate too small", seen, "a larger learning rate", tuple(cures))
 
 
@@ -124,22 +127,39 @@ def too_long(case: Case) -> Suspicion | None:
             f"{type(case.optimizer).__name__} at this curvature: each step overshoots the minimum along the steepest "
             "direction"
         )
-    cures = [changes.learning_rate(lr) for lr in _ladder(case, 0.1)]
+    cures = [changes.learning_rate(lr) for lr in _smaller(case)]
     # Units that long steps have killed or saturated do not come back.
     cures += [fresh(case, case.optimizer.lr * shrink) for shrink in (0.1, 0.01)]
     return Suspicion("learning rate too large", "; ".join(seen), "a smaller learning rate", tuple(cures))
 
 
-def _ladder(case: Case, factor: float) -> list[float]:
-    """Rates to try: a tenth, a hundredth …, or tenfold, a hundredfold …; half the limit of stability, and less."""
+def _larger(case: Case) -> list[float]:
+    """Rates that grow tenfold as long as each reaches a lower loss than the one before; and half the stable limit."""
+    assert case.optimizer is not None
+    bound = math.inf if isinstance(case.optimizer, SGD | Momentum) else limit.RATE
+    stable = [rate for rate in _stable(case) if case.optimizer.lr < rate <= bound]
+    rates, reached = [case.optimizer.lr * 10], math.inf
+    while rates[-1] <= bound and len(rates) < _RUNGS:
+        trial = case.tries(changes.learning_rate(rates[-1]))
+        if trial is None or not trial.reached < reached:
+            break
+        reached = trial.reached
+        rates.append(rates[-1] * 10)
+    return [*rates[:-1], *stable]
+
+
+def _smaller(case: Case) -> list[float]:
+    """A tenth, a hundredth, a thousandth; and half the stable limit, and less."""
     assert case.optimizer is not None
     lr = case.optimizer.lr
-    rates = [lr * factor**k for k in (1, 2, 3)]
-    if case.ratio:
-        rates += [lr / (2 * case.ratio), lr / (20 * case.ratio)]
-    bound = math.inf if isinstance(case.optimizer, SGD | Momentum) else limit.RATE
-    up = factor > 1
-    return [rate for rate in rates if (lr < rate <= bound if up else rate < lr)]
+    return [lr / 10, lr / 100, lr / 1000, *(rate for rate in _stable(case) if rate < lr)]
+
+
+def _stable(case: Case) -> list[float]:
+    """Half the limit of stability, and a tenth of that: curvature may be larger where the steps lead."""
+    if case.optimizer is None or not case.ratio:
+        return []
+    return [case.optimizer.lr / (2 * case.ratio), case.optimizer.lr / (20 * case.ratio)]
 
 
 def noise(case: Case) -> Suspicion | None:

@@ -80,10 +80,11 @@ class Trials:
         """The trial of a change; None where the budget is spent."""
         if change.name in self.done:
             return self.done[change.name]
-        if self.left < self.updates and self.done:
+        cost = change.cost or self.updates
+        if self.left < cost:
             self.skipped.append(change.name)
             return None
-        self.left -= self.updates
+        self.left -= cost
         with np.errstate(all="ignore"), self.run.vector.copied():
             trial = self._follow(change)
         self.done[change.name] = trial
