@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.anomaly import detect_anomaly
+from microgradopt.autodiff import hvp
 from microgradopt.critical.escape import Escape, escape, size_of
 from microgradopt.critical.point import DEGENERATE, CriticalPoint
 from microgradopt.critical.verdict import classify
@@ -22,6 +23,7 @@ from microgradopt.diagnosis.reading import Reading, constant_loss
 from microgradopt.diagnosis.trials import Trial, Trials
 from microgradopt.diagnosis.units import Layer, layers
 from microgradopt.errors import NonFiniteError
+from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.stability import step_scale
 from microgradopt.run import Run, batches
@@ -137,14 +139,16 @@ class Case:
     def progress(self) -> float:
         """The share of the gap that going on closes; 0 where that is no more than chance does.
 
+        From θ, and from the mean of the first quarter, if that is less: θ may be at a peak of what goes to and fro.
         Chance: three standard deviations of the losses around a line, over the second half of the trial.
         """
         before = self.as_before
         if before is None or not math.isfinite(before.reached):
             return -math.inf
-        fall, late = before.losses[0] - before.reached, before.losses[len(before.losses) // 2 :]
+        late = before.losses[len(before.losses) // 2 :]
         t = np.arange(len(late))
         scatter = float(np.std(late - np.polyval(np.polyfit(t, late, 1), t))) if len(late) > 2 else 0.0
+        fall = min(before.losses[0] - before.reached, (before.begun - before.reached) * 4 / 3)
         return fall / self.gap if self.gap > 0 and fall > limit.CHANCE * scatter else 0.0
 
     # Curvature and steps
@@ -206,15 +210,11 @@ class Case:
         −gᵀD g_b + ½ (D g_b)ᵀ H (D g_b). D = diag(η / σ), with momentum β divided by 1 − β: what a gradient moves θ by
         in the end. The last term, that of noise, is the difference to a batch of all data.
         """
-        run = self.run
-        is_batches = run.batch_size is not None and run.X is not None and run.batch_size < len(run.X)
-        if self.scale is None or self.optimizer is None or not is_batches:
+        if self.scale is None or self.optimizer is None or not self.is_in_batches:
             return None
-        group = self.optimizer.param_groups[0]
-        beta = group.get("momentum", group.get("betas", (0.0,))[0])
-        step = self.scale * 2 * (1 + beta) / (1 - beta)
+        step = self.scale * 2 * (1 + self.momentum) / (1 - self.momentum)
         found: list[float] = []
-        for g in self._batch_gradients():
+        for _, g in self._batches():
             d = step * g
             found.append(-float(self.gradient @ d) + float(d @ (self.hessian @ d)) / 2)
         d = step * self.gradient
@@ -222,14 +222,44 @@ class Case:
         mean = float(np.mean(found))
         return mean, float(np.std(found, ddof=1)) / math.sqrt(len(found)), mean - of_all
 
-    def _batch_gradients(self) -> list[Array]:
+    @functools.cached_property
+    def batch_sharpness(self) -> float | None:
+        """Curvature of a batch along its own gradient, g_bᵀ H_b g_b / ‖g_b‖², against its limit 2 (1 − β) / η.
+
+        The mean over batches. For gradient descent with momentum β in small batches; None for other methods.
+        Andreyev & Beneventano 2024, and for momentum Andreyev et al. 2026.
+        """
+        run, optimizer = self.run, self.optimizer
+        if not self.is_in_batches or not isinstance(optimizer, SGD | Momentum) or not optimizer.lr:
+            return None
+        found, loss_of = [], run._loss_of()
+        for batch, g in self._batches():
+            if g.any():
+                parts = hvp(loss_of(*batch), run.vector.parameters, run.vector.split(g))
+                found.append(float(g @ run.vector.join(parts)) / float(g @ g))
+        return float(np.mean(found)) * optimizer.rate() / (2 * (1 - self.momentum)) if found else None
+
+    @property
+    def is_in_batches(self) -> bool:
+        """Whether updates are on batches smaller than all data."""
+        run = self.run
+        return run.batch_size is not None and run.X is not None and run.batch_size < len(run.X)
+
+    @property
+    def momentum(self) -> float:
+        """β, or β₁."""
+        group = {} if self.optimizer is None else self.optimizer.param_groups[0]
+        return float(group.get("momentum", group.get("betas", (0.0,))[0]))
+
+    def _batches(self) -> list[tuple[tuple[Array, Array], Array]]:
+        """Some batches, with their gradients."""
         run, rng = self.run, np.random.default_rng(0)
-        found: list[Array] = []
+        found: list[tuple[tuple[Array, Array], Array]] = []
         with run.vector.copied():
             while len(found) < _BATCHES:
                 for batch in batches(run.X, run.y, run.batch_size, rng):
                     run._evaluate(*batch)
-                    found.append(run.vector.gradient())
+                    found.append((batch, run.vector.gradient()))
         return found[:_BATCHES]
 
 

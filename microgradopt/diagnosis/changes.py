@@ -95,6 +95,7 @@ def setting(name: str, value: Any, words: str) -> Change:
 
 
 UNCLIPPED = Change("without clipping", "max_norm=None", lambda run: run.changed(max_norm=None))
+SHUFFLED = Change("shuffled", "shuffle=True", lambda run: run.changed(shuffle=True))
 ALL_DATA = Change("all data in a batch", "batch_size=None", lambda run: run.changed(batch_size=None))
 
 

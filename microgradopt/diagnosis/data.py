@@ -82,6 +82,23 @@ def unlike_scales(case: Case) -> Suspicion | None:
     return Suspicion("inputs of unlike scale", "; ".join(seen), action, cures)
 
 
+def in_order(case: Case) -> Suspicion | None:
+    """Batches in the order of the data, which are sorted: the loss of each batch is low, that of all data is not."""
+    if not case.is_in_batches or case.run.shuffle or not len(case.losses):
+        return None
+    in_an_epoch = -(-len(case.run.X) // (case.run.batch_size or 1))
+    trained = float(np.mean(case.losses[-in_an_epoch:]))
+    if trained > limit.HALF * case.value:
+        return None
+    return Suspicion(
+        "data not shuffled",
+        f"the batches' own losses are {trained:.3g} on average, and the loss on all data is {case.value:.3g}: the "
+        "samples come in the same order in each epoch, and each batch forgets what the others taught",
+        "shuffle=True",
+        (changes.SHUFFLED,),
+    )
+
+
 def contradicting_labels(case: Case) -> Suspicion | None:
     """Equal rows with different targets: no network can tell them apart, and the loss has a floor above 0."""
     X, target = _inputs(case), case.reading.target
@@ -121,4 +138,4 @@ def _inputs(case: Case) -> Array | None:
     return np.asarray(case.run.X) if case.has_data else case.reading.inputs
 
 
-CAUSES: tuple[Cause, ...] = (not_finite, all_the_same, contradicting_labels, unlike_scales)
+CAUSES: tuple[Cause, ...] = (not_finite, all_the_same, contradicting_labels, in_order, unlike_scales)

@@ -118,7 +118,8 @@ def too_long(case: Case) -> Suspicion | None:
         return None
     rises = float(np.mean(np.diff(before.losses) > 0)) if np.isfinite(before.losses).all() else 1.0
     above = case.ratio is not None and case.ratio > 1
-    if not above and rises < limit.OFTEN:
+    sharp = case.batch_sharpness
+    if not above and rises < limit.OFTEN and not (sharp and sharp > 1):
         return None
     seen = [f"going on, the loss on all data rises {rises:.0%} of the times that it is measured"]
     if above:
@@ -127,6 +128,8 @@ def too_long(case: Case) -> Suspicion | None:
             f"{type(case.optimizer).__name__} at this curvature: each step overshoots the minimum along the steepest "
             "direction"
         )
+    if sharp and sharp > 1:
+        seen.append(f"a batch's curvature along its own gradient is {sharp:.3g} times its limit 2 (1 − β) / η")
     cures = [changes.learning_rate(lr) for lr in _smaller(case)]
     # Units that long steps have killed or saturated do not come back.
     cures += [fresh(case, case.optimizer.lr * shrink) for shrink in (0.1, 0.01)]

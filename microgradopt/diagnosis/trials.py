@@ -49,8 +49,8 @@ class Trial:
 
     @property
     def begun(self) -> float:
-        """The mean over the first quarter."""
-        return _mean(self.losses[: _LAST + 1])
+        """The mean over the first quarter, after θ itself."""
+        return _mean(self.losses[1 : _LAST + 1])
 
     @property
     def validated(self) -> float:

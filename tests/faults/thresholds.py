@@ -35,12 +35,12 @@ def known() -> list[tuple[str, float, str]]:
 def verdicts(name: str) -> list[str]:
     """The verdict on a run as things are; then with each threshold halved and doubled."""
     warnings.simplefilter("ignore")
-    recipe = next(r for r in FAULTS + HEALTHY if r.name == name)
-    found = [critical.diagnose(recipe.make(SEED)).verdict]
+    run = next(r for r in FAULTS + HEALTHY if r.name == name).make(SEED)
+    found = [critical.diagnose(run).verdict]
     for threshold, value, _ in known():
         for factor in (0.5, 2.0):
             setattr(thresholds, threshold, value * factor)
-            found.append(critical.diagnose(recipe.make(SEED)).verdict)
+            found.append(critical.diagnose(run).verdict)
         setattr(thresholds, threshold, value)
     return found
 
