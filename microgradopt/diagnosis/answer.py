@@ -9,31 +9,25 @@ no less than the cures of its rivals.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from microgradopt.critical.point import MINIMUM, CriticalPoint
+from microgradopt.critical.point import MINIMUM
 from microgradopt.critical.walk import CRITICAL, KINKS, nearest
 from microgradopt.diagnosis import changes, curve, data, network, steps, surface
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
+from microgradopt.diagnosis.result import Considered, Diagnosis
 from microgradopt.diagnosis.suspicion import Cause, Suspicion
 from microgradopt.diagnosis.trials import Trial, Trials
-from microgradopt.diagnosis.units import Layer
-from microgradopt.notebook import image, shown, table
 from microgradopt.objective import Objective
 from microgradopt.optim.first_order import SGD
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.run import History, Run
-
-Array = npt.NDArray[Any]
 
 HEALTHY, UNDECIDED = "healthy", "undecided"
 UPDATES = 200  # of each trial, where the budget allows it
@@ -57,117 +51,6 @@ _CAUSES: tuple[Cause, ...] = (
     *steps.LENGTH,
     *surface.SURFACE,
 )
-
-
-@dataclass(frozen=True)
-class Considered:
-    """A cause whose signature was there: what was seen, the best trial of its cures, whether that confirms it.
-
-    closed: the share of the gap, from the loss now to the best that any trial reached, that the cure closes.
-    """
-
-    cause: str
-    seen: str
-    trial: Trial | None
-    closed: float
-    confirmed: bool
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Why the loss is where it is.
-
-    * verdict: the cause, as "learning rate too small"; or "healthy", "local minimum", "saddle point", "undecided".
-    * evidence: the measurements it rests on, in words. action: what to do, in words; and, where it is of that kind,
-      lr: the learning rate that was tried; theta: where to go on from, (n,).
-    * considered: the causes whose signature was there, with what their cures gained. trials: all that was tried.
-      not_tried: what was not, for want of budget or of data.
-    * point: the verdict on θ as a critical point, if it was asked. layers: what the activations are doing.
-    """
-
-    verdict: str
-    evidence: list[str]
-    action: str
-    lr: float | None = None
-    theta: Array | None = field(default=None, repr=False)
-    considered: list[Considered] = field(default_factory=list, repr=False)
-    trials: list[Trial] = field(default_factory=list, repr=False)
-    not_tried: list[str] = field(default_factory=list, repr=False)
-    point: CriticalPoint | None = field(default=None, repr=False)
-    layers: list[Layer] = field(default_factory=list, repr=False)
-    run: Run | None = field(default=None, repr=False)
-    change: changes.Change | None = field(default=None, repr=False)
-
-    @property
-    def tried(self) -> list[str]:
-        """Every experiment, in words."""
-        return list(map(str, self.trials))
-
-    def cure(self) -> Run | None:
-        """Make the change that was tried and found to help, and give the run that goes on with it: ``.train(200)``.
-
-        The run has a changed copy of the optimizer, the same parameters, and where the change is of that kind another
-        model, other data, or another θ, which is written now. Its history begins anew; the trial's curve is in
-        `trials`. None where nothing was found to help.
-        """
-        return None if self.change is None or self.run is None else self.change.make(self.run)
-
-    @property
-    def code(self) -> str:
-        """The change as code; "" where there is none."""
-        return self.change.code if self.change else ""
-
-    def __str__(self) -> str:
-        lines = [self.verdict, *(f"  · {line}" for line in self.evidence), f"  → {self.action}"]
-        lines += [f"    {self.code}"] if self.code else []
-        if self.trials:
-            lines += ["  tried:", *(f"    {line}" for line in self.tried)]
-        return "\n".join(lines + [f"  not tried: {'; '.join(self.not_tried)}"] * bool(self.not_tried))
-
-    def _repr_html_(self) -> str:
-        rows = [("evidence", line) for line in self.evidence]
-        rows += [("what to do", self.action)]
-        rows += [("as code", self.code)] if self.code else []
-        rows += [("lr", f"{self.lr:.3g}")] if self.lr is not None else []
-        rows += [("layer", str(layer)) for layer in self.layers]
-        rows += [("critical point", self.point.verdict)] if self.point else []
-        rows += [("not tried", line) for line in self.not_tried]
-        parts = [table(f"diagnosis: {self.verdict}", rows)]
-        if self.considered:
-            columns = ("cause", "seen", "its cure", "closes", "")
-            parts.append(table("causes", map(_row, self.considered), columns))
-        return shown(*parts, *(_pictures(self) if self.trials else []))
-
-
-def _row(cause: Considered) -> tuple[str, ...]:
-    tried = str(cause.trial) if cause.trial else "not tried"
-    closed = f"{cause.closed:.0%}" if cause.trial and math.isfinite(cause.closed) else ""
-    return cause.cause, cause.seen, tried, closed, "confirmed" if cause.confirmed else ""
-
-
-def _pictures(found: Diagnosis) -> list[str]:
-    """The curves of what was tried, and the spectrum at θ; none where matplotlib, an extra, is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return []
-    from microgradopt import plots  # loads matplotlib
-
-    drawn = [(plots.diagnosis(found), "loss against update, for each experiment")]
-    if found.point is not None and len(found.point.eigenvalues):
-        drawn.append((plots.spectrum(found.point), "the eigenvalues of the Hessian"))
-    shown = [image(ax.figure, description) for ax, description in drawn]
-    plots.close(*(ax for ax, _ in drawn))
-    return shown
-
-
-@dataclass
-class _Bar:
-    """A progress bar, one step for each trial; nothing where none is wanted."""
-
-    bar: Any = None
-
-    def tick(self) -> None:
-        if self.bar is not None:
-            self.bar.update()
 
 
 def diagnose(
@@ -211,8 +94,10 @@ def diagnose(
     run, optimizer = _as_run(run, optimizer, history)
     budget = max(len(run), UPDATES * _TRIALS) if budget is None else budget
     updates = int(np.clip(budget // _TRIALS, 1, UPDATES))
-    with nullcontext() if optimizer is None else optimizer.evaluating(), _bar(progress) as bar:
-        trials = Trials(run, updates, budget, bar.tick)
+    with ExitStack() as stack:
+        trials = Trials(run, updates, budget, _ticker(stack) if progress else lambda: None)
+        if optimizer is not None:
+            stack.enter_context(optimizer.evaluating())
         return _Judge(Case(run, optimizer, trials, np.random.default_rng(rng))).answer()
 
 
@@ -240,12 +125,12 @@ def _as_run(run: Any, optimizer: Any, history: Any) -> tuple[Run, Optimizer | No
     return found, optimizer
 
 
-def _bar(progress: bool) -> Any:
-    if not progress:
-        return nullcontext(_Bar())
+def _ticker(stack: ExitStack) -> Callable[[], object]:
+    """What moves a progress bar on by one."""
     from tqdm.auto import tqdm  # an extra
 
-    return nullcontext(_Bar(tqdm(desc="experiments", unit=" trials")))
+    bar = stack.enter_context(tqdm(desc="experiments", unit=" trials"))
+    return lambda: bar.update()
 
 
 class _Judge:
@@ -259,7 +144,9 @@ class _Judge:
         """The diagnosis."""
         for suspicion in self._suspected(_FIRST):
             if suspicion.is_proof:
-                return self._confirmed(suspicion, self._best(suspicion))
+                proved = suspicion, self._best(suspicion)
+                self._note([proved], proved)
+                return self._confirmed(*proved)
         case = self.case
         for change in self._always():
             case.tries(change)
@@ -399,7 +286,6 @@ class _Judge:
         best = min(case.trials.done.values(), key=_reached, default=None)
         if best is not None:
             evidence.append(f"the best that was tried, {best}")
-        evidence += [f"seen, but not confirmed: {row.cause}: {row.seen}" for row in self.considered[:3]]
         return self._diagnosis(UNDECIDED, evidence, "no cause was confirmed: see what was tried")
 
     def _diagnosis(self, verdict: str, evidence: list[str], action: str, **more: Any) -> Diagnosis:

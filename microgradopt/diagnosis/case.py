@@ -137,19 +137,16 @@ class Case:
 
     @property
     def progress(self) -> float:
-        """The share of the gap that going on closes; 0 where that is no more than chance does.
+        """The share of the gap that going on closes; 0 where that is no more than going to and fro.
 
-        From θ, and from the mean of the first quarter, if that is less: θ may be at a peak of what goes to and fro.
-        Chance: three standard deviations of the losses around a line, over the second half of the trial.
+        To and fro: how far the highest loss of the trial's second half is above the mean of that half.
         """
         before = self.as_before
         if before is None or not math.isfinite(before.reached):
             return -math.inf
         late = before.losses[len(before.losses) // 2 :]
-        t = np.arange(len(late))
-        scatter = float(np.std(late - np.polyval(np.polyfit(t, late, 1), t))) if len(late) > 2 else 0.0
-        fall = min(before.losses[0] - before.reached, (before.begun - before.reached) * 4 / 3)
-        return fall / self.gap if self.gap > 0 and fall > limit.CHANCE * scatter else 0.0
+        fall, swing = float(before.losses[0]) - before.reached, float(late.max() - late.mean())
+        return fall / self.gap if self.gap > 0 and fall > limit.CHANCE * swing else 0.0
 
     # Curvature and steps
 

@@ -206,8 +206,8 @@ def standardised(first: Product, X: Array) -> Change:
         if first.bias is not None:
             first.bias.data = first.bias.data + first.units @ mean
         first.weight.data = first.oriented(first.units * scale)
-        validation = run.validation and ((run.validation[0] - mean) / scale, run.validation[1])
-        return run.changed(renewed(run.optimizer), X=(run.X - mean) / scale, validation=validation)
+        validation = run.validation and ((np.asarray(run.validation[0]) - mean) / scale, run.validation[1])
+        return run.changed(renewed(run.optimizer), X=(np.asarray(run.X) - mean) / scale, validation=validation)
 
     return Change("inputs standardised", "X = (X - X.mean(0)) / X.std(0)", make)
 

@@ -9,7 +9,7 @@ CURED = 0.2  # of the gap: what a cure closes at least
 RIVAL = 0.5  # of what the best rival's cure closes: less, and it is another cause
 WORTH = 0.01  # of the loss, or of what training has gained: a gap that is worth closing
 LEAST = 0.003  # of the loss: a gap below that is not worth closing, whatever training has gained
-CHANCE = 3.0  # standard deviations around a trend: a fall below that may be chance
+CHANCE = 1.5  # times the highest late loss above the mean: a fall below that may be one of going to and fro
 
 # What a signature has to show
 TENFOLD = 10.0  # "far": a step against the best one, a gradient against its clipped one, a loss against the start

@@ -58,7 +58,8 @@ class Trial:
         return _mean(self.validation[-_LAST:]) if len(self.validation) else math.nan
 
     def __str__(self) -> str:
-        return f"{self.name}: loss {self.losses[0]:.4g} → {self.reached:.4g} in {self.updates[-1]} updates"
+        told = f"{self.name}: loss {self.losses[0]:.4g} → {self.reached:.4g}"
+        return told if self.change.cost else f"{told} in {self.updates[-1]} updates"
 
 
 def _mean(losses: Array) -> float:
