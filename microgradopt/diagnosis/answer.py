@@ -47,7 +47,7 @@ _CAUSES: tuple[Cause, ...] = (
     *network.LOSS,
     *steps.STEPS,
     *network.UNITS,
-    network.no_activation,
+    *network.LAST,
     *steps.LENGTH,
     *surface.SURFACE,
 )

@@ -211,7 +211,7 @@ class Case:
             return None
         step = self.scale * 2 * (1 + self.momentum) / (1 - self.momentum)
         found: list[float] = []
-        for _, g in self._batches():
+        for _, g in self.batches:
             d = step * g
             found.append(-float(self.gradient @ d) + float(d @ (self.hessian @ d)) / 2)
         d = step * self.gradient
@@ -230,7 +230,7 @@ class Case:
         if not self.is_in_batches or not isinstance(optimizer, SGD | Momentum) or not optimizer.lr:
             return None
         found, loss_of = [], run._loss_of()
-        for batch, g in self._batches():
+        for batch, g in self.batches:
             if g.any():
                 parts = hvp(loss_of(*batch), run.vector.parameters, run.vector.split(g))
                 found.append(float(g @ run.vector.join(parts)) / float(g @ g))
@@ -248,7 +248,8 @@ class Case:
         group = {} if self.optimizer is None else self.optimizer.param_groups[0]
         return float(group.get("momentum", group.get("betas", (0.0,))[0]))
 
-    def _batches(self) -> list[tuple[tuple[Array, Array], Array]]:
+    @functools.cached_property
+    def batches(self) -> list[tuple[tuple[Array, Array], Array]]:
         """Some batches, with their gradients."""
         run, rng = self.run, np.random.default_rng(0)
         found: list[tuple[tuple[Array, Array], Array]] = []

@@ -70,8 +70,9 @@ def renewed(optimizer: Optimizer, parameters: list[Tensor] | None = None, **sett
     groups = optimizer.param_groups if parameters is None else [{**optimizer.param_groups[0], "params": parameters}]
     other = copy.copy(optimizer)
     other.param_groups, other._checked, other._blocks, other._steps = [], [], [], []
-    for group in groups:
-        other.add_param_group({**group, **{key: value for key, value in settings.items() if key in group}})
+    for i, group in enumerate(groups):
+        now = {"lr": optimizer.rate("lr", i)} if "lr" in group else {}  # a schedule would begin anew
+        other.add_param_group({**group, **now, **{key: value for key, value in settings.items() if key in group}})
     return other
 
 
@@ -228,12 +229,9 @@ WITHOUT_LAST = _of_layers(
 
 
 def _with_relus(layers: list[Module]) -> list[Module]:
-    found: list[Module] = []
-    for layer in layers:
-        if found and isinstance(layer, nn.Linear) and isinstance(found[-1], nn.Linear):
-            found.append(nn.ReLU())
-        found.append(layer)
-    return found
+    """A relu between each two linear layers, in place of what is there."""
+    linear: list[Module] = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return [part for layer in linear[:-1] for part in (layer, nn.ReLU())] + linear[-1:]
 
 
 WITH_RELUS = _of_layers("relus between the layers", "model = nn.Sequential(nn.Linear(…), nn.ReLU(), …)", _with_relus)

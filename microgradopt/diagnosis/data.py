@@ -83,17 +83,20 @@ def unlike_scales(case: Case) -> Suspicion | None:
 
 
 def in_order(case: Case) -> Suspicion | None:
-    """Batches in the order of the data, which are sorted: the loss of each batch is low, that of all data is not."""
+    """Batches in the order of the data, which are sorted: what each teaches the next ones undo."""
     if not case.is_in_batches or case.run.shuffle or not len(case.losses):
         return None
     in_an_epoch = -(-len(case.run.X) // (case.run.batch_size or 1))
     trained = float(np.mean(case.losses[-in_an_epoch:]))
-    if trained > limit.HALF * case.value:
+    y = np.asarray(case.run.y)
+    alike = float(np.mean(y[1:] == y[:-1])) if y.dtype.kind in "iub" else 0.0
+    if trained > limit.MOST * case.value and alike < limit.MOST:
         return None
     return Suspicion(
         "data not shuffled",
-        f"the batches' own losses are {trained:.3g} on average, and the loss on all data is {case.value:.3g}: the "
-        "samples come in the same order in each epoch, and each batch forgets what the others taught",
+        f"the batches' own losses are {trained:.3g} on average, the loss on all data is {case.value:.3g}, and "
+        f"{alike:.0%} of the samples have the label of the one before: they come in the same order in each epoch, and "
+        "each batch forgets what the others taught",
         "shuffle=True",
         (changes.SHUFFLED,),
     )
@@ -117,9 +120,10 @@ def contradicting_labels(case: Case) -> Suspicion | None:
 
 
 def _floor(case: Case, X: Array, target: Array) -> float | None:
-    """The lowest mean loss of any function of X; None for other losses than cross entropy and squared errors."""
+    """The lowest mean loss of any function of X; None for other losses than cross entropies and squared errors."""
     reading = case.reading
-    if not reading.is_cross_entropy and (reading.comparison is None or reading.comparison.function is not nn.mse_loss):
+    function = None if reading.comparison is None else reading.comparison.function
+    if not reading.is_cross_entropy and function not in (nn.mse_loss, nn.binary_cross_entropy_with_logits):
         return None
     _, groups = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
     groups = groups.ravel()
@@ -129,6 +133,9 @@ def _floor(case: Case, X: Array, target: Array) -> float | None:
         if reading.is_cross_entropy and rows.ndim == 1:
             shares = np.unique(rows, return_counts=True)[1] / len(rows)
             lost -= len(rows) * float(shares @ np.log(shares))
+        elif function is nn.binary_cross_entropy_with_logits:
+            p = np.clip(rows.mean(axis=0), 1e-300, 1 - 1e-16)
+            lost -= len(rows) * float(np.mean(p * np.log(p) + (1 - p) * np.log1p(-p)))
         elif not reading.is_cross_entropy:
             lost += float(np.square(rows - rows.mean(axis=0)).sum()) / max(1, rows[0].size)
     return lost / len(X)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from microgradopt import nn
 from microgradopt.autodiff import grad
+from microgradopt.critical.point import MINIMUM
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
@@ -19,6 +20,19 @@ from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
+
+# What the last function of a network can give.
+_RANGES = {
+    "relu": (0.0, np.inf),
+    "maximum": (0.0, np.inf),
+    "softplus": (0.0, np.inf),
+    "exp": (0.0, np.inf),
+    "square": (0.0, np.inf),
+    "absolute": (0.0, np.inf),
+    "sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+}
 
 # The loss -------------------------------------------------------------------------------------------------------------
 
@@ -33,7 +47,7 @@ def softmax_over_one(case: Case) -> Suspicion | None:
         "there is a softmax over one unit, which is always 1: the output does not depend on the input or the weights",
         "for two classes: two output units and nn.cross_entropy without a softmax, or one unit without one and "
         "nn.binary_cross_entropy_with_logits",
-        _without_last(case, nn.Softmax),
+        _without_last(case),
         is_proof=True,
     )
 
@@ -53,7 +67,7 @@ def softmax_over_samples(case: Case) -> Suspicion | None:
                     "softmax over the samples",
                     f"the softmax of shape {node.shape} sums to 1 over axis 0, the samples, and not over the classes",
                     "nn.Softmax(dim=-1); before nn.cross_entropy no softmax at all",
-                    (changes.SOFTMAX_OVER_CLASSES, changes.WITHOUT_LAST) if _ends_in(case, nn.Softmax) else (),
+                    (changes.SOFTMAX_OVER_CLASSES, *_without_last(case)) if _without_last(case) else (),
                     is_proof=True,
                 )
     return None
@@ -79,7 +93,7 @@ def probabilities_before_the_loss(case: Case) -> Suspicion | None:
         f"{name} before the loss",
         f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot come near 0",
         f"leave out the {name}: nn.{loss} of the last layer's output",
-        _without_last(case, nn.Softmax if name == "softmax" else nn.Sigmoid),
+        _without_last(case),
         is_proof=True,
     )
 
@@ -87,11 +101,9 @@ def probabilities_before_the_loss(case: Case) -> Suspicion | None:
 def out_of_reach(case: Case) -> Suspicion | None:
     """An activation on the output, and targets that it cannot give."""
     reading = case.reading
-    ranges = {"relu": (0.0, np.inf), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0)}
-    if reading.last not in (*ranges, "maximum") or reading.target is None:
+    if reading.last not in _RANGES or reading.target is None:
         return None
-    low, high = ranges.get(reading.last, (0.0, np.inf))
-    last = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softmax": nn.Softmax}.get(reading.last, nn.ReLU)
+    low, high = _RANGES[reading.last]
     if reading.is_cross_entropy:
         if reading.last in ("sigmoid", "softmax"):
             return None
@@ -108,7 +120,7 @@ def out_of_reach(case: Case) -> Suspicion | None:
         "" if reading.is_cross_entropy else ", or targets scaled to its range"
     )
     is_proof = not reading.is_cross_entropy
-    return Suspicion("output cannot reach the targets", seen, action, _without_last(case, last), is_proof)
+    return Suspicion("output cannot reach the targets", seen, action, _without_last(case), is_proof)
 
 
 def broadcast(case: Case) -> Suspicion | None:
@@ -194,20 +206,27 @@ def identical_units(case: Case) -> Suspicion | None:
     """Units of a hidden layer with the same weights: they get the same gradient, and stay the same."""
     for i, product in enumerate(case.reading.products[:-1]):
         units = product.units if product.bias is None else np.column_stack([product.units, product.bias.data])
-        size = np.abs(units).max()
-        different = (
-            len(np.unique(np.round(units / (limit.SAME * size or 1.0)), axis=0)) if np.isfinite(size) else len(units)
-        )
+        different = _different(units)
         if len(units) > 1 and different <= len(units) / 2:
-            cures = (changes.apart(_initial_sizes(case)), fresh(case))
+            cures = [changes.apart(_initial_sizes(case)), fresh(case)]
+            if case.way_out is not None:
+                cures.append(changes.from_theta("on from the way out of the saddle", case.way_out.theta))
             return Suspicion(
                 "identical units",
                 f"the {len(units)} units of layer {i} have {different} different sets of weights: units with the same "
                 "weights get the same gradient, and stay the same",
                 "break the symmetry: draw the initial weights at random (nn.init)",
-                cures,
+                tuple(cures),
             )
     return None
+
+
+def _different(units: Array) -> int:
+    """How many rows there are that differ by more than rounding, each by its own size."""
+    sizes = np.abs(units).max(axis=1, keepdims=True)
+    if not np.isfinite(sizes).all():
+        return len(units)
+    return len(np.unique(np.round(units / np.where(sizes > 0, limit.SAME * sizes, 1.0)), axis=0))
 
 
 def stuck_units(case: Case) -> Suspicion | None:
@@ -248,6 +267,24 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
     )
 
 
+def zero_gradient(case: Case) -> Suspicion | None:
+    """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask."""
+    if not case.is_finite:
+        return None
+    parts = case.objective.vector.split(case.gradient)
+    parameters = case.objective.parameters
+    names = [case.reading.names[p] for p, g in zip(parameters, parts, strict=True) if not g.any() and p.data.any()]
+    if not names or (len(names) == len(parameters) and case.point.kind == MINIMUM):
+        return None
+    return Suspicion(
+        "parameters without gradient",
+        f"the gradient of {listed(names)} is exactly 0: a function of slope 0 (np.sign, np.round, a comparison) or a "
+        "mask of zeros stands between them and the loss",
+        "functions with a slope: tanh in place of sign, the loss of the numbers before they are rounded",
+        is_proof=True,
+    )
+
+
 def no_activation(case: Case) -> Suspicion | None:
     """Layers without an activation between them are one linear layer."""
     if not case.reading.linear_pairs:
@@ -280,16 +317,12 @@ def _initial_sizes(case: Case) -> Array:
     return case.objective.vector.join([parts.get(p) for p in case.objective.parameters])
 
 
-def _without_last(case: Case, kind: type[nn.Module]) -> tuple[Change, ...]:
-    """The network without its last layer, if that is of a kind: from θ, and from fresh weights."""
-    if not _ends_in(case, kind):
+def _without_last(case: Case) -> tuple[Change, ...]:
+    """The network without its last layer, if that has no parameters: from θ, and from fresh weights."""
+    model = case.run.model
+    if not case.has_data or not isinstance(model, nn.Sequential) or list(model[-1].parameters()):
         return ()
     return changes.WITHOUT_LAST, changes.then(changes.WITHOUT_LAST, fresh(case))
-
-
-def _ends_in(case: Case, kind: type[nn.Module]) -> bool:
-    model = case.run.model
-    return case.has_data and isinstance(model, nn.Sequential) and isinstance(model[-1], kind)
 
 
 LOSS: tuple[Cause, ...] = (
@@ -303,3 +336,4 @@ LOSS: tuple[Cause, ...] = (
     out_of_reach,
 )
 UNITS: tuple[Cause, ...] = (frozen, identical_units, stuck_units, vanishing_gradient)
+LAST: tuple[Cause, ...] = (no_activation, zero_gradient)

@@ -153,10 +153,19 @@ class Reading:
     def right(self) -> float | None:
         """The share of samples that are classified right; None where there are no classes."""
         if self.output is None or self.target is None or self.target.shape != self.output.shape[:1]:
-            return None
+            return self.right_of_two
         if self.is_cross_entropy and self.output.ndim == 2:
             return float(np.mean(self.output.data.argmax(axis=1) == self.target))
-        return None
+        return self.right_of_two
+
+    @property
+    def right_of_two(self) -> float | None:
+        """The share of samples that are on the right side, where the loss is one of two classes."""
+        if self.comparison is None or self.target is None:
+            return None
+        middles: dict[Any, float] = {nn.binary_cross_entropy_with_logits: 0.5, nn.hinge_loss: 0.0}
+        middle = middles.get(self.comparison.function)
+        return None if middle is None else float(np.mean((self.output.data > 0) == (self.target > middle)))
 
 
 def constant_loss(loss: Callable[[Any, Any], Any], output: Array, target: Array) -> float | None:
@@ -192,7 +201,9 @@ def _depends(x: Any) -> bool:
 
 
 def _through(x: Tensor) -> Tensor:
-    """The node behind additions of a bias and changes of shape."""
-    while x.function in (np.add, np.reshape, np.transpose) and _depends(x.inputs[0]):
+    """The node behind additions of a bias, changes of shape, and what does nothing to these data."""
+    while x.function is not None and _depends(x.inputs[0]):
+        if x.function not in (np.add, np.reshape, np.transpose) and not np.array_equal(x.value, x.values[0]):
+            break
         x = x.inputs[0]
     return x

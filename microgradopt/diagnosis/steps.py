@@ -13,6 +13,7 @@ from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case, where_not_finite
 from microgradopt.diagnosis.network import fresh
 from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.optim.adaptive import Adam
 from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.optimizer import Optimizer
 
@@ -76,7 +77,7 @@ def no_rate(case: Case) -> Suspicion | None:
         return None
     rate = optimizer.param_groups[0]["lr"]
     largest = max([optimizer.lr, *case.rates[np.isfinite(case.rates)], *([rate(0)] if callable(rate) else [])])
-    if optimizer.lr > largest / limit.HUNDREDFOLD or (optimizer.lr and largest == optimizer.lr):
+    if optimizer.lr > largest / limit.HUNDREDFOLD or (optimizer.lr and largest == optimizer.lr) or not _is_short(case):
         return None
     lr = largest or (1e-2 if isinstance(optimizer, SGD | Momentum) else 1e-3)
     if largest:
@@ -98,17 +99,18 @@ def no_rate(case: Case) -> Suspicion | None:
 
 def too_short(case: Case) -> Suspicion | None:
     """The best step in the direction of an update is many times as long as the update."""
-    if case.optimizer is None or not case.optimizer.lr or case.as_before is None:
+    if case.optimizer is None or not case.optimizer.lr or case.as_before is None or not _is_short(case):
         return None
-    step = case.as_before.step
-    best = case.descent.step
-    if not best > limit.TENFOLD * step:
-        return None
+    step, best = case.as_before.step, case.descent.step
     seen = f"an update moves θ by {step:.2g}, and the best step in its direction is {best:.2g}"
     if case.ratio:
         seen += f"; lr is {case.ratio:.1g} of the limit of stability here"
     cures = [changes.learning_rate(lr) for lr in _larger(case)]
     return Suspicion("learning rate too small", seen, "a larger learning rate", tuple(cures))
+
+
+def _is_short(case: Case) -> bool:
+    return case.as_before is not None and case.descent.step > limit.TENFOLD * case.as_before.step
 
 
 def too_long(case: Case) -> Suspicion | None:
@@ -139,7 +141,8 @@ def too_long(case: Case) -> Suspicion | None:
 def _larger(case: Case) -> list[float]:
     """Rates that grow tenfold as long as each reaches a lower loss than the one before; and half the stable limit."""
     assert case.optimizer is not None
-    bound = math.inf if isinstance(case.optimizer, SGD | Momentum) else limit.RATE
+    a_parameter = (case.as_before.step if case.as_before else 0.0) / math.sqrt(case.objective.n)
+    bound = case.optimizer.lr * limit.STEP / a_parameter if a_parameter else math.inf
     stable = [rate for rate in _stable(case) if case.optimizer.lr < rate <= bound]
     rates, reached = [case.optimizer.lr * 10], math.inf
     while rates[-1] <= bound and len(rates) < _RUNGS:
@@ -211,17 +214,17 @@ def clipping(case: Case) -> Suspicion | None:
 
 
 def not_cleared(case: Case) -> Suspicion | None:
-    """The optimizer's last gradient is not that of the loss where it was computed: older ones were added."""
-    theta = None if case.optimizer is None else _before_last_step(case.optimizer, case)
-    if theta is None or not len(case.losses):
+    """The gradient that the last step used is not that of the loss: older ones were added.
+
+    On all data: it is compared with the gradient at θ before that step. In batches: with the gradients of batches now,
+    if the loop is one's own (`Run.update` clears).
+    """
+    if case.optimizer is None or not len(case.norms):
         return None
-    own = case.run.vector.gradient()
-    with np.errstate(all="ignore"):
-        value, gradient = case.objective.value_and_gradient(theta)
-    size, held = float(np.linalg.norm(gradient)), float(np.linalg.norm(own))
-    is_all_data = abs(value - case.losses[-1]) <= limit.SAME * abs(value)
+    held = float(np.linalg.norm(case.run.vector.gradient()))
     is_recorded = abs(held - case.norms[-1]) <= limit.SAME * held  # otherwise it was clipped in between
-    if not is_all_data or not is_recorded or not np.linalg.norm(own - gradient) > limit.WORTH * held:
+    size = _size_of_a_gradient(case)
+    if size is None or not is_recorded or not np.isfinite(held):
         return None
     return Suspicion(
         "gradients not cleared",
@@ -232,19 +235,34 @@ def not_cleared(case: Case) -> Suspicion | None:
     )
 
 
+def _size_of_a_gradient(case: Case) -> float | None:
+    """The norm that the last gradient should have had, if it was another one; None where it was right, or not known."""
+    own = case.run.vector.gradient()
+    if case.is_in_batches:
+        sizes = [float(np.linalg.norm(g)) for _, g in case.batches]
+        is_own_loop = math.isnan(case.run.step_norm[-1])
+        return max(sizes) if is_own_loop and np.linalg.norm(own) > limit.TENFOLD * max(sizes) else None
+    theta = _before_last_step(case.optimizer, case) if case.optimizer else None
+    if theta is None:
+        return None
+    with np.errstate(all="ignore"):
+        value, gradient = case.objective.value_and_gradient(theta)
+    is_all_data = abs(value - case.losses[-1]) <= limit.SAME * abs(value)
+    is_other = np.linalg.norm(own - gradient) > limit.WORTH * np.linalg.norm(own)
+    return float(np.linalg.norm(gradient)) if is_all_data and is_other else None
+
+
 def _before_last_step(optimizer: Optimizer, case: Case) -> Array | None:
-    """θ before the last step of plain SGD or Adam, from `.grad` and the state; None where it cannot be told."""
-    group = optimizer.param_groups[0]
-    plain = not any(group.get(key) for key in ("weight_decay", "momentum", "maximize", "amsgrad", "nesterov"))
-    own = list(case.objective.parameters)
-    if not plain or set(own) != set(optimizer.parameters()) or any(p.grad is None for p in own):
+    """θ before the last step of SGD or Adam, from `.grad` and the state; None where it cannot be told."""
+    group, own = optimizer.param_groups[0], list(case.objective.parameters)
+    plain = not any(group.get(key) for key in ("weight_decay", "maximize", "amsgrad", "nesterov"))
+    blocks = list(optimizer.blocks())
+    if not plain or len(blocks) != 1 or blocks[0][2] != own or any(p.grad is None for p in own):
         return None
-    if isinstance(optimizer, SGD):
-        return case.theta + optimizer.lr * case.run.vector.gradient()
-    if type(optimizer).__name__ != "Adam" or len(list(optimizer.blocks())) != 1:
-        return None
-    _, lr, _, state = next(optimizer.blocks())
-    if not state["t"]:
+    _, lr, _, state = blocks[0]
+    if type(optimizer) is SGD:
+        return case.theta + lr * (state["b"] if group["momentum"] else case.run.vector.gradient())
+    if type(optimizer) is not Adam or not state["t"]:
         return None
     beta1, beta2 = group["betas"]
     m, v = state["m"] / (1 - beta1 ** state["t"]), state["v"] / (1 - beta2 ** state["t"])
@@ -286,18 +304,15 @@ def momentum(case: Case) -> Suspicion | None:
     beta = group.get("momentum", betas[0] if betas else 0.0)
     if not isinstance(beta, float) or 1 / max(1 - beta, 1e-9) < limit.HUNDREDFOLD * (1 - limit.SAME):
         return None
-    cures: tuple[changes.Change, ...] = (
-        changes.setting("momentum", 0.9, "momentum = 0.9"),
-        changes.setting("momentum", 0.0, "momentum = 0"),
-    )
+    less = changes.setting("momentum", 0.9, "momentum = 0.9")
     if betas:
-        cures = (changes.setting("betas", (0.9, *betas[1:]), "beta1 = 0.9"),)
+        less = changes.setting("betas", (0.9, *betas[1:]), "beta1 = 0.9")
     return Suspicion(
         "momentum too large",
         f"with momentum {beta:g} an update adds up {1 / max(1 - beta, 1e-9):.0f} gradients: θ swings through the "
         "minimum and back",
         "a smaller momentum, 0.9, and a learning rate as much larger",
-        cures,
+        (less, changes.then(less, fresh(case))),
     )
 
 

@@ -64,7 +64,7 @@ def no_lower_bound(case: Case) -> Suspicion | None:
     if not case.value < 0 or case.lbfgs is None:
         return None
     end = case.lbfgs.losses[-1]
-    if math.isfinite(end) and not end < limit.TENFOLD * case.value:
+    if math.isfinite(end) and not end < limit.TENFOLD * case.value and not _falls_faster(case):
         return None
     return Suspicion(
         "no lower bound",
@@ -73,6 +73,14 @@ def no_lower_bound(case: Case) -> Suspicion | None:
         "a loss that is bounded below: look at its sign, and at logarithms and variances that may go to 0",
         is_proof=True,
     )
+
+
+def _falls_faster(case: Case) -> bool:
+    """Whether the loss is far below 0, and has fallen more in the second half of the history than in the first."""
+    if len(case.losses) < 2 or case.value > -limit.HUNDREDFOLD * abs(case.losses[0]):
+        return False
+    first, middle = case.losses[0], case.losses[len(case.losses) // 2]
+    return bool(middle - case.value > first - middle)
 
 
 def saddle(case: Case) -> Suspicion | None:

@@ -20,4 +20,4 @@ MOST = 0.8  # of activations: a layer that is saturated
 OFTEN = 0.3  # of the times that the loss is measured it rises: it goes to and fro
 LEARNT = 1e-3  # of the loss of a constant output: everything is learnt
 SAME = 1e-6  # relative: two numbers that are the same but for rounding
-RATE = 0.1  # the largest learning rate that is tried for methods that divide by the gradient's size
+STEP = 1.0  # by which an update may move each parameter: no learning rate that is larger is tried
