@@ -166,7 +166,7 @@ class _Judge:
         optimizer = self.case.optimizer
         if optimizer is not None:
             yield changes.AS_BEFORE
-            if optimizer.lr and "lr" in optimizer.param_groups[0]:
+            if self.case.has_rate:
                 yield changes.learning_rate(optimizer.lr * 10)
                 yield changes.learning_rate(optimizer.lr / 10)
         yield changes.LBFGS_100

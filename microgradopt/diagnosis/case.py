@@ -23,6 +23,7 @@ from microgradopt.diagnosis.reading import Reading, constant_loss
 from microgradopt.diagnosis.trials import Trial, Trials
 from microgradopt.diagnosis.units import Layer, layers
 from microgradopt.errors import NonFiniteError
+from microgradopt.mode import no_grad
 from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.stability import step_scale
@@ -77,11 +78,14 @@ class Case:
     @functools.cached_property
     def constant(self) -> float | None:
         """The loss of the best constant output."""
-        reading = self.reading
-        loss = self.run.loss_function or reading.loss_function
-        if loss is None or reading.output is None or reading.target is None:
+        loss, reading, run = self.run.loss_function, self.reading, self.run
+        if loss is not None and run.model is not None:
+            with no_grad(), np.errstate(all="ignore"):
+                found = constant_loss(loss, run.model(np.asarray(run.X)).data, np.asarray(run.y))
+        elif reading.loss_function is not None and reading.target is not None:
+            found = constant_loss(reading.loss_function, reading.output.data, reading.target)
+        else:
             return None
-        found = constant_loss(loss, reading.output.data, reading.target)
         return None if found is None or not math.isfinite(found) else found
 
     # Trying
@@ -241,6 +245,11 @@ class Case:
         """Whether updates are on batches smaller than all data."""
         run = self.run
         return run.batch_size is not None and run.X is not None and run.batch_size < len(run.X)
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether the method has a learning rate, and it is not 0."""
+        return self.optimizer is not None and "lr" in self.optimizer.param_groups[0] and self.optimizer.lr > 0
 
     @property
     def momentum(self) -> float:

@@ -99,7 +99,7 @@ def no_rate(case: Case) -> Suspicion | None:
 
 def too_short(case: Case) -> Suspicion | None:
     """The best step in the direction of an update is many times as long as the update."""
-    if case.optimizer is None or not case.optimizer.lr or case.as_before is None or not _is_short(case):
+    if case.optimizer is None or not case.has_rate or case.as_before is None or not _is_short(case):
         return None
     step, best = case.as_before.step, case.descent.step
     seen = f"an update moves θ by {step:.2g}, and the best step in its direction is {best:.2g}"
@@ -116,7 +116,7 @@ def _is_short(case: Case) -> bool:
 def too_long(case: Case) -> Suspicion | None:
     """The learning rate is above the limit of stability, or the loss goes to and fro."""
     before = case.as_before
-    if case.optimizer is None or before is None:
+    if case.optimizer is None or not case.has_rate or before is None:
         return None
     rises = float(np.mean(np.diff(before.losses) > 0)) if np.isfinite(before.losses).all() else 1.0
     above = case.ratio is not None and case.ratio > 1

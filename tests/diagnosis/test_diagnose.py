@@ -395,6 +395,92 @@ def test_two_groups_keep_their_ratio():
     assert rates[1] == pytest.approx(10 * rates[0])
 
 
+# What another author's runs broke ------------------------------------------------------------------------------------
+
+
+class Between(nn.Module):
+    """Two layers of four and three, and something done between them."""
+
+    def __init__(self, do):
+        self.first, self.last, self.do = nn.Linear(2, 8, rng=0), nn.Linear(8, 2, rng=1), do
+
+    def forward(self, x):
+        return self.last(self.do(np.tanh(self.first(x))))
+
+
+def moons_run(model, loss=nn.cross_entropy, y=YM, updates=300, optimizer=optim.Adam, **settings):
+    batch_size, shuffle = settings.pop("batch_size", None), settings.pop("shuffle", True)
+    optimizer = optimizer(model.parameters(), **{"lr": 1e-2, **settings})
+    return Run(model, loss, optimizer, XM, y, batch_size, rng=0, shuffle=shuffle).train(updates)
+
+
+def identity():
+    return nn.LeakyReLU(1.0)
+
+
+COLUMN = YM[:, None].astype(float)
+BCE = nn.binary_cross_entropy_with_logits
+
+
+@pytest.mark.parametrize(
+    ("run", "verdict"),
+    [
+        (lambda: moons_run(Between(np.sign), updates=600), "parameters without gradient"),
+        (lambda: moons_run(Between(lambda h: h * np.zeros(8))), "parameters without gradient"),
+        (lambda: moons_run(nn.MLP((2, 8, 2), identity, rng=0), lr=0.1), "no activation"),
+        (
+            lambda: moons_run(nn.Sequential(nn.Linear(2, 1, rng=0), nn.Softplus()), nn.mse_loss, COLUMN - 3),
+            "output cannot reach the targets",
+        ),
+        (lambda: moons_run(nn.MLP((2, 8, 1), nn.Tanh, rng=0), BCE, COLUMN, lr=0.1, updates=1500), "separable data"),
+        (lambda: digits_run(300, lr=0.1, momentum=0.9999, nesterov=True), "momentum too large"),
+    ],
+    ids=["signs", "mask", "identity", "softplus", "two classes", "nesterov"],
+)
+def test_the_cause_of_others_is_named(run, verdict):
+    found = critical.diagnose(run())
+    assert found.verdict == verdict, str(found)
+
+
+def test_sums_of_gradients_in_batches_are_told_from_gradients():
+    for clear, verdict in ((False, "gradients not cleared"), (True, "healthy")):
+        model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+        run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.02, momentum=0.5), X, Y, 20, rng=0)
+        for i in range(60):
+            rows = slice(20 * (i % 15), 20 * (i % 15) + 20)
+            if clear:
+                run.optimizer.zero_grad()
+            value = nn.cross_entropy(model(X[rows]), Y[rows])
+            value.backward()
+            run.append(value.item(), gradient_norm(model.parameters()), 0.02, 0.0)
+            run.optimizer.step()
+        assert critical.diagnose(run).verdict == verdict
+
+
+def test_both_labels_for_each_row():
+    model = nn.MLP((2, 8, 1), nn.Tanh, rng=0)
+    x, y = np.repeat(XM[:50], 2, axis=0), np.tile([[0.0], [1.0]], (50, 1))
+    run = Run(model, BCE, optim.Adam(model.parameters(), lr=1e-2), x, y).train(500)
+    found = critical.diagnose(run)
+    assert found.verdict == "contradicting labels"
+    assert f"{np.log(2):.4g}" in found.evidence[0]
+
+
+def test_a_density_below_0_is_no_loss_without_a_bound():
+    """Minus the logarithm of a normal density: negative, and falling, in a healthy training."""
+
+    def density(out, t):
+        return 0.5 * np.mean(out[:, 1:] + np.square(out[:, :1] - t) * np.exp(-out[:, 1:]))
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    y = x[:, :1] + 0.1 * rng.normal(size=(200, 1))
+    model = nn.MLP((3, 16, 2), nn.Tanh, rng=0)
+    run = Run(model, density, optim.Adam(model.parameters(), lr=1e-2), x, y, rng=0).train(100)
+    assert run.value() < 0
+    assert critical.diagnose(run).verdict == "healthy"
+
+
 # A history alone ------------------------------------------------------------------------------------------------------
 
 
