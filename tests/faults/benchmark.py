@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from microgradopt.training import Run
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"  # where the tables go in a document
 UPDATES = 200  # as before, and as advised
 SILENT = ("undecided", "healthy")  # says nothing that could mislead
+HALVES = {"seeds 0 and 1": (0, 1), "seeds 2 and 3, held back": (2, 3), "all": range(100)}
 OTHERWISE = ("lr / 10", "lr × 10", "Adam, lr = 0.001", "twice the hidden units")
 
 
@@ -56,6 +58,10 @@ class Outcome:
         return self.verdict in self.wanted
 
     @property
+    def is_healthy(self) -> bool:
+        return self.wanted == ("healthy",)
+
+    @property
     def misleads(self) -> bool:
         return not self.named and self.verdict not in SILENT
 
@@ -73,14 +79,14 @@ def judged(recipe: Recipe, seed: int) -> Outcome:
     """Diagnose a run, follow the advice, and do otherwise."""
     warnings.simplefilter("ignore")
     run = recipe.make(seed)
-    started = time.perf_counter()
+    started, advised = time.perf_counter(), None
     try:
         found = critical.diagnose(run)
-        verdict, cure = found.verdict, found.cure()
+        verdict, seconds = found.verdict, time.perf_counter() - started
+        cure = found.cure()
+        advised = None if cure is None else value(cure.train(UPDATES), recipe)
     except Exception as error:  # a crash is an answer too, a wrong one
-        verdict, cure = f"{type(error).__name__}: {error}", None
-    seconds = time.perf_counter() - started
-    advised = None if cure is None else value(cure.train(UPDATES), recipe)
+        verdict, seconds = f"{type(error).__name__}: {error}", time.perf_counter() - started
     before = value(gone_on(recipe, recipe.make(seed)), recipe)
     return Outcome(
         recipe.name, seed, recipe.causes, verdict, before, value(recipe.restart(seed, UPDATES), recipe), advised,
@@ -102,7 +108,7 @@ def others(recipe: Recipe, seed: int) -> list[Run]:
         found.append(gone_on(recipe, run))
     run = recipe.make(seed)
     found.append(gone_on(recipe, run.changed(optim.Adam(run.vector.parameters))))
-    return [*found, recipe.restart(seed, recipe.updates if recipe.updates < 1000 else 1000, width=2)]
+    return [*found, recipe.restart(seed, UPDATES, width=2)]
 
 
 def better(a: float | None, b: float) -> bool:
@@ -120,8 +126,8 @@ def share(outcomes: list[Outcome], holds: list[bool]) -> str:
 def kinds(outcomes: list[Outcome]) -> str:
     """One line for each kind of fault."""
     lines = [
-        "| fault | named | advice better than going on | than another start | verdicts |",
-        "|---|---:|---:|---:|---|",
+        "| run | named | misleading | advice better than going on | than another start | verdicts |",
+        "|---|---:|---:|---:|---:|---|",
     ]
     for name in dict.fromkeys(o.name for o in outcomes):
         own = [o for o in outcomes if o.name == name]
@@ -129,23 +135,25 @@ def kinds(outcomes: list[Outcome]) -> str:
         verdicts = ", ".join(f"{v}" + (f" × {n}" if n > 1 else "") for v, n in Counter(o.verdict for o in own).items())
         told = [share(advised, [better(o.advised, x) for o in advised for x in [o.before]]) if advised else "–"]
         told.append(share(advised, [better(o.advised, o.again) for o in advised]) if advised else "–")
+        told.insert(0, str(sum(o.misleads for o in own) or "–"))
         lines.append(f"| {name} | {share(own, [o.named for o in own])} | {' | '.join(told)} | {verdicts} |")
     return "\n".join(lines)
 
 
-def totals(faults: list[Outcome], healthy: list[Outcome]) -> str:
-    """What was set with, and what was held back."""
-    lines = ["| | seeds 0 and 1 | seeds 2 and 3, held back | all |", "|---|---:|---:|---:|"]
-    halves = [[o for o in faults if o.seed < 2], [o for o in faults if o.seed >= 2], faults]
-    well = [[o for o in healthy if o.seed < 2], [o for o in healthy if o.seed >= 2], healthy]
-    advised = [[o for o in half if o.advised is not None] for half in halves]
+def totals(outcomes: list[Outcome], groups: Mapping[str, Collection[int]]) -> str:
+    """Of each group of seeds. The first table of a report."""
+    lines = [f"| | {' | '.join(groups)} |", "|---|" + "---:|" * len(groups)]
+    chosen = [[o for o in outcomes if o.seed in seeds] for seeds in groups.values()]
+    faults = [[o for o in some if not o.is_healthy] for some in chosen]
+    healthy = [[o for o in some if o.is_healthy] for some in chosen]
+    advised = [[o for o in some if o.advised is not None] for some in faults]
     rows = {
-        "cause named": [share(half, [o.named for o in half]) for half in halves],
-        "misleading": [share(half, [o.misleads for o in half]) for half in halves],
-        "healthy left alone": [share(half, [o.named for o in half]) for half in well],
-        "advice better than going on": [share(half, [better(o.advised, o.before) for o in half]) for half in advised],
+        "cause named": [share(some, [o.named for o in some]) for some in faults],
+        "misleading": [share(some, [o.misleads for o in some]) for some in faults],
+        "healthy left alone": [share(some, [o.named for o in some]) for some in healthy],
+        "advice better than going on": [share(some, [better(o.advised, o.before) for o in some]) for some in advised],
         "advice better than another start": [
-            share(half, [better(o.advised, o.again) for o in half]) for half in advised
+            share(some, [better(o.advised, o.again) for o in some]) for some in advised
         ],
     }
     return "\n".join(lines + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()])
@@ -161,17 +169,20 @@ def alternatives(faults: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def report(outcomes: list[Outcome]) -> str:
-    faults = [o for o in outcomes if o.wanted != ("healthy",)]
-    healthy = [o for o in outcomes if o.wanted == ("healthy",)]
+def report(outcomes: list[Outcome], groups: Mapping[str, Collection[int]] = HALVES, each: bool = True) -> str:
+    """All tables. each: with one line for each run."""
+    faults = [o for o in outcomes if not o.is_healthy]
     wrong = [f"* {o.name}, seed {o.seed}: {o.verdict}" for o in outcomes if not o.named]
-    seconds = f"A diagnosis took {np.median([o.seconds for o in outcomes]):.1f} s (median)."
-    parts = (
-        [totals(faults, healthy), alternatives(faults), kinds(faults), kinds(healthy)]
-        if healthy
-        else [totals(faults, healthy), kinds(faults)]
-    )
-    return "\n\n".join([*parts, seconds, "Not named:\n\n" + "\n".join(wrong)] if wrong else [*parts, seconds])
+    parts = [totals(outcomes, groups), alternatives(faults)]
+    parts += [kinds(faults), kinds([o for o in outcomes if o.is_healthy])] if each else []
+    parts += [f"A diagnosis took {np.median([o.seconds for o in outcomes]):.1f} s (median)."]
+    return "\n\n".join(parts + ["Not named:\n\n" + "\n".join(wrong)] * bool(wrong))
+
+
+def written(document: Path, begin: str, end: str, text: str) -> None:
+    """Put a text between two markers of a document."""
+    old = document.read_text()
+    document.write_text(f"{old.split(begin)[0]}{begin}\n{text}\n{end}{old.split(end)[1]}")
 
 
 def main() -> None:
@@ -182,16 +193,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     chosen = [(recipe, seed) for recipe in FAULTS + HEALTHY for seed in args.seeds if args.only in recipe.name]
-    index = {recipe.name: recipe for recipe in FAULTS + HEALTHY}
     with ProcessPoolExecutor(args.processes) as pool:
         outcomes = list(pool.map(_by_name, [(recipe.name, seed) for recipe, seed in chosen]))
-    assert len(index) == len(FAULTS + HEALTHY), "two runs have the same name"
     text = report(outcomes)
     print(text)
     if args.write:
-        document = args.write.read_text()
-        head, tail = document.split(BEGIN)[0], document.split(END)[1]
-        args.write.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+        written(args.write, BEGIN, END, text)
 
 
 def _by_name(which: tuple[str, int]) -> Outcome:

@@ -140,11 +140,6 @@ def _ten_times_each(X: Array, y: Array, rng: np.random.Generator) -> tuple[Array
     return np.repeat(X[:20], 10, axis=0), rng.integers(0, 2, 200)
 
 
-def _sorted(X: Array, y: Array, rng: Any) -> tuple[Array, Array]:
-    order = np.argsort(y, kind="stable")
-    return X[order], y[order]
-
-
 def column(X: Array, y: Array, rng: Any) -> tuple[Array, Array]:
     """Labels 0 and 1 as targets (n, 1)."""
     return X, y[:, None].astype(float)
@@ -262,7 +257,7 @@ SGD, Adam, AdamW, RMSprop = optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop
 
 def begin(
     data: Any, net: Any, loss: Any, optimizer: Any, batch: int | None = None, held_out: float = 0.0,
-    moves: Any = slice(None), max_norm: float | None = None, penalty: float = 0.0, shuffle: bool = True, **settings: Any,
+    moves: Any = slice(None), max_norm: float | None = None, penalty: float = 0.0, **settings: Any,
 ) -> Begin:  # fmt: skip
     """A function that makes a run. held_out: the share of rows for validation. moves: which are optimised."""
 
@@ -276,7 +271,7 @@ def begin(
             compare = lambda out, t: loss(out, t) + penalty * sum((p * p).sum() for p in parameters)  # noqa: E731
         return Run(
             model, compare, optimizer(parameters[moves], **settings), X[n:], y[n:], batch, max_norm=max_norm,
-            validation=(X[:n], y[:n]) if n else None, rng=seed, shuffle=shuffle,
+            validation=(X[:n], y[:n]) if n else None, rng=seed,
         )  # fmt: skip
 
     return made
@@ -382,7 +377,6 @@ FAULTS = [
     Recipe("a nan among the inputs", ("numbers not finite in the data",), begin(with_(_nan_somewhere, digits), mlp(64, 16, 10), CE, SGD, 32, lr=0.1), 50),
     Recipe("an infinite target", ("numbers not finite in the data",), begin(with_(_infinite_target, diabetes), mlp(10, 16, 1), MSE, Adam, lr=1e-2), 50),
     Recipe("every row the same", ("all inputs the same",), begin(with_(lambda X, y, r: (X[:1].repeat(len(X), 0), y), moons), mlp(2, 8, 2, act=nn.Tanh), CE, Adam, lr=1e-2), 400),
-    Recipe("sorted by class, never shuffled", ("data not shuffled",), begin(with_(_sorted, digits), mlp(64, 16, 10), CE, SGD, 20, lr=0.3, shuffle=False), 400),
     Recipe("labels that contradict", ("contradicting labels",), begin(with_(_ten_times_each, moons), mlp(2, 32, 2), CE, Adam, lr=1e-2), 2500),
     # The surface, and the end
     Recipe("a long valley", ("badly conditioned", "learning rate too small"), begin(long_valley, mlp(6, 1), MSE, SGD, lr=0.5), 20000),

@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from benchmark import written
 from runs import FAULTS, HEALTHY
 
 from microgradopt import critical
@@ -70,9 +71,7 @@ def main() -> None:
     text = table(args.processes)
     print(text)
     if args.write:
-        document = args.write.read_text()
-        head, tail = document.split(BEGIN)[0], document.split(END)[1]
-        args.write.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+        written(args.write, BEGIN, END, text)
 
 
 if __name__ == "__main__":
