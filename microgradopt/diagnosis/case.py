@@ -81,7 +81,8 @@ class Case:
         loss, reading, run = self.run.loss_function, self.reading, self.run
         if loss is not None and run.model is not None:
             with no_grad(), np.errstate(all="ignore"):
-                found = constant_loss(loss, run.model(np.asarray(run.X)).data, np.asarray(run.y))
+                output = run.model(np.asarray(run.X)).data
+            found = constant_loss(loss, output, np.asarray(run.y))
         elif reading.loss_function is not None and reading.target is not None:
             found = constant_loss(reading.loss_function, reading.output.data, reading.target)
         else:

@@ -268,8 +268,8 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
 
 
 def zero_gradient(case: Case) -> Suspicion | None:
-    """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask."""
-    if not case.is_finite:
+    """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask; not dead relus."""
+    if not case.is_finite or any(layer.function == "relu" and layer.stuck == layer.units for layer in case.layers):
         return None
     parts = case.objective.vector.split(case.gradient)
     parameters = case.objective.parameters

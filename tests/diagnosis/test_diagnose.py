@@ -457,6 +457,25 @@ def test_sums_of_gradients_in_batches_are_told_from_gradients():
         assert critical.diagnose(run).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [({"lr": 30.0}, {"dead units", "learning rate too large"}), ({"weight_decay": 2.0}, {"weight decay"})],
+)
+def test_the_same_of_runs(settings, verdict):
+    model = nn.MLP((64, 16, 10), rng=0)
+    optimizer = optim.SGD(model.parameters(), **{"lr": 0.1, **settings})
+    run = Run(model, nn.cross_entropy, optimizer, X, Y, rng=0).train(200)
+    assert critical.diagnose(run).verdict in verdict
+
+
+def test_sigmoids_that_know_the_mean():
+    model = nn.MLP((64, *[16] * 6, 10), nn.Sigmoid, rng=0)
+    run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), X, Y, 30, rng=0).train(300)
+    found = critical.diagnose(run)
+    assert found.verdict == "vanishing gradient"
+    assert "the network knows only the mean" in found.evidence[0]
+
+
 def test_both_labels_for_each_row():
     model = nn.MLP((2, 8, 1), nn.Tanh, rng=0)
     x, y = np.repeat(XM[:50], 2, axis=0), np.tile([[0.0], [1.0]], (50, 1))
