@@ -23,7 +23,7 @@ from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.result import Considered, Diagnosis
 from microgradopt.diagnosis.suspicion import Cause, Suspicion
-from microgradopt.diagnosis.trials import Trial, Trials
+from microgradopt.diagnosis.trials import Trial, Trials, kept
 from microgradopt.objective import Objective
 from microgradopt.optim.first_order import SGD
 from microgradopt.optim.optimizer import Optimizer
@@ -96,6 +96,7 @@ def diagnose(
     updates = int(np.clip(budget // _TRIALS, 1, UPDATES))
     with ExitStack() as stack:
         trials = Trials(run, updates, budget, _ticker(stack) if progress else lambda: None)
+        stack.enter_context(kept(run.model))
         if optimizer is not None:
             stack.enter_context(optimizer.evaluating())
         return _Judge(Case(run, optimizer, trials, np.random.default_rng(rng))).answer()

@@ -28,6 +28,7 @@ from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.stability import step_scale
 from microgradopt.run import Run, batches
+from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +49,8 @@ class Case:
         self.objective = run.objective
         self.theta = self.objective.theta
         self.losses = np.array(run.loss, float)
-        self.norms = np.array(run.gradient_norm, float)
+        norms = np.array(run.gradient_norm, float)
+        self.norms = norms if len(norms) == len(self.losses) else np.zeros(len(self.losses))  # not recorded
         self.rates = np.array(run.lr, float)
         with np.errstate(all="ignore"):
             self.value, self.gradient = self.objective.value_and_gradient()
@@ -81,8 +83,8 @@ class Case:
         loss, reading, run = self.run.loss_function, self.reading, self.run
         if loss is not None and run.model is not None:
             with no_grad(), np.errstate(all="ignore"):
-                output = run.model(np.asarray(run.X)).data
-            found = constant_loss(loss, output, np.asarray(run.y))
+                output = run.model(np.asarray(run.X))
+            found = constant_loss(loss, output.data, np.asarray(run.y)) if isinstance(output, Tensor) else None
         elif reading.loss_function is not None and reading.target is not None:
             found = constant_loss(reading.loss_function, reading.output.data, reading.target)
         else:
@@ -132,7 +134,7 @@ class Case:
             return self.gap > limit.SAME * abs(self.now)
         so_far = float(np.nanmax(self.losses[:5])) - self.value
         worth = limit.WORTH * (min(abs(self.now), so_far) if so_far > 0 else abs(self.now))
-        return self.gap >= max(worth, limit.LEAST * abs(self.now))
+        return self.gap > max(worth, limit.LEAST * abs(self.now))
 
     def closes(self, trial: Trial | None) -> float:
         """The share of the gap that a trial closes."""

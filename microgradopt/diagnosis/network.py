@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from microgradopt import nn
 from microgradopt.autodiff import grad
-from microgradopt.critical.point import MINIMUM
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
@@ -33,6 +32,8 @@ _RANGES = {
     "softmax": (0.0, 1.0),
     "tanh": (-1.0, 1.0),
 }
+
+_NO_SLOPE = ("sign", "round", "around", "rint", "floor", "ceil", "trunc", "heaviside", "floor_divide")
 
 # The loss -------------------------------------------------------------------------------------------------------------
 
@@ -268,14 +269,22 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
 
 
 def zero_gradient(case: Case) -> Suspicion | None:
-    """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask; not dead relus."""
+    """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask; not dead relus.
+
+    At a minimum a gradient may be 0 as well, and for a hinge loss that is: so there must be no curvature, and others
+    have to have a gradient, or a function of slope 0 to be seen.
+    """
     if not case.is_finite or any(layer.function == "relu" and layer.stuck == layer.units for layer in case.layers):
         return None
-    parts = case.objective.vector.split(case.gradient)
-    parameters = case.objective.parameters
-    names = [case.reading.names[p] for p, g in zip(parameters, parts, strict=True) if not g.any() and p.data.any()]
-    if not names or (len(names) == len(parameters) and case.point.kind == MINIMUM):
+    vector = case.objective.vector
+    parts = zip(vector.parameters, vector.split(case.gradient), strict=True)
+    without = [p for p, g in parts if not g.any() and p.data.any()]
+    v = np.concatenate([np.full(p.size, float(p in set(without))) for p in vector.parameters])
+    is_all = len(without) == len(vector.parameters)
+    seen = any(made_by(node) in _NO_SLOPE for node in case.reading.nodes)
+    if not without or (is_all and not seen) or ((case.hessian @ v) * v).any():
         return None
+    names = [case.reading.names[p] for p in without]
     return Suspicion(
         "parameters without gradient",
         f"the gradient of {listed(names)} is exactly 0: a function of slope 0 (np.sign, np.round, a comparison) or a "

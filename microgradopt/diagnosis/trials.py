@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +15,12 @@ import numpy.typing as npt
 
 from microgradopt.diagnosis.changes import Change
 from microgradopt.errors import NonFiniteError
+from microgradopt.nn.module import Module
 from microgradopt.run import Run
 
 Array = npt.NDArray[Any]
 
+_STATE = (np.ndarray, np.random.Generator, int, float)
 _POINTS = 40  # at which the loss on all data is measured along a trial
 _LAST = 10  # of them whose mean is where it came to
 
@@ -86,7 +90,7 @@ class Trials:
             self.skipped.append(change.name)
             return None
         self.left -= cost
-        with np.errstate(all="ignore"), self.run.vector.copied():
+        with np.errstate(all="ignore"), self.run.vector.copied(), kept(self.run.model):
             trial = self._follow(change)
         self.done[change.name] = trial
         self._tick()
@@ -106,6 +110,21 @@ class Trials:
         validated = np.array(validation if changed.validation is not None else [])
         end = changed.vector.theta().copy()
         return Trial(change, at, np.array(losses), validated, end, changed.optimizer.lr, step)
+
+
+@contextlib.contextmanager
+def kept(model: Module | None) -> Iterator[None]:
+    """Afterwards what modules hold besides parameters (running means, generators) is what it was before."""
+    modules = [] if model is None else [module for _, module in model.named_modules()]
+    held = [
+        (module, {key: copy.deepcopy(value) for key, value in vars(module).items() if isinstance(value, _STATE)})
+        for module in modules
+    ]
+    try:
+        yield
+    finally:
+        for module, state in held:
+            vars(module).update(state)
 
 
 def _measured(run: Run) -> float:

@@ -476,6 +476,46 @@ def test_sigmoids_that_know_the_mean():
     assert "the network knows only the mean" in found.evidence[0]
 
 
+class Counting(nn.Module):
+    """With a state besides its parameters: a running mean, a generator, a number of calls."""
+
+    def __init__(self):
+        self.net, self.mean, self.calls = nn.MLP((2, 8, 2), rng=0), np.zeros(2), 0
+        self.rng = np.random.default_rng(0)
+
+    def forward(self, x):
+        self.mean, self.calls = 0.9 * self.mean + 0.1 * x.mean(axis=0), self.calls + 1
+        return self.net(x + 0.01 * self.rng.normal(size=x.shape))
+
+
+def test_what_modules_hold_besides_parameters_stays():
+    run = moons_run(Counting(), updates=30)
+    mean, calls, state = run.model.mean, run.model.calls, run.model.rng.bit_generator.state
+    critical.diagnose(run)
+    np.testing.assert_array_equal(run.model.mean, mean)
+    assert (run.model.calls, run.model.rng.bit_generator.state) == (calls, state)
+
+
+def test_a_converged_tensor_is_not_cut_off():
+    """A gradient that is exactly 0 at a minimum; and a hinge loss that is 0."""
+    quadratic = mg.Objective(lambda w: (w[0] - 1) ** 2, [1.0])
+    run = Run.of(quadratic, optim.SGD(quadratic.parameters, lr=0.1)).train(30)
+    assert critical.diagnose(run).verdict == "local minimum"
+    model = nn.Linear(2, 1, rng=0)
+    blobs = np.r_[XM[:50] - 9, XM[:50] + 9]
+    labels = np.repeat([[-1.0], [1.0]], 50, axis=0)
+    learnt = Run(model, nn.hinge_loss, optim.SGD(model.parameters(), lr=0.1), blobs, labels).train(300)
+    assert learnt.value() == 0
+    assert critical.diagnose(learnt).verdict != "parameters without gradient"
+
+
+def test_a_history_of_losses_alone():
+    model = nn.MLP((2, 8, 2), rng=0)
+    run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), XM, YM)
+    run.loss += [0.7] * 40
+    assert critical.diagnose(run).verdict == "healthy"
+
+
 def test_both_labels_for_each_row():
     model = nn.MLP((2, 8, 1), nn.Tanh, rng=0)
     x, y = np.repeat(XM[:50], 2, axis=0), np.tile([[0.0], [1.0]], (50, 1))
