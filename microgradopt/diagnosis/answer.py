@@ -91,6 +91,8 @@ def diagnose(
             raise TypeError("diagnose: a Run, an Objective or a history is wanted; training.fit returns a Run")
         verdict, evidence, action = curve.read(history)
         return Diagnosis(verdict, evidence, action)
+    if budget is not None and not budget >= 0:
+        raise ValueError(f"diagnose: budget is a number of updates from 0, not {budget!r}")
     run, optimizer = _as_run(run, optimizer, history)
     budget = max(len(run), UPDATES * _TRIALS) if budget is None else budget
     updates = int(np.clip(budget // _TRIALS, 1, UPDATES))
@@ -120,9 +122,14 @@ def _as_run(run: Any, optimizer: Any, history: Any) -> tuple[Run, Optimizer | No
     optimizer.check_moves("diagnose", run.parameters)
     found = Run.of(run, optimizer, history)
     # What is left in .grad after the last step shows a clipping that was done in between.
-    left = float(np.linalg.norm(found.vector.gradient()))
-    if len(found.gradient_norm) and 0 < left < found.gradient_norm[-1] / limit.TENFOLD:
-        found.max_norm = left
+    own = found.vector.gradient()
+    left = float(np.linalg.norm(own))
+    if len(found.gradient_norm) and 0 < left < found.gradient_norm[-1] / limit.TENFOLD and not optimizer.wants_closure:
+        gradient = run.gradient()  # a step of that length has hardly changed it
+        size = float(np.linalg.norm(gradient))
+        is_parallel = float(own @ gradient) > (1 - limit.WORTH) * left * size
+        if is_parallel and abs(size - found.gradient_norm[-1]) < limit.TENTH * size:
+            found.max_norm = left
     return found, optimizer
 
 
@@ -168,8 +175,8 @@ class _Judge:
         if optimizer is not None:
             yield changes.AS_BEFORE
             if self.case.has_rate:
-                yield changes.learning_rate(optimizer.lr * 10)
-                yield changes.learning_rate(optimizer.lr / 10)
+                yield changes.learning_rate(self.case.rate * 10)
+                yield changes.learning_rate(self.case.rate / 10)
         yield changes.LBFGS_100
 
     def _suspected(self, causes: tuple[Cause, ...]) -> Iterator[Suspicion]:
@@ -191,8 +198,10 @@ class _Judge:
         # L-BFGS beats most methods, and a new start is another training: neither is a rival's cure.
         rivals = [trial for _, trial in cured if trial is not None and not trial.change.restarts]
         best = max((case.closes(trial) for trial in rivals if trial.change != changes.LBFGS_100), default=0.0)
+        # An error that cannot be tried may be harmless (a part that is not used): not if something else explains more.
+        is_explained = best >= limit.HALF and case.gap > limit.TENTH * abs(case.now)
         for suspicion, trial in cured:
-            if suspicion.is_proof:
+            if suspicion.is_proof and not (trial is None and is_explained):
                 return suspicion, trial
             closed = case.closes(trial)
             if (

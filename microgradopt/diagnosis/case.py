@@ -234,14 +234,14 @@ class Case:
         Andreyev & Beneventano 2024, and for momentum Andreyev et al. 2026.
         """
         run, optimizer = self.run, self.optimizer
-        if not self.is_in_batches or not isinstance(optimizer, SGD | Momentum) or not optimizer.lr:
+        if not self.is_in_batches or not isinstance(optimizer, SGD | Momentum) or not self.rate:
             return None
         found, loss_of = [], run._loss_of()
         for batch, g in self.batches:
             if g.any():
                 parts = hvp(loss_of(*batch), run.vector.parameters, run.vector.split(g))
                 found.append(float(g @ run.vector.join(parts)) / float(g @ g))
-        return float(np.mean(found)) * optimizer.rate() / (2 * (1 - self.momentum)) if found else None
+        return float(np.mean(found)) * self.rate / (2 * (1 - self.momentum)) if found else None
 
     @property
     def is_in_batches(self) -> bool:
@@ -252,7 +252,12 @@ class Case:
     @property
     def has_rate(self) -> bool:
         """Whether the method has a learning rate, and it is not 0."""
-        return self.optimizer is not None and "lr" in self.optimizer.param_groups[0] and self.optimizer.lr > 0
+        return self.optimizer is not None and "lr" in self.optimizer.param_groups[0] and self.rate > 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step, the largest of all groups; 1 for a method without."""
+        return 1.0 if self.optimizer is None else max(changes.rates_of(self.optimizer))
 
     @property
     def momentum(self) -> float:

@@ -77,10 +77,16 @@ def renewed(optimizer: Optimizer, parameters: list[Tensor] | None = None, **sett
 
 
 def _with_rate(optimizer: Optimizer, lr: float) -> Optimizer:
-    other, before = copied(optimizer), optimizer.lr
-    for i, group in enumerate(other.param_groups):
-        group["lr"] = lr * (optimizer.rate("lr", i) / before if before else 1.0)
+    other, rates = copied(optimizer), rates_of(optimizer)
+    for group, rate in zip(other.param_groups, rates, strict=True):
+        group["lr"] = lr * (rate / max(rates) if max(rates) else 1.0)
     return other
+
+
+def rates_of(optimizer: Optimizer) -> list[float]:
+    """The learning rate of each group at the next step; [1] for a method that has none."""
+    groups = optimizer.param_groups
+    return [optimizer.rate("lr", i) if "lr" in group else 1.0 for i, group in enumerate(groups)]
 
 
 def learning_rate(lr: float) -> Change:

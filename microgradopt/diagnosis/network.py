@@ -271,18 +271,19 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
 def zero_gradient(case: Case) -> Suspicion | None:
     """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask; not dead relus.
 
-    At a minimum a gradient may be 0 as well, and for a hinge loss that is: so there must be no curvature, and others
-    have to have a gradient, or a function of slope 0 to be seen.
+    At a minimum a gradient may be 0 as well: so it has to be 0 nearby too, and others have to have a gradient, or a
+    function of slope 0 to be seen.
     """
     if not case.is_finite or any(layer.function == "relu" and layer.stuck == layer.units for layer in case.layers):
         return None
     vector = case.objective.vector
-    parts = zip(vector.parameters, vector.split(case.gradient), strict=True)
-    without = [p for p, g in parts if not g.any() and p.data.any()]
-    v = np.concatenate([np.full(p.size, float(p in set(without))) for p in vector.parameters])
-    is_all = len(without) == len(vector.parameters)
-    seen = any(made_by(node) in _NO_SLOPE for node in case.reading.nodes)
-    if not without or (is_all and not seen) or ((case.hessian @ v) * v).any():
+    near = case.theta + limit.WORTH * np.random.default_rng(0).standard_normal(len(case.theta)) * _sizes(case)
+    parts = zip(vector.split(case.gradient), vector.split(case.objective.gradient(near)), strict=True)
+    is_zero = [
+        not g.any() and not there.any() and p.data.any() for p, (g, there) in zip(vector.parameters, parts, strict=True)
+    ]
+    without = [p for p, zero in zip(vector.parameters, is_zero, strict=True) if zero]
+    if not without or (all(is_zero) and not any(made_by(node) in _NO_SLOPE for node in case.reading.nodes)):
         return None
     names = [case.reading.names[p] for p in without]
     return Suspicion(
@@ -314,6 +315,12 @@ def fresh(case: Case, lr: float | None = None, activation: str = "") -> Change:
     names = [activation or layer.function for layer in case.layers[:hidden]] + ["linear"] * (hidden + 1)
     layers = [(p.weight, p.bias, name) for p, name in zip(case.reading.products, names, strict=False)]
     return changes.fresh_start(layers, lr)
+
+
+def _sizes(case: Case) -> Array:
+    """The size of each parameter: that of its tensor's largest."""
+    vector = case.objective.vector
+    return vector.join([np.full(p.shape, np.abs(p.data).max(initial=0.0)) for p in vector.parameters])
 
 
 def _initial_sizes(case: Case) -> Array:

@@ -509,6 +509,74 @@ def test_a_converged_tensor_is_not_cut_off():
     assert critical.diagnose(learnt).verdict != "parameters without gradient"
 
 
+def own_loop(loss=nn.cross_entropy, after=lambda model: None, norm=gradient_norm, skip=(), lr=0.1, updates=60):
+    """A healthy loop on the moons, with something done after backward."""
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    run = Run(model, loss, optim.SGD(model.parameters(), lr=lr), XM, YM)
+    for i in range(updates):
+        run.optimizer.zero_grad()
+        value = loss(model(XM), YM)
+        value.backward()
+        after(model)
+        run.append(np.nan if i in skip else value.item(), norm(model.parameters()), lr, 0.0)
+        if i not in skip:
+            run.optimizer.step()
+    return run
+
+
+def decay_by_hand(model):
+    for p in model.parameters():
+        p.grad = p.grad + 0.02 * p.data
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"norm": lambda parameters: np.nan}, {"skip": (7,)}, {"after": decay_by_hand}],
+    ids=["norms not measured", "a batch that was skipped", "decay by hand"],
+)
+def test_healthy_loops_are_left_alone(settings):
+    assert critical.diagnose(own_loop(**settings)).verdict == "healthy"
+
+
+def test_what_is_left_in_grad_is_no_clipping():
+    """A smaller loss's gradient, after training."""
+    run = own_loop()
+    (1e-4 * nn.cross_entropy(run.model(XM[:3]), YM[:3])).backward()
+    history = SimpleNamespace(loss=run.loss, gradient_norm=run.gradient_norm)
+    run.optimizer.zero_grad()
+    (1e-4 * nn.cross_entropy(run.model(XM[:3]), YM[:3])).backward()
+    found = critical.diagnose(run.objective, run.optimizer, history)
+    assert found.verdict == "healthy"
+    assert not any(row.cause == "clipping" for row in found.considered)
+
+
+class WithASpare(nn.Module):
+    def __init__(self):
+        self.net, self.spare = nn.MLP((64, 16, 10), nn.Tanh, rng=0), nn.Linear(64, 3, rng=1)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_a_part_that_is_not_used_does_not_hide_the_cause():
+    model = WithASpare()
+    run = Run(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-6), X, Y, 32, rng=0).train(100)
+    assert critical.diagnose(run).verdict == "learning rate too small"
+
+
+def test_a_factor_moves_the_floor_of_contradicting_targets():
+    x, y = np.repeat(XM[:50], 2, axis=0), np.random.default_rng(0).normal(size=(100, 1))
+    model = nn.MLP((2, 8, 1), nn.Tanh, rng=0)
+    half = lambda out, t: 0.5 * nn.mse_loss(out, t)  # noqa: E731
+    run = Run(model, half, optim.SGD(model.parameters(), lr=1e-6), x, y).train(100)
+    assert critical.diagnose(run).verdict != "contradicting labels"
+
+
+def test_a_budget_below_0():
+    with pytest.raises(ValueError, match="budget is a number of updates from 0, not -3"):
+        critical.diagnose(digits_run(5), budget=-3)
+
+
 def test_a_history_of_losses_alone():
     model = nn.MLP((2, 8, 2), rng=0)
     run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), XM, YM)
