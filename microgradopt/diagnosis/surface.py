@@ -86,7 +86,7 @@ def _falls_faster(case: Case) -> bool:
 def saddle(case: Case) -> Suspicion | None:
     """Negative curvature, and a way down along it."""
     way = case.way_out
-    if way is None or not case.point.negative or not way.measured > limit.TENFOLD * case.descent.measured:
+    if way is None or not case.point.negative or not way.measured * limit.HALF > case.descent.measured:
         return None
     return Suspicion(
         "saddle point",
