@@ -88,9 +88,10 @@ def saddle(case: Case) -> Suspicion | None:
     way = case.way_out
     if way is None or not case.point.negative or not way.measured * limit.HALF > case.descent.measured:
         return None
+    least = "" if case.point.complete else "at least "
     return Suspicion(
         "saddle point",
-        f"the gradient has norm {case.norm:.3g}, and the Hessian has {case.point.negative} negative eigenvalues, the "
+        f"the gradient has norm {case.norm:.3g}, the Hessian {least}{case.point.negative} negative eigenvalues, the "
         f"lowest {case.point.eigenvalues[0]:.3g}: {way}",
         "go on from there (.theta); inside of training optim.PerturbedGD or optim.Newton does it by itself",
         (changes.from_theta("on from the way out of the saddle", way.theta),),
