@@ -189,8 +189,7 @@ class _Judge:
     def _best(self, suspicion: Suspicion) -> Trial | None:
         """The best trial of its cures."""
         tried = [trial for trial in map(self.case.tries, suspicion.cures) if trial is not None]
-        measure: Callable[[Trial], float] = _validated if suspicion.on_validation else _reached
-        return min(tried, key=measure, default=None)
+        return min(tried, key=_measure(suspicion), default=None)
 
     def _chosen(self, cured: list[tuple[Suspicion, Trial | None]]) -> tuple[Suspicion, Trial | None] | None:
         """The first cause that is proved, or whose cure closes enough of the gap and as much as its rivals' do."""
@@ -238,12 +237,12 @@ class _Judge:
     def _confirmed(self, suspicion: Suspicion, trial: Trial | None) -> Diagnosis:
         case = self.case
         evidence, before = [suspicion.seen], case.trials.done.get(changes.AS_BEFORE.name)
-        helps = trial is not None and (before is None or _gains(trial, before, suspicion.on_validation))
-        if trial is not None and helps:
-            evidence.append(f"tried, {trial}")
-            if before is not None:
-                evidence.append(f"without that, {before}")
-        change = trial.change if trial is not None and helps else None
+        measure = _measure(suspicion)
+        if trial is not None and before is not None and not measure(trial) < measure(before):
+            trial = None  # no help
+        if trial is not None:
+            evidence += [f"tried, {trial}"] + [f"without that, {before}"] * (before is not None)
+        change = trial.change if trial is not None else None
         lr = change.lr if change is not None else None
         way = suspicion.cause == "saddle point" and case.way_out is not None
         return self._diagnosis(
@@ -325,6 +324,6 @@ def _validated(trial: Trial) -> float:
     return trial.validated if math.isfinite(trial.validated) else math.inf
 
 
-def _gains(trial: Trial, before: Trial, on_validation: bool) -> bool:
-    measure = _validated if on_validation else _reached
-    return measure(trial) < measure(before)
+def _measure(suspicion: Suspicion) -> Callable[[Trial], float]:
+    """What the cures of a cause are judged by."""
+    return _validated if suspicion.on_validation else _reached

@@ -24,6 +24,7 @@ from microgradopt.diagnosis.trials import Trial, Trials
 from microgradopt.diagnosis.units import Layer, layers
 from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
+from microgradopt.nn.module import Sequential
 from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.stability import step_scale
@@ -31,7 +32,6 @@ from microgradopt.run import Run, batches
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
-
 
 _PRODUCTS = 150  # with H, for the ends of its spectrum, where there are more parameters than _DENSE
 _DENSE = 400  # parameters up to which all of the Hessian's eigenvalues are computed
@@ -61,6 +61,11 @@ class Case:
     def has_data(self) -> bool:
         """Whether model, loss and data are known, so that they can be changed."""
         return self.run.loss_function is not None
+
+    @property
+    def sequence(self) -> Sequential | None:
+        """The model, if it is one whose layers can be changed."""
+        return self.run.model if self.has_data and isinstance(self.run.model, Sequential) else None
 
     @property
     def is_finite(self) -> bool:

@@ -145,14 +145,14 @@ def adam(lr: float) -> Change:
 # θ --------------------------------------------------------------------------------------------------------------------
 
 
-def from_theta(words: str, theta: Array) -> Change:
-    """On from another θ, with an optimizer that has no memory of this one."""
+def way_out(theta: Array) -> Change:
+    """On from where the way out of a saddle leads, with an optimizer that has no memory of the saddle."""
 
     def make(run: Run) -> Run:
         run.vector.write(theta.copy())
         return run.changed(renewed(run.optimizer))
 
-    return Change(words, "objective.theta = found.theta", make)
+    return Change("on from the way out of the saddle", "objective.theta = found.theta", make)
 
 
 def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | None = None) -> Change:

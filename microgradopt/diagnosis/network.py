@@ -211,7 +211,7 @@ def identical_units(case: Case) -> Suspicion | None:
         if len(units) > 1 and different <= len(units) / 2:
             cures = [changes.apart(_initial_sizes(case)), fresh(case)]
             if case.way_out is not None:
-                cures.append(changes.from_theta("on from the way out of the saddle", case.way_out.theta))
+                cures.append(changes.way_out(case.way_out.theta))
             return Suspicion(
                 "identical units",
                 f"the {len(units)} units of layer {i} have {different} different sets of weights: units with the same "
@@ -256,7 +256,7 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
         return None
     kinds = {layer.function for layer in case.layers}
     cures = [fresh(case), changes.adam(1e-3), changes.adam(1e-2)]
-    if "sigmoid" in kinds and case.has_data and isinstance(case.run.model, nn.Sequential):
+    if "sigmoid" in kinds and case.sequence is not None:
         cures.append(changes.then(changes.WITH_TANH, fresh(case, activation="tanh")))
     return Suspicion(
         "vanishing gradient",
@@ -299,13 +299,12 @@ def no_activation(case: Case) -> Suspicion | None:
     """Layers without an activation between them are one linear layer."""
     if not case.reading.linear_pairs:
         return None
-    is_sequence = case.has_data and isinstance(case.run.model, nn.Sequential)
     return Suspicion(
         "no activation",
         f"{case.reading.linear_pairs + 1} layers follow each other without an activation between them: together they "
         "are one linear layer",
         "an activation, as nn.ReLU(), between the layers",
-        (changes.WITH_RELUS,) if is_sequence else (),
+        (changes.WITH_RELUS,) if case.sequence is not None else (),
     )
 
 
@@ -335,8 +334,7 @@ def _initial_sizes(case: Case) -> Array:
 
 def _without_last(case: Case) -> tuple[Change, ...]:
     """The network without its last layer, if that has no parameters: from θ, and from fresh weights."""
-    model = case.run.model
-    if not case.has_data or not isinstance(model, nn.Sequential) or list(model[-1].parameters()):
+    if case.sequence is None or list(case.sequence[-1].parameters()):
         return ()
     return changes.WITHOUT_LAST, changes.then(changes.WITHOUT_LAST, fresh(case))
 

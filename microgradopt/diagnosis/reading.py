@@ -152,9 +152,8 @@ class Reading:
     @functools.cached_property
     def right(self) -> float | None:
         """The share of samples that are classified right; None where there are no classes."""
-        if self.output is None or self.target is None or self.target.shape != self.output.shape[:1]:
-            return self.right_of_two
-        if self.is_cross_entropy and self.output.ndim == 2:
+        is_labelled = self.target is not None and self.target.shape == self.output.shape[:1]
+        if self.is_cross_entropy and is_labelled and self.output.ndim == 2:
             return float(np.mean(self.output.data.argmax(axis=1) == self.target))
         return self.right_of_two
 

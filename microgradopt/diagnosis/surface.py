@@ -94,7 +94,7 @@ def saddle(case: Case) -> Suspicion | None:
         f"the gradient has norm {case.norm:.3g}, the Hessian {least}{case.point.negative} negative eigenvalues, the "
         f"lowest {case.point.eigenvalues[0]:.3g}: {way}",
         "go on from there (.theta); inside of training optim.PerturbedGD or optim.Newton does it by itself",
-        (changes.from_theta("on from the way out of the saddle", way.theta),),
+        (changes.way_out(way.theta),),
     )
 
 
