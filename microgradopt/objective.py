@@ -278,7 +278,7 @@ class Objective:
     def _set(self, compile: Callable[[Any], Any] | None) -> None:
         """The computations, at the tensors' current values; compiled, if wanted."""
         made = compile or (lambda computation: computation)
-        self._value: Callable[[], Tensor] = made(self._scalar)
+        self._value: Callable[[], Tensor] = made(self.loss)
         self._value_and_gradient: Callable[[], tuple[Tensor, Array]] = made(self._with_gradient)
         self._product: Callable[[Array], Array] = made(self._with_product)
         self._second: Callable[[], Array] = made(self._with_hessian)
@@ -316,11 +316,15 @@ class Objective:
     def at(self, theta: npt.ArrayLike | None = None) -> Iterator[Tensor]:
         """Inside, the tensors hold θ; gives the loss there, as a tensor with its graph."""
         with self._moved(theta):
-            yield self._scalar()
+            yield self.loss()
 
     def loss(self) -> Tensor:
-        """L(θ) at the current θ, as a tensor with its graph."""
-        return self._scalar()
+        """L(θ) at the current θ, as a tensor with its graph. ValueError for what is no scalar."""
+        loss = self._loss()
+        if not isinstance(loss, Tensor) or math.prod(loss.shape) != 1:
+            found = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"Objective: the loss is to be a scalar Tensor, not {found}; reduce it: .sum() or .mean()")
+        return loss
 
     def value(self, theta: npt.ArrayLike | None = None) -> float:
         """L(θ)."""
@@ -353,7 +357,7 @@ class Objective:
         names = {} if self.model is None else {p: name for name, p in self.model.named_parameters()}
         try:
             with np.errstate(all="ignore"):
-                loss = f"{self._scalar().item():.6g}"
+                loss = f"{self.loss().item():.6g}"
         except Exception as error:  # of the user's own function; the rest is shown all the same
             loss = f"{type(error).__name__}: {error}"
         tensors = [(names.get(p, i), p.shape, p.dtype) for i, p in enumerate(self.parameters)]
@@ -376,13 +380,6 @@ class Objective:
 
     def _dependent(self) -> Tensor:
         """The loss, with its graph. Raises RuntimeError where that leads to none of the parameters."""
-        loss = self._scalar()
+        loss = self.loss()
         check_depends(loss, self.vector.parameters)
-        return loss
-
-    def _scalar(self) -> Tensor:
-        loss = self._loss()
-        if not isinstance(loss, Tensor) or math.prod(loss.shape) != 1:
-            found = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise ValueError(f"Objective: the loss is to be a scalar Tensor, not {found}; reduce it: .sum() or .mean()")
         return loss

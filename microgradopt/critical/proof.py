@@ -150,7 +150,7 @@ class _Program:
         cuts = _Cuts()
         with self._vector.moved_to(point.theta.copy()):
             with observed(cuts):
-                self._value = _traced(objective._scalar, parameters)
+                self._value = _traced(objective.loss, parameters)
             self._gradient = _traced(lambda: objective._with_gradient()[1], parameters)
             self._hessian = _traced(objective._with_hessian, parameters)
         cuts.check(self._value, parameters)
