@@ -31,11 +31,13 @@ class Mode(NamedTuple):
     """How results are made.
 
     recording: those that need a gradient remember how they were made. sweeps: inside of how many reverse sweeps they
-    are being made. observers: who is told.
+    are being made. measuring: modules compute as in training, but draw nothing and keep nothing. observers: who is
+    told.
     """
 
     recording: bool = True
     sweeps: int = 0
+    measuring: bool = False
     observers: tuple[Observer, ...] = ()
 
 
@@ -86,6 +88,11 @@ def no_grad() -> Switched:
     False
     """
     return Switched(recording=False)
+
+
+def measuring() -> Switched:
+    """The loss of a training as a function of θ alone: without dropout, and batch statistics leave no trace."""
+    return Switched(measuring=True)
 
 
 def observed(observer: Observer) -> Switched:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from microgradopt.autodiff import grad, hessian, hvp
 from microgradopt.errors import ARRAYS
 from microgradopt.external import ExternalLoss, external_loss
-from microgradopt.mode import clock
+from microgradopt.mode import clock, measuring
 from microgradopt.nn.module import Module
 from microgradopt.notebook import shown, table
 from microgradopt.rules.values import check_real
@@ -207,7 +207,8 @@ class Objective:
         """The objective whose θ is all trainable parameters of a model, or the given tensors, flattened in order.
 
         loss: takes nothing, computes the loss from the model as it is, gives a scalar Tensor:
-        ``Objective.of(model, lambda: nn.cross_entropy(model(X), y))``. Should be deterministic.
+        ``Objective.of(model, lambda: nn.cross_entropy(model(X), y))``. Should be deterministic. Inside, dropout is off
+        and batch normalisation uses the batch, whether the model is in training or in evaluation, and changes nothing.
         """
         if isinstance(model, Tensor):
             raise TypeError(
@@ -241,7 +242,7 @@ class Objective:
         1.5
         """
         objective = cls.of(model, lambda: half_square(residuals()), compile)
-        objective.residuals = residuals
+        objective.residuals = measuring()(residuals)
         return objective
 
     @classmethod
@@ -320,7 +321,8 @@ class Objective:
 
     def loss(self) -> Tensor:
         """L(θ) at the current θ, as a tensor with its graph. ValueError for what is no scalar."""
-        loss = self._loss()
+        with measuring():
+            loss = self._loss()
         if not isinstance(loss, Tensor) or math.prod(loss.shape) != 1:
             found = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"Objective: the loss is to be a scalar Tensor, not {found}; reduce it: .sum() or .mean()")

@@ -182,7 +182,7 @@ def _array(x: np.ndarray[Any, Any]) -> str:
         return f"{_array(np.ascontiguousarray(x.transpose(axes)))}.transpose({tuple(np.argsort(axes).tolist())})"
     order = ', order="F"' if not x.flags.c_contiguous else ""
     dtype = "" if x.dtype in (np.float64, np.int64, np.bool_) else f", dtype=np.{x.dtype.name}"
-    if x.ndim == 1 and x.dtype.kind == "i" and x.size > 2 and np.array_equal(x, np.arange(x.size)):
+    if x.ndim == 1 and x.dtype.kind in "iu" and x.size > 2 and np.array_equal(x, np.arange(x.size)):
         return f"np.arange({x.size}{dtype})"
     if x.ndim == 2 and x.size > 1 and x.shape[0] == x.shape[1] and np.array_equal(x, np.eye(len(x))):
         return f"np.eye({len(x)}{_told_dtype(x)})"

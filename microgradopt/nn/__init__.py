@@ -1,12 +1,13 @@
 """Neural networks: modules, layers, activations, losses, initial weights."""
 
 from microgradopt.nn import functional, init
+from microgradopt.nn.dropout import Dropout
 from microgradopt.nn.layers import (
     ELU,
     GELU,
     MLP,
     SELU,
-    LayerNorm,
+    Flatten,
     LeakyReLU,
     Linear,
     ReLU,
@@ -26,12 +27,16 @@ from microgradopt.nn.losses import (
     nll_loss,
 )
 from microgradopt.nn.module import Module, Sequential
+from microgradopt.nn.normalization import BatchNorm1d, LayerNorm
 
 __all__ = [
     "ELU",
     "GELU",
     "MLP",
     "SELU",
+    "BatchNorm1d",
+    "Dropout",
+    "Flatten",
     "LayerNorm",
     "LeakyReLU",
     "Linear",

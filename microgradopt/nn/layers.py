@@ -50,35 +50,21 @@ class Linear(Module):
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
 
 
-class LayerNorm(Module):
-    """(x − mean) / sqrt(var + eps) · weight + bias, over the last axes of x. Ba et al. 2016.
+class Flatten(Module):
+    """All axes from `start_dim` on as one: images of shape (batch, 8, 8) become rows (batch, 64).
 
-    normalized_shape: the lengths of those axes, an int for one. weight starts at 1, bias at 0; both have that shape.
-
-    >>> LayerNorm(2)(np.array([[1.0, 3.0]])).data.round(3)
-    array([[-1.,  1.]])
+    >>> Flatten()(np.ones((5, 8, 8))).shape
+    (5, 64)
     """
 
-    def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, dtype: npt.DTypeLike = np.float64
-    ) -> None:
-        shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (int(normalized_shape),)
-        if not shape or eps < 0:
-            raise ValueError(f"LayerNorm: normalized_shape has an axis or more, and eps is from 0; not {shape}, {eps}")
-        self.normalized_shape, self.eps = shape, eps
-        self.weight = Tensor(np.ones(shape), dtype, requires_grad=True)
-        self.bias = Tensor(np.zeros(shape), dtype, requires_grad=True)
+    def __init__(self, start_dim: int = 1) -> None:
+        self.start_dim = start_dim
 
     def forward(self, x: Any) -> Any:
-        """Standardized over the last axes, then scaled and shifted."""
-        if x.shape[-len(self.normalized_shape) :] != self.normalized_shape:
-            raise ValueError(f"LayerNorm: x of shape {x.shape} does not end in {self.normalized_shape}")
-        axes = tuple(range(-len(self.normalized_shape), 0))
-        return functional.standardize(x, axes, self.eps) * self.weight + self.bias
-
-    def describe(self) -> str:
-        """The shape."""
-        return f"{self.normalized_shape}, eps={self.eps}"
+        """x, with its last axes as one."""
+        if not 0 <= self.start_dim < x.ndim:
+            raise ValueError(f"Flatten: x of shape {x.shape} has no axis {self.start_dim} to begin at")
+        return x.reshape(*x.shape[: self.start_dim], -1)
 
 
 # Activations ----------------------------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,9 @@ class Module:
     >>> Scale()(3.0)
     Tensor(6., function=multiply)
     """
+
+    training = True
+    buffers: ClassVar[tuple[str, ...]] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         known: set[Tensor] = self.__dict__.setdefault("_known", set())
@@ -146,14 +151,48 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
+    def train(self, mode: bool = True) -> Self:
+        """Compute as in training from now on, with all modules inside; as in evaluation with ``train(False)``."""
+        for _, module in self.named_modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Compute as in evaluation from now on, with all modules inside: no dropout, running averages in place of
+        batch statistics.
+        """
+        return self.train(False)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, it computes as in evaluation, and afterwards each module as before."""
+        modes = [(module, module.training) for _, module in self.named_modules()]
+        try:
+            self.eval()
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
     # Saving and loading
 
+    def named_buffers(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """All arrays that are kept and not trained, with their dotted names: running averages."""
+        return ((name, getattr(module, attribute)) for name, module, attribute in self._all_buffers())
+
+    def _all_buffers(self) -> Iterator[tuple[str, Module, str]]:
+        """The dotted name of every buffer, the module that has it, and the attribute there."""
+        for prefix, module in self.named_modules():
+            for name in module.buffers:
+                yield (f"{prefix}.{name}" if prefix else name), module, name
+
     def state_dict(self) -> StateDict:
-        """A copy of every parameter by its dotted name, named as PyTorch names them."""
-        return {name: np.array(parameter.data) for name, parameter in self._all_parameters()}
+        """A copy of every parameter and buffer by its dotted name, named as PyTorch names them."""
+        parameters = ((name, parameter.data) for name, parameter in self._all_parameters())
+        return {name: np.array(array) for name, array in itertools.chain(parameters, self.named_buffers())}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
-        """Write the arrays of a state_dict, PyTorch's too, into the parameters. All is checked before any is written.
+        """Write a state_dict, PyTorch's too, into parameters and buffers. All is checked before any is written.
 
         strict: names must match exactly; otherwise only those found on both sides are loaded.
 
@@ -163,9 +202,11 @@ class Module:
 
     def loading(self, state_dict: Mapping[str, Any], strict: bool = True) -> Callable[[], None]:
         """Check a state_dict, as `load_state_dict` does; the function that is returned then loads it."""
-        own = dict(self._all_parameters())
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"load_state_dict: wants a dict of arrays by name, not {type(state_dict).__name__}")
+        parameters = dict(self._all_parameters())
+        buffers = {name: (module, attribute) for name, module, attribute in self._all_buffers()}
+        own = {name: parameter.data for name, parameter in parameters.items()} | dict(self.named_buffers())
         missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
         if strict and (missing or unexpected):
             raise KeyError(f"load_state_dict: missing {missing}, unexpected {unexpected}; nothing was loaded")
@@ -173,17 +214,21 @@ class Module:
         for name, array in arrays.items():
             if array.shape != own[name].shape or array.dtype.kind not in "fiu":
                 raise ValueError(
-                    f"load_state_dict: {name} is {array.dtype} of shape {array.shape}, and the parameter has shape "
+                    f"load_state_dict: {name} is {array.dtype} of shape {array.shape}, and the model's has shape "
                     f"{own[name].shape}; nothing was loaded"
                 )
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 arrays[name] = array.astype(own[name].dtype)
             if not np.array_equal(np.isinf(arrays[name]), np.isinf(array)):
                 raise ValueError(f"load_state_dict: {name} is too large for {own[name].dtype}; nothing was loaded")
 
         def load() -> None:
             for name, array in arrays.items():
-                own[name].data = array
+                if name in parameters:
+                    parameters[name].data = array
+                else:
+                    module, attribute = buffers[name]
+                    setattr(module, attribute, array)
 
         return load
 

@@ -111,7 +111,7 @@ class Captures:
             self.tensors: dict[Tensor, str] = {}
             self._of_modules: set[Tensor] = set()
             self.modules: list[Module] = []
-            self._inner: set[Module] = set()
+            self._inner: dict[Module, str] = {}  # modules inside of others, with their dotted names
             self.optimizers: list[Optimizer] = []
             self.containers: list[Any] = []
             self.generators: list[np.random.Generator] = []
@@ -204,7 +204,8 @@ class Captures:
             self._of_modules.update(x.parameters())
             if x not in self._inner:
                 self.modules.append(x)
-                self._inner.update(module for _, module in x.named_modules())
+                self._inner.update({module: label for label, module in x.named_modules()})
+            name = self._inner[x]
         yield from self._of_class(type(x), x)
         prefix = f"{name}." if name else ""
         caches = getattr(type(x), "caches", ())

@@ -125,7 +125,7 @@ class Compiled(Generic[P, T]):
 
     def _called(self, args: Any, kwargs: Any) -> Any:
         mode = current_mode.get()
-        key: list[Any] = [mode.recording]
+        key: list[Any] = [mode.recording, mode.measuring]
         leaves: list[Any] = []
         statics: list[Any] = []
         for x in args:
