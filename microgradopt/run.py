@@ -6,6 +6,7 @@ another learning rate, without weight decay, on all data at once. Whoever asks w
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
@@ -213,6 +214,8 @@ class Run(History):
             make = Objective.least_squares if self.fits_residuals else Objective.of
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
+        modules = [] if model is None else [module for _, module in model.named_modules()]
+        self._buffers = [(module, name) for module in modules for name in module.buffers]
         self._evaluate, self._closure = self._evaluation()
 
     def __bool__(self) -> bool:
@@ -227,9 +230,15 @@ class Run(History):
         Raises NonFiniteError for a loss or gradient that is not finite, before the step it would have spoilt.
         """
         started, lr = time.perf_counter(), self.optimizer.lr
+        averages = [(module, name, getattr(module, name)) for module, name in self._buffers]
         value = self._evaluate(*batch).item()
         norm = gradient_norm(self.vector.parameters)
-        _check_finite(value, norm, len(self))
+        try:
+            _check_finite(value, norm, len(self))
+        except NonFiniteError:
+            for module, name, array in averages:
+                setattr(module, name, array)
+            raise
         if self.max_norm is not None:
             clip_grad_norm(self.vector.parameters, self.max_norm)
         before = self.vector.theta()
@@ -240,15 +249,32 @@ class Run(History):
 
     def train(self, updates: int) -> Self:
         """So many updates, in batches as they come. Ends early where a number is no longer finite: see `stopped`."""
-        self.optimizer.train()
         try:
-            for _ in range(updates):
-                self.update(*self._next_batch())
+            with self.training():
+                for _ in range(updates):
+                    self.update(*self._next_batch())
         except NonFiniteError as error:
             self.stopped = str(error)
+        return self
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Inside, model and optimizer are in training, and afterwards in evaluation."""
+        self.optimizer.train()
+        if self.model is not None:
+            self.model.train()
+        try:
+            yield
         finally:
             self.optimizer.eval()
-        return self
+            if self.model is not None:
+                self.model.eval()
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, model and optimizer are in evaluation, and afterwards as before."""
+        with self.optimizer.evaluating(), contextlib.nullcontext() if self.model is None else self.model.evaluating():
+            yield
 
     def _next_batch(self) -> tuple[Array, ...]:
         """The next batch of this epoch, or the first one of the next."""
@@ -267,10 +293,10 @@ class Run(History):
             self.validation_loss[-1] = self.loss_on(*self.validation)
 
     def loss_on(self, X: Any, y: Any) -> float:
-        """The loss on other data."""
+        """The loss on other data, in evaluation."""
         assert self.model is not None
         assert self.loss_function is not None
-        with self.optimizer.evaluating(), no_grad(), np.errstate(all="ignore"):
+        with self.evaluating(), no_grad(), np.errstate(all="ignore"):
             loss = self.loss_function(self.model(np.asarray(X)), np.asarray(y))
             return (half_square(loss) if self.fits_residuals else loss).item()
 

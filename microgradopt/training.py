@@ -6,9 +6,10 @@ a record of what happened, and a stop, with the last good state kept, when a num
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +58,9 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(model: Module, loss: Loss, X: Array, y: Array) -> Evaluation:
-    """Loss and accuracy of a classifier on all of X, y, without recording a graph. ValueError for no samples.
+    """Loss and accuracy of a classifier on all of X, y, in evaluation, without recording a graph.
+
+    Raises ValueError for no samples.
 
     >>> import microgradopt as mg
     >>> model = mg.nn.MLP((2, 2), rng=0)
@@ -66,7 +69,7 @@ def evaluate(model: Module, loss: Loss, X: Array, y: Array) -> Evaluation:
     """
     if not len(X):
         raise ValueError("evaluate: there are no samples")
-    with no_grad():
+    with model.evaluating(), no_grad():
         scores = model(X)
         return Evaluation(loss(scores, y).item(), accuracy(scores, y))
 
@@ -89,8 +92,12 @@ def fit(
     shuffle: bool = True,
     max_norm: float | None = None,
     validation: tuple[Any, Any] | None = None,
+    patience: int | None = None,
+    progress: bool = False,
 ) -> Run:
     """Train: for every batch of every epoch, one forward, one backward, one step.
+
+    The model is in training meanwhile (``model.train()``), and in evaluation afterwards.
 
     Optimizers that evaluate the loss themselves (L-BFGS, Newton's method, SAM) do so on that batch: give them all the
     data at once, or batches large enough for their curvature to mean something.
@@ -99,15 +106,18 @@ def fit(
     methods it gives the residuals r, not one number, ``lambda out, y: out - y``; the history then has ½ ‖r‖².
     X, y: as `batches` takes them. batch_size: None is the whole set. shuffle: draw another order for every epoch, from
     `rng`, a seed or a Generator; None draws fresh ones. max_norm: clip the gradient to this norm before each step.
-    validation: (X, y), other data; the loss on them after each epoch is recorded.
-    history: one to append to, from an earlier call. on_epoch: called after each epoch with its number and the history.
-    compile: what makes functions quick, ``mg.compile``, for loss and gradient; None computes them as they are written,
-    and so do second-order methods, which need the graph of the loss.
+    history: one to append to, from an earlier call. compile: what makes functions quick, ``mg.compile``, for loss and
+    gradient; None computes them as they are written, and so do second-order methods, which need the graph of the loss.
+    validation: (X, y), other data; the loss on them after each epoch is recorded, in evaluation. patience: stop early,
+    once the validation loss has not improved for so many epochs (Prechelt 1998); the model is then that of the best
+    epoch. on_epoch: called after each epoch, with its number and the run, in evaluation; training stops where it
+    returns True. progress: show a bar (needs tqdm).
 
     Returns the `Run`: the history, and all that the training was made of. ``critical.diagnose`` takes it. Raises
     NonFiniteError at the first loss or gradient that is not finite, before the step it would have spoilt: the
     parameters and the optimizer stay as the last good step left them. Raises TypeError for a least squares method and a
-    loss that is a single number, ValueError for max_norm with an optimizer that evaluates the loss itself.
+    loss that is a single number, ValueError for max_norm with an optimizer that evaluates the loss itself, and for
+    patience without validation data.
 
     >>> import microgradopt as mg
     >>> X = np.arange(4.0).reshape(4, 1)
@@ -124,18 +134,78 @@ def fit(
         model, loss, optimizer, X, y, batch_size, rng=rng, history=history, compile=compile, shuffle=shuffle,
         max_norm=max_norm, validation=validation,
     )  # fmt: skip
-    optimizer.train()
-    try:
+    best = None if patience is None else _Best(run, patience)
+    with run.training(), _bar(epochs, progress) as bar:
         for epoch in range(epochs):
             for batch in batches(X, y, batch_size, run.rng, shuffle):
                 run.update(*batch)
             run.validate()
-            if on_epoch is not None:
-                with optimizer.evaluating():
-                    on_epoch(epoch, run)
-    finally:
-        optimizer.eval()
+            bar(run)
+            if _is_stopped(epoch, run, on_epoch, best):
+                break
+    if best is not None:
+        best.restore()
     return run
+
+
+def _is_stopped(epoch: int, run: Run, on_epoch: Callable[[int, Run], object] | None, best: _Best | None) -> bool:
+    """Whether training ends after this epoch; `run.stopped` says why."""
+    with run.evaluating():
+        if on_epoch is not None:
+            answer = on_epoch(epoch, run)
+            if isinstance(answer, bool | np.bool_) and answer:
+                run.stopped = f"on_epoch returned True after epoch {epoch}"
+        if best is not None and best.is_over(epoch):
+            run.stopped = (
+                f"no validation loss below {best.loss:.4g}, that of epoch {best.epoch}, for {best.patience} epochs"
+            )
+    return bool(run.stopped)
+
+
+class _Best:
+    """The epoch with the lowest validation loss so far, and the model then."""
+
+    def __init__(self, run: Run, patience: int) -> None:
+        if run.validation is None:
+            raise ValueError("fit: patience needs validation data: validation=(X, y)")
+        if not (isinstance(patience, int) and patience >= 1):
+            raise ValueError(f"fit: patience is a whole number of epochs from 1, not {patience!r}")
+        self.run, self.patience = run, patience
+        self.epoch, self.loss = -1, math.inf
+        self.state: dict[str, Array] | None = None
+
+    def is_over(self, epoch: int) -> bool:
+        """Note the epoch that has just ended; whether too many have passed since the best."""
+        assert self.run.model is not None
+        loss = self.run.validation_loss[-1]
+        if loss < self.loss:
+            self.epoch, self.loss, self.state = epoch, loss, self.run.model.state_dict()
+        return epoch - self.epoch >= self.patience
+
+    def restore(self) -> None:
+        """The model as it was after the best epoch."""
+        if self.state is not None and self.run.model is not None:
+            self.run.model.load_state_dict(self.state)
+
+
+@contextlib.contextmanager
+def _bar(epochs: int, progress: bool) -> Iterator[Callable[[Run], None]]:
+    """A progress bar, to be moved on after each epoch; or nothing."""
+    if not progress:
+        yield lambda run: None
+        return
+    from tqdm.auto import tqdm  # an extra
+
+    with tqdm(total=epochs, unit="epoch") as bar:
+
+        def moved(run: Run) -> None:
+            losses = {"loss": run.loss[-1], "validation loss": run.validation_loss[-1]}
+            bar.set_postfix(
+                {name: f"{loss:.4g}" for name, loss in losses.items() if math.isfinite(loss)}, refresh=False
+            )
+            bar.update()
+
+        yield moved
 
 
 def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: History | None = None) -> Array:
