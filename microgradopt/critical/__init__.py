@@ -13,10 +13,11 @@ from microgradopt.curvature.operator import HessianOperator
 from microgradopt.lazy import on_use
 
 if TYPE_CHECKING:
-    from microgradopt.diagnosis import Checked, Diagnosis, Finding, Layer, check, diagnose, layers
+    from microgradopt.diagnosis import Checked, Comparison, Diagnosis, Finding, Layer, check, compare, diagnose, layers
 
 __all__ = [
     "Checked",
+    "Comparison",
     "CriticalPoint",
     "Diagnosis",
     "Escape",
@@ -30,6 +31,7 @@ __all__ = [
     "Proof",
     "check",
     "classify",
+    "compare",
     "diagnose",
     "find",
     "kinks",
@@ -41,5 +43,8 @@ __all__ = [
 # The diagnosis asks of a point as one thing among others: it stands above this room, and is shown here too.
 __getattr__ = on_use(
     "microgradopt",
-    dict.fromkeys(("Checked", "Diagnosis", "Finding", "Layer", "check", "diagnose", "layers"), "diagnosis"),
+    dict.fromkeys(
+        ("Checked", "Comparison", "Diagnosis", "Finding", "Layer", "check", "compare", "diagnose", "layers"),
+        "diagnosis",
+    ),
 )

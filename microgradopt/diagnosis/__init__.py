@@ -3,8 +3,22 @@
 from microgradopt.diagnosis.answer import diagnose
 from microgradopt.diagnosis.before import Checked, Finding, check
 from microgradopt.diagnosis.changes import Change
+from microgradopt.diagnosis.comparison import Comparison, compare
 from microgradopt.diagnosis.result import Considered, Diagnosis
 from microgradopt.diagnosis.trials import Trial
 from microgradopt.diagnosis.units import Layer, layers
 
-__all__ = ["Change", "Checked", "Considered", "Diagnosis", "Finding", "Layer", "Trial", "check", "diagnose", "layers"]
+__all__ = [
+    "Change",
+    "Checked",
+    "Comparison",
+    "Considered",
+    "Diagnosis",
+    "Finding",
+    "Layer",
+    "Trial",
+    "check",
+    "compare",
+    "diagnose",
+    "layers",
+]

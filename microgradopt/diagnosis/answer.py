@@ -99,6 +99,8 @@ def diagnose(
     with ExitStack() as stack:
         trials = Trials(run, updates, budget, _ticker(stack) if progress else lambda: None)
         stack.enter_context(kept(run.model))
+        if run.model is not None:
+            run.model.train()
         if optimizer is not None:
             stack.enter_context(optimizer.evaluating())
         return _Judge(Case(run, optimizer, trials, np.random.default_rng(rng))).answer()

@@ -52,7 +52,7 @@ def overfitting(case: Case) -> Suspicion | None:
         "overfitting",
         f"the validation loss was lowest at update {lowest}, {losses[lowest]:.4g}, and is {now:.4g} now, while the "
         f"training loss fell from {case.run.loss[lowest]:.4g} to {case.value:.4g}",
-        "stop at the lowest validation loss (keep those parameters), more data, fewer parameters, or weight decay",
+        "stop at the lowest validation loss (training.fit with patience), more data, fewer parameters, or weight decay",
         (*cures, fresh(case)),
         is_proof=True,
         on_validation=True,

@@ -114,17 +114,19 @@ class Trials:
 
 @contextlib.contextmanager
 def kept(model: Module | None) -> Iterator[None]:
-    """Afterwards what modules hold besides parameters (running means, generators) is what it was before."""
+    """Afterwards what modules hold besides parameters (running means, generators, their mode) is what it was before."""
     modules = [] if model is None else [module for _, module in model.named_modules()]
     held = [
         (module, {key: copy.deepcopy(value) for key, value in vars(module).items() if isinstance(value, _STATE)})
         for module in modules
     ]
+    modes = [module.training for module in modules]
     try:
         yield
     finally:
-        for module, state in held:
+        for (module, state), mode in zip(held, modes, strict=True):
             vars(module).update(state)
+            module.training = mode
 
 
 def _measured(run: Run) -> float:

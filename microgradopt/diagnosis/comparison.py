@@ -1,0 +1,230 @@
+"""Model bias or optimization? A smaller and a larger network, trained on the same data, tell.
+
+Whatever the smaller network computes the larger one can compute too: its first layers copy the smaller network, and the
+others hand their input on. So where the larger one has the larger training loss, a better θ exists and was not found:
+that is a failure of optimization, and no larger model will mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.diagnosis import curve
+from microgradopt.diagnosis import thresholds as limit
+from microgradopt.mode import no_grad
+from microgradopt.nn.layers import Linear
+from microgradopt.nn.module import Module, Sequential
+from microgradopt.notebook import shown, table
+from microgradopt.run import Run
+from microgradopt.tensor import plain
+
+Array = npt.NDArray[Any]
+Runs = Run | Sequence[Run]
+
+_SMALL = 1e-4  # where activations are nearly straight: the pre-activations of a layer that hands its input on
+_ACTIONS = {
+    "optimization": "not a larger model but better training is needed: critical.diagnose(run) of the larger tries what",
+    "model bias": "the smaller model could not do better: take the larger one, and then look at the validation loss",
+    "still training": "train the larger one on, and compare again",
+    "no difference": "size does not decide here: critical.diagnose(run) tries what else may hold the loss",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two sizes of a model tell.
+
+    * verdict: "optimization", "model bias" (of the smaller), "still training", or "no difference".
+    * evidence: the measurements it rests on. action: what to do.
+    * smaller, larger: the training losses, of each run. copied: the loss of the larger model with the function of the
+      smaller one copied into it, and theta, (n,), where that is; None where the two are not of one kind.
+    """
+
+    verdict: str
+    evidence: list[str]
+    action: str
+    smaller: list[float] = field(repr=False)
+    larger: list[float] = field(repr=False)
+    copied: float | None = field(default=None, repr=False)
+    theta: Array | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join([self.verdict, *(f"  · {line}" for line in self.evidence), f"  → {self.action}"])
+
+    def _repr_html_(self) -> str:
+        rows = [*(("evidence", line) for line in self.evidence), ("what to do", self.action)]
+        return shown(table(f"comparison: {self.verdict}", rows))
+
+
+def compare(smaller: Runs, larger: Runs) -> Comparison:
+    """Whether a large training loss comes of the model or of its training: by a smaller, shallower model beside it.
+
+    smaller, larger: what `training.fit` returned for each, on the same data and with the same loss; or several runs of
+    each, from different seeds, whose median losses are compared. The losses are those on all training data.
+
+    They differ where the medians are further apart than 5 % of the smaller model's loss, and than the median absolute
+    deviation of each model's losses. The larger loss then says what is wrong (Hung-yi Lee 2021; He et al. 2016, on 20
+    and 56 layers). Where both models are linear layers and activations of one kind, the smaller one's function is also
+    copied into the larger one, and its loss measured: θ of both runs stay as they are.
+
+    Raises TypeError for what is no run of a model, ValueError for runs on other data, for a larger model that has fewer
+    parameters, and where a loss is not finite.
+
+    >>> import microgradopt as mg
+    >>> X = np.linspace(-1, 1, 20).reshape(-1, 1)
+    >>> def run(*sizes):
+    ...     model = mg.nn.MLP(sizes, mg.nn.Tanh, rng=0)
+    ...     adam = mg.optim.Adam(model.parameters(), lr=0.02)
+    ...     return mg.training.fit(model, mg.nn.mse_loss, adam, X, X**2, epochs=400)
+    >>> compare(run(1, 1), run(1, 8, 1)).verdict
+    'model bias'
+    """
+    small, large = _runs("smaller", smaller), _runs("larger", larger)
+    _check_alike(small, large)
+    below, above = ([run.value() for run in runs] for runs in (small, large))
+    if not np.isfinite([*below, *above]).all():
+        raise ValueError("compare: a training loss is not finite; there is nothing to compare")
+    copy = _copied(small[int(np.argmin(below))], large[0], min(below))
+    verdict = _verdict(below, above, large)
+    evidence = [_told("smaller", small, below), _told("larger", large, above)]
+    if copy is not None and verdict == "optimization":
+        evidence.append(
+            f"with the smaller one's function copied into it, the larger model has a loss of {copy.loss:.4g}: there is "
+            "such a θ (found.theta, which can be trained on), and training has not found it"
+        )
+    elif verdict == "optimization":
+        evidence.append("that the larger model can compute what the smaller one does is assumed, and was not tried")
+    if verdict == "still training":
+        evidence += [curve.read(run)[1][0] for run in large[:1]]
+    loss, theta = (None, None) if copy is None else copy
+    return Comparison(verdict, evidence, _ACTIONS[verdict], below, above, loss, theta)
+
+
+def _verdict(below: list[float], above: list[float], large: list[Run]) -> str:
+    gap = float(np.median(above) - np.median(below))
+    spread = max(float(np.median(np.abs(np.subtract(losses, np.median(losses))))) for losses in (below, above))
+    if abs(gap) <= max(limit.STUCK * abs(float(np.median(below))), spread):
+        return "no difference"
+    if gap < 0:
+        return "model bias"
+    return "still training" if all(curve.read(run)[0] == "healthy" for run in large) else "optimization"
+
+
+def _told(name: str, runs: list[Run], losses: list[float]) -> str:
+    linear = sum(isinstance(module, Linear) for _, module in _model(runs[0]).named_modules())
+    size = f"{linear} linear layers, {runs[0].vector.size:,} parameters"
+    seeds = f", the median of {len(losses)} from {min(losses):.4g} to {max(losses):.4g}" if len(losses) > 1 else ""
+    return f"the {name} model ({size}) has a training loss of {np.median(losses):.4g}{seeds}"
+
+
+# What may be compared -------------------------------------------------------------------------------------------------
+
+
+def _runs(name: str, given: Runs) -> list[Run]:
+    runs: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+    for run in runs:
+        if not isinstance(run, Run) or run.model is None or run.loss_function is None:
+            raise TypeError(f"compare: {name} is a Run of a model, as training.fit returns, or a list; not {run!r:.60}")
+    if not runs:
+        raise ValueError(f"compare: {name} is an empty list")
+    return runs
+
+
+def _check_alike(small: list[Run], large: list[Run]) -> None:
+    first = small[0]
+    for run in (*small, *large):
+        if not (np.array_equal(run.X, first.X) and np.array_equal(run.y, first.y)):
+            raise ValueError("compare: the runs are on different training data; their losses say nothing together")
+    if max(run.vector.size for run in small) >= min(run.vector.size for run in large):
+        raise ValueError("compare: the larger model is to have more parameters than the smaller one; swapped?")
+
+
+# The copy -------------------------------------------------------------------------------------------------------------
+
+
+class _Copy(NamedTuple):
+    loss: float
+    theta: Array
+
+
+def _model(run: Run) -> Module:
+    assert run.model is not None
+    return run.model
+
+
+def _copied(small: Run, large: Run, loss: float) -> _Copy | None:
+    """The larger model with the function of the smaller, whose loss is given. None where they are of other kinds."""
+    inner, outer = _Layers.of(_model(small)), _Layers.of(_model(large))
+    if inner is None or outer is None or not outer.has_room_for(inner):
+        return None
+    found = []
+    for is_straight in (False, True):
+        with large.vector.copied(), np.errstate(all="ignore"):
+            _write(inner, outer, np.asarray(small.X), is_straight)
+            found.append(_Copy(large.value(), large.vector.theta().copy()))
+    return min(found, key=lambda copy: abs(copy.loss - loss) if np.isfinite(copy.loss) else np.inf)
+
+
+class _Layers(NamedTuple):
+    """A network of linear layers with an activation of one kind between each two."""
+
+    linear: list[Linear]
+    activation: Module
+
+    @classmethod
+    def of(cls, model: Module) -> _Layers | None:
+        layers = list(model) if isinstance(model, Sequential) else []
+        linear = [layer for layer in layers[::2] if isinstance(layer, Linear) and layer.bias is not None]
+        kinds = {repr(layer) for layer in layers[1::2]}
+        is_one = len(layers) > 2 and len(layers) % 2 and len(linear) == len(layers[::2]) and len(kinds) == 1
+        return cls(linear, layers[1]) if is_one else None
+
+    @property
+    def widths(self) -> list[int]:
+        return [layer.out_features for layer in self.linear[:-1]]
+
+    def has_room_for(self, inner: _Layers) -> bool:
+        if repr(inner.activation) != repr(self.activation) or len(inner.linear) > len(self.linear):
+            return False
+        needed = inner.widths + [inner.widths[-1]] * (len(self.widths) - len(inner.widths))
+        return all(a <= b for a, b in zip(needed, self.widths, strict=True))
+
+
+def _write(inner: _Layers, outer: _Layers, X: Array, is_straight: bool) -> None:
+    """Write the inner network into the outer one; layers that it has not hand their input a on.
+
+    As they are, where the activation does that (ReLU of what is not negative); or with a small input, where it is
+    nearly a straight line, φ(εa) ≈ φ(0) + φ'(0) ε a. The next layer undoes it: a = scale · output + offset.
+    """
+    layers = [(layer.weight.data, layer.bias.data) for layer in inner.linear if layer.bias is not None]
+    extra, width = len(outer.linear) - len(layers), inner.widths[-1]
+    epsilon, scale, offset = _straight(inner, X) if is_straight else (1.0, 1.0, 0.0)
+    layers[-1:-1] = [(epsilon * np.eye(width), np.zeros(width))] * extra
+    for i, (layer, (weight, bias)) in enumerate(zip(outer.linear, layers, strict=True)):
+        assert layer.bias is not None
+        W, b = np.zeros(layer.weight.shape), np.zeros(layer.bias.shape)
+        rows, columns = weight.shape
+        is_after = len(layers) - 1 - extra < i  # one that hands on
+        W[:rows, :columns] = weight * (scale if is_after else 1.0)
+        b[:rows] = bias + weight.sum(axis=1) * (offset if is_after else 0.0)
+        layer.weight.data, layer.bias.data = W.astype(layer.weight.dtype), b.astype(layer.bias.dtype)
+
+
+def _straight(network: _Layers, X: Array) -> tuple[float, float, float]:
+    """ε, so small that the activation of ε a is nearly a line for all a of the last hidden layer; scale and offset."""
+
+    def activated(x: Any) -> Array:
+        return np.asarray(plain(network.activation(x)))
+
+    with no_grad():
+        a: Any = X
+        for layer in network.linear[:-1]:
+            a = network.activation(layer(a))
+    zero, up, down = activated(np.array([0.0, _SMALL, -_SMALL]))
+    epsilon, slope = _SMALL / max(float(np.abs(a.data).max()), 1e-300), (up - down) / (2 * _SMALL)
+    return epsilon, 1 / (slope * epsilon), -zero / (slope * epsilon)

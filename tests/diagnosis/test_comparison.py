@@ -1,0 +1,92 @@
+"""critical.compare: model bias or optimization (lecture L17)."""
+
+import numpy as np
+import pytest
+
+from microgradopt import critical, nn, optim, training
+from microgradopt.training import Run
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(120, 6))
+Y = np.argmax(X[:, :3] ** 2 + 0.3 * X[:, 3:], axis=1)
+
+
+def trained(sizes, activation=nn.Tanh, epochs=60, lr=0.01, seed=0, optimizer=optim.Adam, data=(X, Y)):
+    model = nn.MLP((6, *sizes, 3), activation, rng=seed)
+    return training.fit(model, nn.cross_entropy, optimizer(model.parameters(), lr=lr), *data, epochs, 20, rng=seed)
+
+
+def test_a_deep_net_that_does_not_train_is_optimization():
+    """Ten layers of sigmoids under plain gradient descent: gradients vanish."""
+    deep = trained([12] * 10, nn.Sigmoid, optimizer=optim.SGD, lr=0.1)
+    found = critical.compare(trained([8], nn.Sigmoid, lr=0.05), deep)
+    assert found.verdict == "optimization"
+    assert found.larger[0] > found.smaller[0] * 1.3
+    assert "diagnose" in found.action
+    assert "optimization" in str(found)
+    assert "<table>" in found._repr_html_()
+
+
+def test_a_model_that_is_too_small_has_bias():
+    found = critical.compare(trained([1]), trained([30]))
+    assert found.verdict == "model bias"
+    assert "smaller" in found.action
+
+
+def test_nothing_is_said_within_the_spread():
+    found = critical.compare([trained([12], seed=s) for s in range(4)], [trained([13], seed=s) for s in range(4)])
+    assert found.verdict == "no difference"
+
+
+def test_the_larger_one_may_need_more_time():
+    found = critical.compare(trained([8]), trained([30, 30], lr=1e-3, epochs=40))
+    assert found.verdict == "still training"
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU])
+@pytest.mark.parametrize("sizes", [([5], [5, 5]), ([5], [9, 7, 5, 6]), ([6, 4], [6, 4, 4, 8]), ([4], [20])])
+def test_the_copy_is_the_same_function(activation, sizes):
+    """θ of the copy, written into the larger model, gives the smaller one's outputs; both runs stay as they were."""
+    small, large = trained(sizes[0], activation, epochs=3), trained(sizes[1], activation, epochs=3)
+    before = small.vector.theta().copy(), large.vector.theta().copy()
+    found = critical.compare(small, large)
+    np.testing.assert_array_equal(small.vector.theta(), before[0])
+    np.testing.assert_array_equal(large.vector.theta(), before[1])
+    assert found.copied == pytest.approx(small.value(), rel=2e-3)
+    large.objective.theta = found.theta
+    expected, scores = small.model(X).data, large.model(X).data
+    # A curved activation hands on with an error of the order of its input's size, 1e-4; a layer more, a factor more.
+    assert np.abs(scores - expected).max() < 2e-3 * np.abs(expected).max()
+    if activation in (nn.ReLU, nn.Tanh):
+        assert np.abs(scores - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("sizes", [([9], [4, 30]), ([5, 5], [60])])
+def test_there_is_no_copy_without_room(sizes):
+    assert critical.compare(trained(sizes[0], epochs=2), trained(sizes[1], epochs=2)).copied is None
+
+
+def test_other_models_are_compared_without_a_copy():
+    model = nn.Sequential(nn.Linear(6, 40, rng=0), nn.LayerNorm(40), nn.Tanh(), nn.Linear(40, 3, rng=1))
+    large = training.fit(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=1e-9), X, Y, 30, 20, rng=0)
+    found = critical.compare(trained([8]), large)
+    assert found.verdict == "optimization"
+    assert found.copied is None
+    assert "was not tried" in found.evidence[-1]
+
+
+def test_wrong_calls():
+    small, large = trained([4], epochs=2), trained([9], epochs=2)
+    with pytest.raises(ValueError, match="swapped"):
+        critical.compare(large, small)
+    with pytest.raises(ValueError, match="different training data"):
+        critical.compare(small, trained([9], epochs=1, data=(X + 1, Y)))
+    with pytest.raises(TypeError, match="a Run of a model"):
+        critical.compare(small, large.model)
+    with pytest.raises(TypeError, match="a Run of a model"):
+        critical.compare(small, Run.of(large.objective, large.optimizer))
+    with pytest.raises(ValueError, match="empty"):
+        critical.compare([], large)
+    large.objective.theta = np.full(large.vector.size, np.inf)
+    with pytest.raises(ValueError, match="not finite"), np.errstate(all="ignore"):
+        critical.compare(small, large)
