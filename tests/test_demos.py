@@ -226,6 +226,72 @@ def test_15_graph(demo, out):
     assert "</html>" in (out / "neuron.html").read_text(encoding="utf-8")
 
 
+def test_16_the_loss_changes_the_terrain(demo):
+    """L14, by the closed form: L = 2 (1 − p)²/3 for the squared error, with p = 1 / (1 + e²⁰)."""
+    found = demo("16")
+    p = 1 / (1 + np.exp(20.0))
+    assert found["norms"]["cross-entropy"] == pytest.approx(np.sqrt(2) * (1 - p), rel=1e-9)
+    assert found["norms"]["squared error"] == pytest.approx(np.sqrt(2) * 4 / 3 * (1 - p) ** 2 * p, rel=1e-6)
+    walked, stayed = (np.linalg.norm(way[-1] - way[0]) for way in found["paths"].values())
+    assert walked > 10
+    assert stayed < 1e-6
+    assert found["flat"].kind == "not critical"
+    (learnt, right), (stuck, wrong) = found["runs"].values()
+    assert learnt.loss[-1] < 0.1 * learnt.loss[0]
+    assert stuck.loss[-1] > 0.9 * stuck.loss[0]
+    assert right > 0.6 > 0.2 > wrong
+
+
+def test_17_standardised_features_make_the_surface_round(demo):
+    """L15."""
+    found = demo("17")
+    design = np.column_stack([found["X"], np.ones(50)])
+    values = np.linalg.svd(design, compute_uv=False) ** 2  # of XᵀX, another way than by a Hessian
+    assert found["condition"]["as they are"] == pytest.approx(values[0] / values[-1], rel=1e-6)
+    assert found["condition"]["as they are"] == pytest.approx(1.6e6, rel=0.01)
+    assert found["condition"]["standardised"] == pytest.approx(1.08, abs=0.005)
+    assert found["arrived"](found["histories"]["standardised"].loss) < 5
+    assert found["arrived"](found["histories"]["as they are"].loss) is None
+    accuracies = {row[:2]: row[4] for row in found["rows"]}
+    for name in ("gradient descent", "Adam"):
+        assert accuracies[name, "standardised"] > accuracies[name, "as they are"] + 0.2
+
+
+def test_18_batch_normalisation(demo):
+    """L16."""
+    found = demo("18")
+    np.testing.assert_allclose(found["standard"].mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(found["standard"].std(axis=0), 1)
+    losses = found["losses"]
+    assert min(losses["Sigmoid", "without", lr] for lr in found["rates"]) > 2.2, "nothing learnt: ln 10 = 2.303"
+    assert min(losses["Sigmoid", "before", lr] for lr in found["rates"]) < 1
+    assert found["at_start"]["Tanh", "before"] > found["at_start"]["Tanh", "without"]
+    accuracies = [right for _, right in found["rows"]]
+    assert accuracies[0] < accuracies[-1], "a batch of two has poor statistics"
+
+
+def test_19_the_deep_network_could_have_copied_the_shallow_one(demo):
+    """L17."""
+    found = demo("19")
+    assert found["verdicts"]["none"].verdict == "optimization"
+    assert found["verdicts"]["none"].copied == pytest.approx(min(found["verdicts"]["none"].smaller), rel=1e-9)
+    assert found["bias"].verdict == "model bias"
+    assert found["copied"].value() < found["verdicts"]["none"].smaller[0]
+
+
+def test_20_overfitting_and_mismatch(demo):
+    """L18."""
+    found = demo("20")
+    none, more = found["summary"]["none"], found["summary"]["more data: 200 images"]
+    assert none[0] < 0.1 * none[1], "learnt by heart"
+    assert more[2] > none[2] + 0.05
+    assert found["summary"]["early stopping"][3] < none[3]
+    assert found["summary"]["early stopping"][1] < none[1]
+    old, turned, _ = found["mismatch"]["200 images"]
+    assert old > turned + 0.4
+    assert found["mismatch"]["200 images, and 200 that are turned"][1] > turned + 0.4
+
+
 def test_every_demo_is_tested():
     here = Path(__file__).read_text(encoding="utf-8")
     assert all(f'demo("{name[:2]}")' in here for name in NAMES)

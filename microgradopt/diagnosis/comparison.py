@@ -29,7 +29,7 @@ Runs = Run | Sequence[Run]
 _SMALL = 1e-4  # where activations are nearly straight: the pre-activations of a layer that hands its input on
 _ACTIONS = {
     "optimization": "not a larger model but better training is needed: critical.diagnose(run) of the larger tries what",
-    "model bias": "the smaller model could not do better: take the larger one, and then look at the validation loss",
+    "model bias": "a larger model helps: take it, and then look at the validation loss",
     "still training": "train the larger one on, and compare again",
     "no difference": "size does not decide here: critical.diagnose(run) tries what else may hold the loss",
 }
@@ -99,6 +99,8 @@ def compare(smaller: Runs, larger: Runs) -> Comparison:
         )
     elif verdict == "optimization":
         evidence.append("that the larger model can compute what the smaller one does is assumed, and was not tried")
+    if verdict == "model bias" and all(curve.read(run)[0] == "healthy" for run in small):
+        evidence.append("the smaller model's loss still falls: training it on may do as well")
     if verdict == "still training":
         evidence += [curve.read(run)[1][0] for run in large[:1]]
     loss, theta = (None, None) if copy is None else copy

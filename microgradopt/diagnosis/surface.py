@@ -120,5 +120,5 @@ def badly_conditioned(case: Case) -> Suspicion | None:
     )
 
 
-ENDS: tuple[Cause, ...] = (separable, overfitting, no_lower_bound)
+ENDS: tuple[Cause, ...] = (overfitting, separable, no_lower_bound)
 SURFACE: tuple[Cause, ...] = (saddle, badly_conditioned)
