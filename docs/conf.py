@@ -1,8 +1,14 @@
-"""Sphinx configuration: MyST for the chapters, autodoc for the reference, sphinx-gallery for the demos."""
+"""Sphinx configuration: MyST for the chapters, autodoc for the reference, sphinx-gallery for the demos.
+
+The pages need no network: formulas are MathML, which browsers draw themselves.
+"""
 
 import os
 import sys
 from pathlib import Path
+
+import latex2mathml.converter
+from docutils import nodes
 
 import microgradopt
 
@@ -15,7 +21,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
-    "sphinx.ext.mathjax",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
@@ -32,6 +37,7 @@ exclude_patterns = ["_build", "results", "demos/*.md5", "demos/*.ipynb", "demos/
 suppress_warnings = ["config.cache"]  # a function below: what is kept of the last build is no use anyway
 html_extra_path = ["results/neuron.html"]  # a page of its own
 default_role = "code"
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
@@ -59,6 +65,7 @@ sphinx_gallery_conf = {
     "reset_argv": _smallest,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,  # a page whose tables come from the network
     "remove_config_comments": True,
     "min_reported_time": 1000,
     "abort_on_example_error": True,
@@ -72,6 +79,20 @@ def _bars(app, what, name, obj, options, lines):
     lines[:] = [line if line.startswith(" ") else line.replace("|", r"\|") for line in lines]
 
 
+def _inline(translator, node):
+    """A formula in a line of text."""
+    translator.body.append(latex2mathml.converter.convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _displayed(translator, node):
+    """A formula on lines of its own."""
+    formula = latex2mathml.converter.convert(node.astext(), display="block")
+    translator.body.append(f'<div class="formula">{formula}</div>\n')
+    raise nodes.SkipNode
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
     app.connect("autodoc-process-docstring", _bars)

@@ -11,3 +11,4 @@ def pytest_addoption(parser):
     parser.addoption("--programs", type=int, default=120, help="how many random programs to compile and print")
     parser.addoption("--interrupts", type=int, default=28, help="of how many steps of each optimizer to interrupt")
     parser.addoption("--objectives", type=int, default=64, help="how many random objectives to classify")
+    parser.addoption("--docs", default=None, help="the folder in which the documentation was built")

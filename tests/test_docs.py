@@ -92,17 +92,24 @@ def test_the_reference_names_every_public_name():
     assert set(microgradopt.__all__) - modules - {"Objective"} <= documented
 
 
-CHAPTERS = re.findall(
-    r"^(\w+)$",
-    re.findall(r"caption: Chapters\n(.*?)```", (ROOT / "docs" / "index.md").read_text("utf-8"), re.DOTALL)[0],
-    re.MULTILINE,
-)
+def listed(caption):
+    """The pages in a table of contents of the front page."""
+    contents = re.findall(rf"caption: {caption}\n(.*?)```", (ROOT / "docs" / "index.md").read_text("utf-8"), re.DOTALL)
+    return re.findall(r"^(\w+)$", contents[0], re.MULTILINE)
+
+
+INSIDE = [name for name in listed("How it works inside") if name not in ("from_micrograd", "extend")]
+CHAPTERS = [name for name in listed("The lecture") if name != "claims"] + ["stuck"] + INSIDE
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_has_code_exercises_with_solutions_that_run_and_sources(name):
+def test_a_chapter_says_what_it_is_for_and_has_a_picture_exercises_with_solutions_and_sources(name):
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    assert text.count("```{literalinclude} ../") >= 2
+    opening = re.split(r"^#+ |^```", text, flags=re.MULTILINE)[1]
+    assert re.search(r"At\s+the\s+end\s+of\s+this\s+chapter\s+you|On this page you", opening)
+    pictures = re.findall(r"^!\[[^\]]+\]\(([^)]+)\)", text, re.MULTILINE)
+    assert pictures, "one with words for those who cannot see it"
+    assert all((ROOT / "docs" / picture).exists() for picture in pictures)
     exercises, sources = text.split("## Exercises")[1].split("## Sources")
     assert re.findall(r"^\*\*(\d)\.\*\* ", exercises, re.MULTILINE) == ["1", "2", "3"]
     solutions = re.findall(r"^:::\{dropdown\} Solution\n(.*?)^:::$", exercises, re.DOTALL | re.MULTILINE)
@@ -111,10 +118,16 @@ def test_a_chapter_has_code_exercises_with_solutions_that_run_and_sources(name):
     assert sources.count("\n- ") >= 2
 
 
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_chapter_about_the_inside_shows_the_code(name):
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert text.count("```{literalinclude} ../") >= 2
+
+
 def test_every_number_of_a_claim_is_what_its_demo_printed():
     text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (L\d+) \|[^|]*\|(.*)\| ([^|]*) \|$", text, re.MULTILINE)
-    assert [claim for claim, _, _ in rows] == [f"L{i}" for i in range(1, 14)]
+    assert [claim for claim, _, _ in rows] == [f"L{i}" for i in range(1, 19)]
     for claim, found, where in rows:
         demos = re.findall(r"\d\d", where.partition(",")[0])
         printed = "".join(
@@ -128,3 +141,42 @@ def test_the_two_commands_of_the_readme_are_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [line.strip() for line in text.splitlines() if line.startswith("    python3 -m venv")]
     assert [command.split()[-1] for command in commands] == ["demos/13_digits.py", "pytest"]
+
+
+# In Chinese -----------------------------------------------------------------------------------------------------------
+
+CHINESE = sorted((ROOT / "docs" / "zh").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.stem)
+def test_chinese_code_runs_and_prints_what_it_says(page, capsys):
+    test_code_blocks_run_and_print_what_they_say(page, capsys) if blocks(page) else None
+
+
+def test_every_number_of_a_claim_in_chinese_is_what_its_demo_printed():
+    text = (ROOT / "docs" / "zh" / "claims.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (L\d+) \|[^|]*\|(.*)\| (\d\d) \|$", text, re.MULTILINE)
+    assert [claim for claim, _, _ in rows] == [f"L{i}" for i in range(1, 19)]
+    for claim, found, demo in rows:
+        (path,) = (ROOT / "docs" / "results").glob(f"{demo}_*.txt")
+        numbers = re.findall(r"`([^`]+)`", found)
+        assert numbers, claim
+        for number in numbers:
+            assert number in path.read_text(encoding="utf-8"), f"{claim}: {number} is not what {demo} printed"
+
+
+def test_the_chinese_verdicts_are_those_of_the_diagnosis():
+    text = (ROOT / "docs" / "zh" / "stuck.md").read_text(encoding="utf-8")
+    verdicts = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "microgradopt" / "diagnosis").glob("*.py"))
+    assert len(verdicts) >= 30
+    said = [f'"{verdict}"' for verdict in verdicts]
+    assert not [verdict for verdict in said if verdict not in code.replace("{name} before", "softmax before")]
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.stem)
+def test_chinese_names_of_the_library_exist(page):
+    """Every ``room.name`` in a page: ``optim.Momentum``, ``critical.classify``."""
+    text = page.read_text(encoding="utf-8")
+    for room, name in re.findall(r"`(nn|optim|critical|training|plots)\.(\w+)", text):
+        assert hasattr(getattr(mg, room), name), f"{room}.{name}"
