@@ -17,10 +17,10 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
-import microgradopt as mg  # noqa: E402
+import microgradopt as mg
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"

@@ -48,6 +48,18 @@ def demo(out, monkeypatch):
 # The claims -----------------------------------------------------------------------------------------------------------
 
 
+def test_00_hundred_lines(demo):
+    """The whole engine beside the library: the same kinds of points, the same way of training."""
+    found = demo("00")
+    assert (found["slope"].item(), found["bend"].item()) == (0.5, -0.25)
+    assert [name for name, *_ in found["rows"]] == ["SGD with momentum", "Adam"]
+    for _, loss, right, difference in found["rows"]:
+        assert loss < 0.05
+        assert right > 0.95
+        assert difference < 1e-9, "0 where BLAS adds in the same order"
+    assert all(losses[-1] < 0.1 * losses[0] for losses in found["curves"].values())
+
+
 def test_01_first_gradient(demo):
     found = demo("01")
     errors = np.array(found["errors"])
