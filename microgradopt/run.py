@@ -215,7 +215,7 @@ class Run(History):
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
         modules = [] if model is None else [module for _, module in model.named_modules()]
-        self._buffers = [(module, name) for module in modules for name in module.buffers]
+        self._buffers = [(module, name) for module in modules for name in type(module).buffers]
         self._evaluate, self._closure = self._evaluation()
 
     def __bool__(self) -> bool:
@@ -262,18 +262,21 @@ class Run(History):
         """Inside, model and optimizer are in training, and afterwards in evaluation."""
         self.optimizer.train()
         if self.model is not None:
-            self.model.train()
+            Module.train(self.model)  # a network may have a method of its own by this name
         try:
             yield
         finally:
             self.optimizer.eval()
             if self.model is not None:
-                self.model.eval()
+                Module.eval(self.model)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         """Inside, model and optimizer are in evaluation, and afterwards as before."""
-        with self.optimizer.evaluating(), contextlib.nullcontext() if self.model is None else self.model.evaluating():
+        with (
+            self.optimizer.evaluating(),
+            contextlib.nullcontext() if self.model is None else Module.evaluating(self.model),
+        ):
             yield
 
     def _next_batch(self) -> tuple[Array, ...]:

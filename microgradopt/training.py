@@ -69,7 +69,7 @@ def evaluate(model: Module, loss: Loss, X: Array, y: Array) -> Evaluation:
     """
     if not len(X):
         raise ValueError("evaluate: there are no samples")
-    with model.evaluating(), no_grad():
+    with Module.evaluating(model), no_grad():
         scores = model(X)
         return Evaluation(loss(scores, y).item(), accuracy(scores, y))
 

@@ -24,6 +24,7 @@ from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.result import Considered, Diagnosis
 from microgradopt.diagnosis.suspicion import Cause, Suspicion
 from microgradopt.diagnosis.trials import Trial, Trials, kept
+from microgradopt.nn.module import Module
 from microgradopt.objective import Objective
 from microgradopt.optim.first_order import SGD
 from microgradopt.optim.optimizer import Optimizer
@@ -100,7 +101,7 @@ def diagnose(
         trials = Trials(run, updates, budget, _ticker(stack) if progress else lambda: None)
         stack.enter_context(kept(run.model))
         if run.model is not None:
-            run.model.train()
+            Module.train(run.model)
         if optimizer is not None:
             stack.enter_context(optimizer.evaluating())
         return _Judge(Case(run, optimizer, trials, np.random.default_rng(rng))).answer()

@@ -161,14 +161,14 @@ class Module:
         """Compute as in evaluation from now on, with all modules inside: no dropout, running averages in place of
         batch statistics.
         """
-        return self.train(False)
+        return Module.train(self, False)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         """Inside, it computes as in evaluation, and afterwards each module as before."""
         modes = [(module, module.training) for _, module in self.named_modules()]
         try:
-            self.eval()
+            Module.eval(self)  # a network may have a method of its own by this name
             yield
         finally:
             for module, mode in modes:
@@ -183,7 +183,7 @@ class Module:
     def _all_buffers(self) -> Iterator[tuple[str, Module, str]]:
         """The dotted name of every buffer, the module that has it, and the attribute there."""
         for prefix, module in self.named_modules():
-            for name in module.buffers:
+            for name in type(module).buffers:
                 yield (f"{prefix}.{name}" if prefix else name), module, name
 
     def state_dict(self) -> StateDict:
