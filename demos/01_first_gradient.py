@@ -17,6 +17,7 @@ import microgradopt as mg
 from microgradopt import Objective, nn, optim, plots
 from microgradopt.training import trajectory
 
+# sphinx_gallery_thumbnail_path = "results/01_boundary_thumbnail.png"
 run = options(__doc__)
 
 # %%
@@ -111,4 +112,4 @@ for ax, upto in zip(axes, (0, 30, 1000), strict=True):
     plots.decision_boundary(net, *half_moons, ax)
     ax.set_title(f"after {upto:,} steps: loss {on_the_way[-1][1]:.3f}")
 table(["steps", "loss", "accuracy"], on_the_way, digits=3)
-save(figure, run.out / "01_boundary.png")
+save(figure, run.out / "01_boundary.png", thumbnail=axes[2])

@@ -18,6 +18,7 @@ import microgradopt as mg
 from microgradopt import Objective, critical, curvature, nn, optim, plots
 from microgradopt.training import History, accuracy, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/02_saddle_thumbnail.png"
 run = options(__doc__)
 
 # %%
@@ -48,17 +49,16 @@ s = way.step
 print(f"from the origin, {way}")
 print(f"by the formula s² − s⁴/4 = {s**2 - s**4 / 4:.6f}; measured {way.measured:.6f}\n")
 
-figure, axes = panels(1, 2, width=5.4)
-levels = (0, 0.02, 0.1, 0.25, 0.5, 0.8, 1, 1.25, 1.6, 2.2, 3, 4.5, 7, 10)
-plots.surface(net, extent=(-2.2, 2.2, -2.2, 2.2), resolution=31 if run.quick else 121, levels=levels, ax=axes[0])
+figure, axes = panels(1, 2, width=5.4, height=4.4)
+plots.surface(net, extent=(-2.2, 2.2, -2.2, 2.2), resolution=31 if run.quick else 121, ax=axes[0])
 plots.path(into, axes[0], label="gradient descent, into the saddle")
-plots.path([saddle.theta, way.theta], axes[0], color="#c0392b", label="the way out")
+plots.path([saddle.theta, way.theta], axes[0], color="black", label="the way out")
 plots.mark(points, axes[0])
-axes[0].legend(fontsize="small", loc="lower left")
+plots.legend_below(axes[0], columns=2)
 axes[0].set_title("L = (1 − w₁w₂)²")
 plots.slice_along(net, saddle.theta, saddle.eigenvectors[:, 0], (-1.8, 1.8), ax=axes[1])
-axes[1].set_title("Through the saddle, along the eigenvector of λ = −2")
-save(figure, run.out / "02_saddle.png")
+axes[1].set_title("Through the saddle, along v of λ = −2")
+save(figure, run.out / "02_saddle.png", thumbnail=axes[0])
 
 # %%
 # The same on digits
@@ -130,7 +130,7 @@ plots.spectrum(stuck, axes[0, 0])
 plots.density(density, axes[0, 1])
 axes[0, 1].set_title("By Lanczos, without the matrix")
 plots.slice_along(objective, stuck.theta, direction, (-6, 6), ax=axes[0, 2])
-axes[0, 2].set_title(f"Through the saddle, along λ = {lowest:.3f}")
+axes[0, 2].set_title(f"Through the saddle, along λ = −{-lowest:.3f}")
 for ax, plane, extent, title in (
     (axes[1, 0], random, (-1, 1, -1, 1), "In two random directions: a bowl"),
     (axes[1, 1], lowest_and_highest, (-5, 5, -1, 1), "Along λ lowest (u) and λ highest (v)"),

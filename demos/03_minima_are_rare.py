@@ -18,9 +18,10 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 import microgradopt as mg
-from microgradopt import Objective, critical, nn, optim
+from microgradopt import Objective, critical, nn, optim, plots
 from microgradopt.training import trajectory
 
+# sphinx_gallery_thumbnail_path = "results/03_minima_are_rare_thumbnail.png"
 run = options(__doc__)
 widths, nets, iterations = ((2,), 12, 60) if run.quick else ((2, 3, 4, 6), 100, 100)
 
@@ -103,29 +104,28 @@ print(f"{len(near)} gradient-flat points are below the lecture's ‖g‖ < 1e-3,
 # The picture
 # -----------
 #
-# Left, as in the lecture: loss against minimum ratio. Colour is the gradient norm: rounding at the certified points;
-# crosses are the false ones. Right: all ratios that were found. A ratio of 1 needs a low loss.
+# Left, as in the lecture: loss against minimum ratio; crosses are the false ones. Right: all ratios that were found. A
+# ratio of 1, a minimum, needs a low loss.
 
 figure, axes = panels(1, 2, width=5.4)
 false = [r for r in results if r["kind"] == "gradient-flat"]
-for shown, marker in ((points, "o"), (false, "x")):
-    if shown:
-        drawn = axes[0].scatter(
-            [r["ratio"] for r in shown],
-            [r["loss"] for r in shown],
-            c=np.log10([max(r["gradient_norm"], 1e-18) for r in shown]),
-            marker=marker,
-            s=22,
-            cmap="viridis_r",
-            vmin=-18,
-            vmax=-1,
-            label="certified" if marker == "o" else "gradient-flat, not critical",
-        )
-figure.colorbar(drawn, ax=axes[0], label="log₁₀ of the gradient norm")
-axes[0].set_xlabel("minimum ratio: positive eigenvalues / all")
-axes[0].set_ylabel("training loss")
-axes[0].legend(fontsize="small")
-axes[1].hist([r["ratio"] for r in points], bins=np.linspace(0.4, 1.0001, 25), color="#2471a3")
-axes[1].set_xlabel("minimum ratio")
-axes[1].set_ylabel("certified critical points")
-save(figure, run.out / "03_minima_are_rare.png")
+for shown, label, style in (
+    (false, "gradient-flat, not critical", {"marker": "x", "color": "#999999"}),
+    (points, "certified critical point", {"marker": "o", "color": "#0072b2", "alpha": 0.6, "edgecolors": "none"}),
+):
+    axes[0].scatter([r["ratio"] for r in shown], [r["loss"] for r in shown], s=26, label=label, **style)
+axes[0].set(xlabel="minimum ratio: positive eigenvalues / all", ylabel="training loss")
+axes[0].set_title("The loss at critical points")
+plots.legend_below(axes[0], columns=2)
+saddles = [r["ratio"] for r in points if r["kind"] != "local minimum"]
+axes[1].hist(
+    [saddles, [r["ratio"] for r in minima]],
+    bins=np.linspace(0.6, 1, 21),
+    stacked=True,
+    color=["#0072b2", "#e69f00"],
+    label=["saddle point", "local minimum"],
+)
+axes[1].set(xlabel="minimum ratio: positive eigenvalues / all", ylabel="certified critical points")
+axes[1].set_title("How many of them are minima")
+plots.legend_below(axes[1], columns=2)
+save(figure, run.out / "03_minima_are_rare.png", thumbnail=axes[0])

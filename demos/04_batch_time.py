@@ -15,6 +15,7 @@ from lab import digits, options, panels, save, table, times
 import microgradopt as mg
 from microgradopt import Objective, nn, optim
 
+# sphinx_gallery_thumbnail_path = "results/04_batch_time_thumbnail.png"
 run = options(__doc__)
 train, _ = digits(run.seed)
 samples = len(train.X)
@@ -99,14 +100,15 @@ figure, axes = panels(1, 3)
 for found, label in ((measured, "as written"), (measured_compiled, "compiled")):
     axes[0].loglog(sizes, found[:, 1] * 1e6, "o-", label=label)
     axes[0].fill_between(sizes, found[:, 0] * 1e6, found[:, 2] * 1e6, alpha=0.3)
-axes[0].set_ylabel("µs per update")
+axes[0].set(ylabel="µs per update", title="Time of an update")
 axes[1].loglog(sizes, per_update * updates, "o-", label="as written")
 axes[1].loglog(sizes, per_update_compiled * updates, "o-", label="compiled")
-axes[1].set_ylabel("seconds per epoch")
+axes[1].set(ylabel="seconds per epoch", title="Time of an epoch")
 axes[2].loglog(sizes[:-1], noise[:-1], "o", label="measured")
 axes[2].loglog(sizes[:-1], law[:-1], "--", color="black", linewidth=0.8, label="√((1/B)(1 − B/N)), through the first")
-axes[2].set_ylabel("‖batch gradient − gradient‖ / ‖gradient‖")
+axes[2].set(ylabel="‖batch gradient − gradient‖ / ‖gradient‖", title="Noise of a batch's gradient")
+axes[2].set_ylim(0.1, 20)
 for ax in axes:
     ax.set_xlabel("batch size")
     ax.legend(fontsize="small")
-save(figure, run.out / "04_batch_time.png")
+save(figure, run.out / "04_batch_time.png", thumbnail=axes[1])

@@ -13,9 +13,10 @@ import numpy as np
 from lab import digits, options, panels, save, study, table
 
 import microgradopt as mg
-from microgradopt import Objective, curvature, nn, optim
+from microgradopt import Objective, curvature, nn, optim, plots
 from microgradopt.training import batches, evaluate, fit
 
+# sphinx_gallery_thumbnail_path = "results/05_batch_noise_thumbnail.png"
 run = options(__doc__)
 sizes = (8, 128, 1257) if run.quick else (2, 8, 32, 128, 1257)
 seeds, epochs, updates, most = (2, 4, 100, 300) if run.quick else (6, 20, 1_500, 12_000)
@@ -117,7 +118,7 @@ print(
     "F1 +0.22, F2 +4.57, C1 +2.78, C2 +1.98, C3 +3.13, C4 +5.27\n"
 )
 
-figure, axes = panels(2, 3, width=4.2, height=3.2)
+figure, axes = panels(2, 3, width=4.2, height=3.5)
 for column, (stop, title) in enumerate(titles.items()):
     for row, (keys, label) in enumerate(
         [(("train_accuracy", "test_accuracy"), "accuracy"), (("sharpness",), "sharpness λ_max")]
@@ -130,6 +131,6 @@ for column, (stop, title) in enumerate(titles.items()):
         ax.set_xscale("log")
         ax.set_xlabel("batch size")
         ax.set_ylabel(label)
-        ax.legend(fontsize="small")
-    axes[0, column].set_title(title, fontsize="medium")
-save(figure, run.out / "05_batch_noise.png")
+        ax.set_title(title, fontsize="medium")
+    plots.legend_below(axes[0, column], columns=2)
+save(figure, run.out / "05_batch_noise.png", thumbnail=axes[1, 0])

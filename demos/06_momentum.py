@@ -19,6 +19,7 @@ import microgradopt as mg
 from microgradopt import Objective, nn, optim, plots
 from microgradopt.training import History, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/06_momentum_thumbnail.png"
 run = options(__doc__)
 updates = 100 if run.quick else 1_000
 
@@ -120,26 +121,26 @@ table(
 # The three pictures
 # ------------------
 
-figure, axes = panels(1, 3)
+figure, axes = panels(1, 3, height=4.4)
 w = np.linspace(-6.2, 7.5, 600)
 axes[0].plot(w, landscape([w]), color="black", linewidth=0.8)
 for lift, (name, way) in zip((0.25, 0.5), rolls.items(), strict=True):
-    axes[0].plot(way, landscape([way]) + lift, ".", markersize=3, label=name)
+    axes[0].plot(way, landscape([way]) + lift, ".", markersize=3, label=name, color=plots.optimizer_colour(name))
     axes[0].plot(way[-1], landscape([way[-1]]) + lift, "ko", markersize=6, fillstyle="none")
 axes[0].set_xlabel("$w$")
 axes[0].set_ylabel("loss (paths lifted)")
-axes[0].legend(fontsize="small")
+plots.legend_below(axes[0])
 axes[0].set_title("A bump and a plateau")
 
-plots.surface(valley, extent=(-11, 4, -4.2, 4.2), levels=np.geomspace(0.05, 1000, 20), ax=axes[1])
+plots.surface(valley, extent=(-11, 4, -4.2, 4.2), ax=axes[1])
 plots.trajectories({name: way[:60] for name, way in ways.items()}, axes[1])
-axes[1].legend(fontsize="small")
+plots.legend_below(axes[1])
 axes[1].set_title("A valley: 60 updates")
 
 for style, (name, history) in zip(("-", "-", "--"), histories.items(), strict=True):
-    axes[2].semilogy(history.loss, style, label=name)
+    axes[2].semilogy(history.loss, style, label=name, color=plots.optimizer_colour(name))
 axes[2].set_xlabel("update")
 axes[2].set_ylabel("training loss")
-axes[2].legend(fontsize="small")
+plots.legend_below(axes[2])
 axes[2].set_title("Digits, all images at once")
-save(figure, run.out / "06_momentum.png")
+save(figure, run.out / "06_momentum.png", thumbnail=axes[1])

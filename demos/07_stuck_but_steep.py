@@ -16,6 +16,7 @@ import microgradopt as mg
 from microgradopt import Objective, critical, curvature, nn, optim, plots
 from microgradopt.training import History, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/07_stuck_but_steep_thumbnail.png"
 run = options(__doc__)
 updates, every = (600, 50) if run.quick else (3_000, 50)
 lr = 1.0
@@ -33,10 +34,11 @@ model = nn.MLP((64, 16, 10), nn.Tanh, rng=run.seed)
 objective = Objective.of(model, lambda: np.mean((model(train.X) - targets) ** 2), compile=mg.compile)
 optimizer = optim.SGD(objective.parameters, lr=lr)
 history, at, sharpness = History(), [], []
+thetas = [objective.theta]
 for k in range(0, updates, every):
     at.append(k)
     sharpness.append(curvature.sharpness(curvature.HessianOperator(objective)).value)
-    thetas = trajectory(objective, optimizer, every, history)
+    thetas.extend(trajectory(objective, optimizer, every, history)[1:])
 
 loss, norm = np.array(history.loss), np.array(history.gradient_norm)
 quietest = int(norm[: updates // 2].argmin())
@@ -57,12 +59,17 @@ print(f"λ_max stays: {np.median(sharpness[len(sharpness) // 2 :]):.2f} in the s
 # ---------------------------
 #
 # If the parameters run along a valley, each step has the direction of the one before. If they bounce, each step goes
-# back on the one before: the cosine is negative.
+# back on the one before: the cosine is negative. That begins at about update 200, and ends with the smaller η below.
 
-steps = np.diff(thetas, axis=0)
-cosines = (
-    np.sum(steps[1:] * steps[:-1], axis=1) / np.linalg.norm(steps[1:], axis=1) / np.linalg.norm(steps[:-1], axis=1)
-)
+
+def cosines_of(thetas):
+    """The cosine of the angle between each step and the one before."""
+    steps = np.diff(thetas, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    return np.sum(steps[1:] * steps[:-1], axis=1) / lengths[1:] / lengths[:-1]
+
+
+cosines = cosines_of(thetas[-every - 1 :])
 print(f"cosine of the angle between neighbouring steps, median of the last {len(cosines)}: {np.median(cosines):.2f}")
 print(f"diagnosis: {critical.diagnose(objective, optimizer, history)}\n")
 
@@ -75,22 +82,24 @@ print(f"diagnosis: {critical.diagnose(objective, optimizer, history)}\n")
 
 optimizer.param_groups[0]["lr"] = 0.2
 calm = History()
-trajectory(objective, optimizer, 200, calm)
+thetas.extend(trajectory(objective, optimizer, 200, calm)[1:])
 print(f"with η = 0.2, 200 updates later: loss {calm.loss[-1]:.4f}, gradient norm {calm.gradient_norm[-1]:.4f}\n")
 
 figure, axes = panels(1, 3)
 both = History()
 both.loss, both.gradient_norm = history.loss + calm.loss, history.gradient_norm + calm.gradient_norm
 plots.history(both, axes[0])
-axes[0].axvline(updates, color="black", linewidth=0.7, linestyle=":")
-axes[0].set_title("Loss and gradient norm; dotted: η from 1 to 0.2")
+axes[0].set_title("Loss and gradient norm")
 axes[1].plot(at, sharpness, "o-", markersize=3, label="λ_max of the Hessian")
 axes[1].axhline(2 / lr, color="black", linewidth=0.8, linestyle="--", label="2/η")
 axes[1].set_ylim(0, 1.4 * 2 / lr)
-axes[1].set_xlabel("update")
-axes[1].legend(fontsize="small")
+axes[1].legend(fontsize="small", loc="lower left")
 axes[1].set_title("The curvature that the learning rate bears")
-axes[2].hist(cosines, bins=np.linspace(-1, 1, 21), color="#e67e22")
-axes[2].set_xlabel("cosine of the angle between neighbouring steps")
-axes[2].set_title("Steps that go back on the one before")
-save(figure, run.out / "07_stuck_but_steep.png")
+axes[2].plot(cosines_of(thetas), linewidth=0.8)
+axes[2].set_ylabel("cosine of the angle")
+axes[2].set_title("Does a step go on (1) or back on the last (−1)?")
+for ax in axes:
+    ax.axvline(updates, color="black", linewidth=0.7, linestyle=":")
+    ax.set_xlabel("update; dotted: η from 1 to 0.2")
+    ax.set_xlim(-updates / 30, updates + 260)
+save(figure, run.out / "07_stuck_but_steep.png", thumbnail=axes[0])

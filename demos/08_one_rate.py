@@ -16,6 +16,7 @@ import microgradopt as mg
 from microgradopt import Objective, optim, plots
 from microgradopt.training import History, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/08_one_rate_thumbnail.png"
 run = options(__doc__)
 updates = 2_000 if run.quick else 100_000
 
@@ -87,26 +88,27 @@ print(f"with 1e-7 in {np.log(2) / (1e-7 * flat):,.0f}.\n")
 #
 # Both slow runs drop into the valley at once and then crawl along its floor, which looks flat from above.
 
-figure, axes = panels(1, 2, width=5.4)
+figure, axes = panels(1, 2, width=5.4, height=4.4)
 window = (-200, -100, -5, 8)
-levels = np.geomspace(surface.value(optimum), 3e7, 24)
-plots.surface(surface, extent=window, resolution=61, levels=levels, ax=axes[0])
+colours = dict(zip(rates, ("#999999", "#0072b2", "#000000"), strict=True))
+plots.surface(surface, extent=window, resolution=61, ax=axes[0])
 shown = {name: thetas[:: max(1, len(thetas) // 2000)] for name, (thetas, _) in runs.items() if len(thetas) > 100}
-plots.trajectories(shown, axes[0])
+plots.trajectories(shown, axes[0], colours)
 axes[0].plot(*optimum, "*", color="white", markersize=14, markeredgecolor="black", label="optimum")
 axes[0].set_xlim(window[:2])
 axes[0].set_ylim(window[2:])
 axes[0].set_xlabel("b")
 axes[0].set_ylabel("w")
-axes[0].legend(fontsize="small", loc="lower left")
-axes[0].set_title(f"{updates:,} updates")
+plots.legend_below(axes[0])
+axes[0].set_title(f"The valley, {updates:,} updates")
 for name, (_, history) in runs.items():
-    within = [loss for loss in history.loss if loss < 1e13]
-    axes[1].loglog(np.arange(1, len(within) + 1), within, label=name)
-axes[1].set_ylim(3e4, 1e12)
-axes[1].axhline(surface.value(optimum), color="black", linewidth=0.6, linestyle=":")
+    label = f"{name}: out of the picture in one update" if history.loss[1] > 1e10 else name
+    loss = np.minimum(history.loss, 1e15)
+    axes[1].loglog(np.arange(1, len(loss) + 1), loss, label=label, color=colours[name])
+axes[1].set_ylim(3e4, 1e10)
+axes[1].axhline(surface.value(optimum), color="black", linewidth=0.6, linestyle=":", label="the lowest there is")
 axes[1].set_xlabel("update")
 axes[1].set_ylabel("loss")
-axes[1].legend(fontsize="small")
-axes[1].set_title("Loss; dotted: the lowest there is")
-save(figure, run.out / "08_one_rate.png")
+plots.legend_below(axes[1])
+axes[1].set_title("The loss of each update")
+save(figure, run.out / "08_one_rate.png", thumbnail=axes[0])

@@ -21,6 +21,7 @@ from microgradopt import Objective, optim, plots
 from microgradopt.optim import schedules
 from microgradopt.training import History, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/09_root_mean_square_thumbnail.png"
 run = options(__doc__)
 updates = 2_500 if run.quick else 30_000
 
@@ -86,28 +87,33 @@ reach = curvature_w / sigma
 first = constant[0]
 print(f"η/σ times the curvature in w, 20 updates before the first burst: {reach[first - 20]:.2f}; stable below 2\n")
 
-figure, axes = panels(1, 3)
+figure, axes = panels(1, 3, height=4.4)
 window = (-200, -100, -5, 8)
-plots.surface(surface, extent=window, resolution=61, levels=np.geomspace(lowest, 3e7, 24), ax=axes[0])
+adagrad = plots.optimizer_colour("Adagrad")  # which is what the decaying one is
+colours = {name: adagrad for name in ways if "√" in name}
+plots.surface(surface, extent=window, resolution=61, ax=axes[0])
 few = {name: way[:: max(1, updates // 3000)] for name, way in list(ways.items())[:2]}
-plots.trajectories(few, axes[0], linewidth=0.8)
-axes[0].plot(*optimum, "*", color="white", markersize=12, markeredgecolor="black")
+plots.trajectories(few, axes[0], colours, linewidth=0.8)
+axes[0].plot(*optimum, "*", color="white", markersize=12, markeredgecolor="black", label="optimum", zorder=5)
 axes[0].set_xlim(window[:2])
 axes[0].set_ylim(window[2:])
 axes[0].set_xlabel("b")
 axes[0].set_ylabel("w")
-axes[0].legend(fontsize="small")
-for name, loss in list(losses.items())[:3]:
-    axes[1].semilogy(loss - lowest, linewidth=0.8, label=name)
+axes[0].set_title("Down into the valley, and out of it")
+plots.legend_below(axes[0])
+for (name, loss), style in zip(losses.items(), ("-", "-", "--"), strict=False):
+    colour = colours.get(name, plots.optimizer_colour(name))
+    axes[1].semilogy(loss - lowest, style, color=colour, linewidth=1.0, label=name)
+axes[1].set_ylim(1e-8, 1e9)  # below is rounding
 axes[1].set_xlabel("update")
 axes[1].set_ylabel("loss above the lowest")
-axes[1].legend(fontsize="small")
+plots.legend_below(axes[1])
 axes[1].set_title("The bursts, and the cure")
-axes[2].semilogy(reach, label="curvature · η/σ, for w")
+axes[2].plot(reach, label="curvature · η/σ, for w", color=plots.optimizer_colour("RMS"))
 axes[2].axhline(2, color="black", linestyle="--", linewidth=0.8, label="limit of stability")
 for k in constant[constant < len(reach)]:
-    axes[2].axvline(k, color="#c0392b", linewidth=0.6, alpha=0.6)
-axes[2].set_xlabel("update; red: a burst begins")
-axes[2].legend(fontsize="small")
+    axes[2].axvline(k, color="black", linewidth=0.5, linestyle=":", zorder=0)
+axes[2].set_xlabel("update; dotted: a burst begins")
+plots.legend_below(axes[2])
 axes[2].set_title("When a burst comes")
-save(figure, run.out / "09_root_mean_square.png")
+save(figure, run.out / "09_root_mean_square.png", thumbnail=axes[0])

@@ -17,6 +17,7 @@ import microgradopt as mg
 from microgradopt import Objective, optim, plots
 from microgradopt.training import trajectory
 
+# sphinx_gallery_thumbnail_path = "results/10_rmsprop_thumbnail.png"
 run = options(__doc__)
 updates = 2_000 if run.quick else 20_000
 
@@ -85,24 +86,24 @@ sigmas = {
     "RMSProp, the lecture's": faded(gradients["RMSProp, the lecture's"], lambda t: alpha),
 }
 
-figure, axes = panels(1, 3)
-plots.surface(objective, extent=(-4.2, 3.6, -1.2, 1.2), levels=np.geomspace(1e-4, 60, 24), ax=axes[0])
-plots.trajectories({name: way[:2000] for name, way in ways.items()}, axes[0])
-axes[0].legend(fontsize="small")
+figure, axes = panels(1, 3, height=4.4)
+plots.surface(objective, extent=(-4.2, 3.6, -1.2, 1.2), ax=axes[0])
+for k, ((name, way), style) in enumerate(zip(ways.items(), ("-", "-", "--"), strict=True)):
+    plots.trajectories({name: way[:2000]}, axes[0], linestyle=style, zorder=2 - 0.1 * k)  # the shortest on top
+    axes[1].plot(way[:, 0], style, label=name, color=plots.optimizer_colour(name))
+plots.legend_below(axes[0])
 axes[0].set_title("2,000 updates")
-for name, way in ways.items():
-    axes[1].plot(way[:, 0], label=name)
 axes[1].axhline(3, color="black", linewidth=0.6, linestyle=":")
 axes[1].set_xscale("symlog", linthresh=10)
 axes[1].set_xlim(0, updates)
 axes[1].set_xlabel("update")
 axes[1].set_ylabel("$w_1$")
-axes[1].legend(fontsize="small")
+plots.legend_below(axes[1])
 axes[1].set_title("Along the surface")
 for name, sigma in sigmas.items():
-    axes[2].semilogy(sigma, label=f"σ of {name}")
-    axes[2].semilogy(np.abs(gradients[name]), linewidth=0.6, alpha=0.6, label="|g| there")
+    axes[2].semilogy(sigma, label=f"σ: {name}", color=plots.optimizer_colour(name))
+    axes[2].semilogy(np.abs(gradients[name]), ":", label=f"|g|: {name}", color=plots.optimizer_colour(name))
 axes[2].set_xlabel("update")
-axes[2].legend(fontsize="small")
+plots.legend_below(axes[2])
 axes[2].set_title("What the past weighs, for $w_1$")
-save(figure, run.out / "10_rmsprop.png")
+save(figure, run.out / "10_rmsprop.png", thumbnail=axes[2])

@@ -12,10 +12,11 @@ One minute: ``python demos/11_warmup.py``
 import numpy as np
 from lab import digits, options, panels, save, study, table
 
-from microgradopt import Objective, nn, optim
+from microgradopt import Objective, nn, optim, plots
 from microgradopt.optim import schedules
 from microgradopt.training import batches, evaluate, fit
 
+# sphinx_gallery_thumbnail_path = "results/11_warmup_thumbnail.png"
 run = options(__doc__)
 epochs, seeds, draws = (2, 2, 30) if run.quick else (12, 8, 200)
 train, _ = digits(run.seed)
@@ -119,12 +120,13 @@ axes[0].loglog(times, spread, "o-")
 axes[0].set_xlabel("batches that v̂ was computed from, t")
 axes[0].set_ylabel("relative spread of 1/√v̂")
 axes[0].set_title("How uncertain the step is")
-for i, method in enumerate(methods):
-    losses = np.array([over_seeds(method, lr, "loss") for lr in rates])
-    axes[1].loglog(rates, np.median(losses, axis=1), "o-", label=method, color=f"C{i}")
-    axes[1].fill_between(rates, losses.min(axis=1), losses.max(axis=1), alpha=0.15, color=f"C{i}")
+labels = ("Adam, decay", "Adam, warm-up, decay", "RAdam, decay")
+for method, label, style in zip(methods, labels, ("o-", "s--", "^-"), strict=True):
+    losses, colour = np.array([over_seeds(method, lr, "loss") for lr in rates]), plots.optimizer_colour(label)
+    axes[1].loglog(rates, np.median(losses, axis=1), style, label=label, color=colour)
+    axes[1].fill_between(rates, losses.min(axis=1), losses.max(axis=1), alpha=0.15, color=colour)
 axes[1].set_xlabel("learning rate η")
 axes[1].set_ylabel("final training loss (median, and range)")
-axes[1].legend(fontsize="small")
-axes[1].set_title("Digits, Adam")
-save(figure, run.out / "11_warmup.png")
+axes[1].legend(fontsize="small", loc="lower left")
+axes[1].set_title("Digits, with and without warm-up")
+save(figure, run.out / "11_warmup.png", thumbnail=axes[1])

@@ -20,6 +20,7 @@ import microgradopt as mg
 from microgradopt import Objective, optim, plots
 from microgradopt.training import trajectory
 
+# sphinx_gallery_thumbnail_path = "results/12_race_thumbnail.png"
 run = options(__doc__)
 updates, frames = (100, 10) if run.quick else (300, 60)
 rates = np.geomspace(1e-4, 10, 11 if run.quick else 31)
@@ -88,31 +89,30 @@ table(
 first = ways["Adam"][1] - start
 print(f"Adam's first step: {first}, η = {chosen['Adam']:.3g}\n")
 
-figure, axes = panels(1, 2, width=6)
-levels = np.geomspace(0.02, 300, 24)
-plots.surface(surface, extent=window, levels=levels, ax=axes[0])
-plots.trajectories({name: ways[name] for name in order}, axes[0])
-axes[0].plot(1, 1, "*", color="white", markersize=14, markeredgecolor="black")
-axes[0].set_xlim(window[:2])
-axes[0].set_ylim(window[2:])
-axes[0].legend(fontsize="x-small", loc="lower left")
-for name in order:
-    axes[1].semilogy(losses[name], label=f"{name}, η = {chosen[name]:.2g}")
-axes[1].set_xlabel("update")
-axes[1].set_ylabel("loss")
-axes[1].legend(fontsize="x-small")
-save(figure, run.out / "12_race.png")
+figure, axes = panels(2, 2, width=6, height=4.6)
+lecture = ("gradient descent", "momentum", "Root Mean Square", "RMSProp", "Adam")
+others = tuple(name for name in makers if name not in lecture)
+for column, (names, title) in enumerate(((lecture, "The lecture's five"), (others, "Five more"))):
+    above, below = axes[:, column]
+    plots.surface(surface, extent=window, ax=above)
+    plots.trajectories({name: ways[name] for name in names}, above)
+    above.plot(1, 1, "*", color="white", markersize=14, markeredgecolor="black", zorder=5)
+    above.set(xlim=window[:2], ylim=window[2:], title=f"{title}, {updates} updates")
+    for name in names:
+        label = f"{name}, η = {chosen[name]:.2g}"
+        below.semilogy(losses[name], label=label, color=plots.optimizer_colour(name), linewidth=1.2)
+    below.set(xlabel="update", ylabel="loss", ylim=(1e-14, 1e3), title=f"{title}: the loss")
+    plots.legend_below(below, columns=2)
+save(figure, run.out / "12_race.png", thumbnail=axes[0, 0])
 
 # %%
 # The race, animated
 # ------------------
 
-moving, track = panels(1, 1, width=6, height=4.6)
-plots.surface(surface, extent=window, levels=levels, resolution=61, ax=track)
-racers = ("gradient descent", "momentum", "Root Mean Square", "RMSProp", "Adam")
-film = plots.animation({name: ways[name] for name in racers}, track, frames=frames, trail=60)
-track.set_xlim(window[:2])
-track.set_ylim(window[2:])
-track.legend(fontsize="small", loc="lower left")
-film.save(run.out / "12_race.gif", writer="pillow", dpi=70)
+moving, track = panels(1, 1, width=6, height=5.2)
+plots.surface(surface, extent=window, resolution=61, ax=track)
+film = plots.animation({name: ways[name] for name in lecture}, track, frames=frames, trail=60)
+track.set(xlim=window[:2], ylim=window[2:])
+plots.legend_below(track, columns=3)
+film.save(run.out / "12_race.gif", writer="pillow", dpi=80)
 print(f"animation: {run.out / '12_race.gif'}")

@@ -15,9 +15,10 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import microgradopt as mg
-from microgradopt import Objective, nn, optim
+from microgradopt import Objective, nn, optim, plots
 from microgradopt.training import evaluate, fit
 
+# sphinx_gallery_thumbnail_path = "results/13_digits_thumbnail.png"
 run = options(__doc__)
 epochs, rates = (6, (0.003, 0.03, 0.3)) if run.quick else (40, (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0))
 batch_size = 32
@@ -126,10 +127,10 @@ print(
 figure, axes = panels(1, 3, width=4.6, height=4.4)
 for name, (history, ends, _) in runs.items():
     at = np.arange(1, epochs + 1)
-    label = f"{name}, η = {chosen[name]:g}"
-    axes[0].semilogy(at, [at_train.loss for at_train, _ in ends], label=label)
-    axes[1].semilogy(at, np.array(history.gradient_norm).reshape(epochs, -1).mean(axis=1), label=label)
-    axes[2].plot(at, [100 * at_test.accuracy for _, at_test in ends], label=label)
+    style = {"label": f"{name}, η = {chosen[name]:g}", "color": plots.optimizer_colour(name)}
+    axes[0].semilogy(at, [at_train.loss for at_train, _ in ends], **style)
+    axes[1].semilogy(at, np.array(history.gradient_norm).reshape(epochs, -1).mean(axis=1), **style)
+    axes[2].plot(at, [100 * at_test.accuracy for _, at_test in ends], **style)
 axes[0].set_title("Loss on the training set")
 axes[1].set_title("Gradient norm of a batch, mean over the epoch")
 axes[2].set_title("Accuracy on the test set, %")
@@ -138,4 +139,4 @@ for ax in axes:
     ax.set_xlabel("epoch")
     ax.grid(alpha=0.3)
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs))
-save(figure, run.out / "13_digits.png")
+save(figure, run.out / "13_digits.png", thumbnail=axes[0])

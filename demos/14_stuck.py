@@ -15,6 +15,7 @@ from lab import digits, options, panels, save
 from microgradopt import critical, nn, optim, plots
 from microgradopt.training import Run, accuracy
 
+# sphinx_gallery_thumbnail_path = "results/14_stuck_thumbnail.png"
 run = options(__doc__)
 images, updates = (200, 300) if run.quick else (1257, 500)
 train, _ = digits(run.seed, train=images)
@@ -79,9 +80,10 @@ too_large = ask(bouncing)
 # Left of the dotted line is what happened; right of it every experiment, from the same place. Going on as before is
 # black, the cure red. Right, the eigenvalues of the Hessian where the sixteen copies came to rest.
 
-figure, axes = panels(1, 3)
+figure, axes = panels(1, 3, height=4.2)
 for ax, (found, _), title in ((axes[0], alike, "Copies of one unit"), (axes[1], too_large, "lr = 3")):
     plots.diagnosis(found, ax)
     ax.set_title(f"{title}: {found.verdict}")
 plots.spectrum(point, axes[2])
-save(figure, run.out / "14_stuck.png")
+axes[2].set_title(f"Copies of one unit: {point.kind}")
+save(figure, run.out / "14_stuck.png", thumbnail=axes[1])

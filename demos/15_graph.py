@@ -14,7 +14,7 @@ from lab import options, seconds, table
 import microgradopt as mg
 from microgradopt import nn, optim
 
-# sphinx_gallery_thumbnail_path = "results/network.png"
+# sphinx_gallery_thumbnail_path = "results/network_folded.png"
 run = options(__doc__)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from joblib import Parallel, delayed
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits, make_moons
 from sklearn.model_selection import train_test_split
@@ -80,15 +81,26 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], digits: int = 4
     print(tabulate(rows, headers, tablefmt="simple", floatfmt=f".{digits}g", missingval="–"), end="\n\n")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Save a picture, say where, and leave it open: a notebook or the documentation shows it."""
+def save(figure: Figure, path: Path, thumbnail: Axes | None = None) -> None:
+    """Save a picture, say where, and leave it open: a notebook or the documentation shows it.
+
+    thumbnail: what the gallery shows, the inside of one panel, which is to be made out when it is small.
+    """
     figure.savefig(path, dpi=110)
+    if thumbnail is not None:
+        picture = plt.imread(path)
+        height, width = picture.shape[:2]
+        left, bottom, right, top = (thumbnail.get_position().extents * (width, height, width, height)).astype(int)
+        inside = picture[height - top : height - bottom, left:right]
+        plt.imsave(path.with_name(f"{path.stem}_thumbnail.png"), inside)
     print(f"picture: {path}")
 
 
 def panels(rows: int, columns: int, width: float = 4.6, height: float = 3.8) -> tuple[Figure, Any]:
     """A figure of several Axes."""
-    return plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.04)  # between a colour bar and the next panel
+    return figure, axes
 
 
 # Studies --------------------------------------------------------------------------------------------------------------

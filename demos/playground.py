@@ -431,12 +431,13 @@ def draw_surface(run: Run, shown: Picture, t: int, verdict: Verdict | None = Non
     # Fixed places: the surface stays where it is under the mouse when the legend grows.
     ax, beside = figure.add_axes((0.11, 0.21, 0.68, 0.77)), figure.add_axes((0.81, 0.21, 0.035, 0.77))
     # Each colour covers as much of the picture as any other: no surface is all one colour.
-    levels = contour_levels(shown.values)
+    levels = plots.equal_area(shown.values)
     drawn = ax.contourf(shown.a, shown.b, shown.values, levels=levels, cmap="viridis", norm=BoundaryNorm(levels, 256))
-    figure.colorbar(drawn, cax=beside, label="loss", format="%.3g", ticks=levels[::4])
+    plots.colour_bar(drawn, cax=beside)
     low, high = np.array(shown.extent[::2]), np.array(shown.extent[1::2])
     path = np.clip(shown.path, low - 20 * (high - low), high + 20 * (high - low))
-    plots.path(path, ax, linewidth=1.0, markersize=3, color="#ff9f43", label="trajectory")
+    colour = plots.optimizer_colour(run.settings.optimizer)
+    plots.path(path, ax, linewidth=1.0, markersize=3, color=colour, label="trajectory")
     marks: dict[str, Any] = {"markeredgecolor": "black", "linestyle": "none", "zorder": 5}
     ax.plot(*path[0], "o", color="white", markersize=6, label="start", **marks)
     ax.plot(*path[t], "o", color="#e74c3c", markersize=9, label=f"t = {t}", **marks)
@@ -449,14 +450,6 @@ def draw_surface(run: Run, shown: Picture, t: int, verdict: Verdict | None = Non
     ax.set_ylabel(f"${names[1]}$" if run.objective.n == 2 else "along the second principal axis")
     figure.legend(*ax.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize="small")
     return ax
-
-
-@app.function
-def contour_levels(values: np.ndarray) -> np.ndarray:
-    """Losses that divide the picture into parts of equal area; two around the loss where it is the same all over."""
-    levels = np.unique(np.quantile(values, np.linspace(0, 1, 25)))
-    around = 1e-6 * max(1.0, abs(float(levels[0])))
-    return levels if len(levels) > 1 else np.array([levels[0] - around, levels[0] + around])
 
 
 @app.function

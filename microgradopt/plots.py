@@ -6,6 +6,7 @@ draw along.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm
+from matplotlib.contour import ContourSet
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from microgradopt.critical.point import CriticalPoint
@@ -28,6 +34,24 @@ Array = npt.NDArray[Any]
 
 COLOURS = {"negative": "#c0392b", "zero": "#7f8c8d", "positive": "#2471a3"}
 _TRIED: dict[str, Any] = {"going on as before": {"color": "black", "label": "going on as before"}}
+# Those of Okabe and Ito for the lecture's five: to be told apart by colour-blind readers too.
+OPTIMIZER_COLOURS = {
+    "SGD": "#0072b2",
+    "Momentum": "#e69f00",
+    "RMS": "#009e73",
+    "RMSprop": "#cc79a7",
+    "Adam": "#d55e00",
+    "Nesterov": "#7a4900",
+    "Adagrad": "#56b4e9",
+    "Adadelta": "#999933",
+    "NAdam": "#aa3377",
+    "RAdam": "#332288",
+    "AdamW": "#882255",
+    "Lion": "#000000",
+    "Newton": "#666666",
+    "LBFGS": "#117733",
+}
+_OTHER_NAMES = {"gradient descent": "SGD", "Root Mean Square": "RMS", "L-BFGS": "LBFGS"}
 MARKERS = {"local minimum": "o", "saddle point": "X", "local maximum": "^", "degenerate": "D", "not critical": "s"}
 
 
@@ -37,33 +61,83 @@ def surface(
     origin: npt.ArrayLike | None = None,
     extent: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0),
     resolution: int = 81,
-    levels: int | Sequence[float] = 30,
+    levels: int | Sequence[float] = 24,
     ax: Axes | None = None,
 ) -> Axes:
     """The loss on a plane through parameter space, as filled contours: L(origin + a·u + b·v) over a and b.
 
     plane: u and v, (n,) each; may be left out for two parameters, and are then the axes. Eigenvectors of the Hessian
     show more than random directions do. origin: (n,), by default 0. extent: of a and of b, (from, to, from, to).
-    levels: how many, or which, each with a colour of its own.
+    levels: how many colours, each for an equal part of the area (`equal_area`); or which losses part the colours.
 
     >>> import microgradopt as mg
     >>> surface(mg.Objective(lambda w: w[0] ** 2 - w[1] ** 2, [1.0, 1.0])).get_xlabel()
     '$w_1$'
     """
-    u, v = np.eye(objective.n)[:2] if plane is None else plane
     if plane is None and objective.n != 2:
         raise ValueError(f"surface: the loss has {objective.n} parameters: say on which plane, plane=(u, v)")
+    if plane is not None and [np.shape(direction) for direction in plane] != 2 * [(objective.n,)]:
+        raise ValueError(
+            f"surface: plane is two directions (u, v) of {objective.n} numbers each, not {plane!r:.60}; "
+            "which part of it is shown is extent=(from, to, from, to)"
+        )
+    u, v = np.eye(objective.n)[:2] if plane is None else plane
     start = np.zeros(objective.n) if origin is None else np.asarray(origin)
     a, b = np.linspace(*extent[:2], resolution), np.linspace(*extent[2:], resolution)
     with no_grad():
         values = np.array([[objective.value(start + i * u + j * v) for i in a] for j in b])
     ax = _axes(ax)
-    norm = None if isinstance(levels, int) else BoundaryNorm(levels, 256, extend="max")
-    drawn = ax.contourf(a, b, values, levels=levels, cmap="viridis", norm=norm, extend="max")
-    ax.figure.colorbar(drawn, ax=ax, label="loss")
+    beyond: Any = "neither" if isinstance(levels, int) else "max"
+    bounds = equal_area(values, levels) if isinstance(levels, int) else levels
+    norm = BoundaryNorm(bounds, 256, extend=beyond)
+    colour_bar(ax.contourf(a, b, values, levels=bounds, cmap="viridis", norm=norm, extend=beyond), ax=ax)
     ax.set_xlabel("$w_1$" if plane is None else "along u")
     ax.set_ylabel("$w_2$" if plane is None else "along v")
     return ax
+
+
+def equal_area(values: Array, colours: int = 24) -> Array:
+    """Losses that part a grid of them into colours of equal area, from the lowest to the highest: their quantiles.
+
+    A surface with a narrow valley or a steep wall is then not all of one colour. Gives at most colours + 1 levels:
+    fewer where many values are the same.
+
+    >>> equal_area(np.array([[0.0, 1.0, 4.0], [9.0, 16.0, 1000.0]]), 2)
+    array([   0. ,    6.5, 1000. ])
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise ValueError("equal_area: none of the values is finite")
+    levels = np.unique(np.quantile(finite, np.linspace(0, 1, colours + 1)))
+    around = 1e-6 * max(1.0, abs(float(levels[0])))
+    return levels if len(levels) > 1 else np.array([levels[0] - around, levels[0] + around])
+
+
+def colour_bar(drawn: ContourSet, **where: Any) -> Colorbar:
+    """The bar that says which loss a colour is, with so many digits that no two labels are alike.
+
+    drawn: what contourf gives. where: ax= or cax=, as for matplotlib's colorbar.
+
+    >>> ax = plt.figure().gca()
+    >>> bar = colour_bar(ax.contourf(np.eye(3), levels=[0, 0.0001, 0.5, 2e7]), ax=ax)
+    >>> [label.get_text() for label in bar.ax.get_yticklabels()]
+    ['0', '0.0001', '0.5', '2e7']
+    """
+    levels = list(drawn.levels)
+    ticks = levels[:: max(1, len(levels) // 8)]
+    bar = drawn.axes.figure.colorbar(drawn, label="loss", **where)
+    bar.set_ticks(ticks, labels=_told_apart(ticks))
+    bar.minorticks_off()
+    return bar
+
+
+def _told_apart(values: Sequence[float]) -> list[str]:
+    """Numbers with two digits, or with as many more as it takes for all to differ."""
+    for digits in range(2, 18):
+        rounded = [float(f"{x:.{digits}g}") for x in values]
+        if len(set(rounded)) == len(values):
+            break
+    return [re.sub(r"e\+?(-?)0*", r"e\1", f"{x:.{max(digits, 5)}g}") for x in rounded]
 
 
 def mark(points: Sequence[CriticalPoint], ax: Axes) -> Axes:
@@ -83,42 +157,79 @@ def mark(points: Sequence[CriticalPoint], ax: Axes) -> Axes:
 
 
 def path(thetas: Sequence[Array], ax: Axes, **style: Any) -> Axes:
-    """A path of two parameters, step by step.
+    """A path of two parameters, step by step; in its optimizer's colour if its label begins with that one's name.
 
-    >>> len(path([[0.0, 0.0], [1.0, 1.0]], plt.figure().gca()).lines)
-    1
+    >>> path([[0.0, 0.0], [1.0, 1.0]], plt.figure().gca(), label="Adam, lr = 0.1").lines[0].get_color()
+    '#d55e00'
     """
-    ax.plot(*np.array(thetas).T, **{"color": "#e67e22", "marker": ".", "zorder": 2, **style})
+    colour = optimizer_colour(str(style.get("label"))) or "#e67e22"
+    (line,) = ax.plot(*np.array(thetas).T, **{"color": colour, "marker": ".", "zorder": 2, **style})
+    _outline(line)
     return ax
 
 
-def trajectories(paths: Mapping[str, Array], ax: Axes, **style: Any) -> Axes:
+def optimizer_colour(name: str) -> str | None:
+    """The colour of an optimizer in all pictures, by the name that a label begins with; None for others.
+
+    The name is that of its class or the lecture's, in capitals or not.
+
+    >>> optimizer_colour("gradient descent, η = 0.1") == optimizer_colour("SGD") == OPTIMIZER_COLOURS["SGD"]
+    True
+    """
+    for known in (*OPTIMIZER_COLOURS, *_OTHER_NAMES):
+        if re.match(rf"{known}\b", name, re.IGNORECASE):
+            return OPTIMIZER_COLOURS[_OTHER_NAMES.get(known, known)]
+    return None
+
+
+def _outline(line: Line2D) -> None:
+    """In white, so that it is seen on every colour of a surface."""
+    line.set_path_effects([withStroke(linewidth=line.get_linewidth() + 1.6, foreground="white")])
+
+
+def trajectories(paths: Mapping[str, Array], ax: Axes, colours: Mapping[str, str] | None = None, **style: Any) -> Axes:
     """Several paths of two parameters by name, each in a colour of its own, from a white dot to a coloured one.
 
-    paths: (steps, 2) each. style: of the lines.
+    paths: (steps, 2) each. colours: by name; by default that of the optimizer whose name it begins with. style: of the
+    lines.
 
-    >>> len(trajectories({"a": np.eye(2)}, plt.figure().gca()).lines)
-    1
+    >>> trajectories({"momentum, λ = 0.9": np.eye(2)}, plt.figure().gca()).lines[0].get_color()
+    '#e69f00'
     """
     for name, thetas in paths.items():
         x, y = np.array(thetas).T
-        (line,) = ax.plot(x, y, **{"label": name, "linewidth": 1.2, "zorder": 2, **style})
+        (line,) = ax.plot(
+            x, y, **{"label": name, "color": _colour(name, colours), "linewidth": 1.5, "zorder": 2, **style}
+        )
+        _outline(line)
         ax.scatter(x[-1], y[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
         ax.scatter(x[0], y[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
     return ax
 
 
-def animation(paths: Mapping[str, Array], ax: Axes, frames: int = 60, trail: int | None = None) -> FuncAnimation:
-    """The same paths, run at the same pace: frame k shows all of them up to the same step.
+def _colour(name: str, colours: Mapping[str, str] | None) -> str | None:
+    return (colours or {}).get(name) or optimizer_colour(name)
 
-    paths: (steps, 2) each. trail: how many steps stay to be seen behind each; None: all. Returns matplotlib's
-    FuncAnimation: ``.save("race.gif", writer="pillow")``. Colours and limits are those that `ax` has.
+
+def animation(
+    paths: Mapping[str, Array],
+    ax: Axes,
+    frames: int = 60,
+    trail: int | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> FuncAnimation:
+    """The same paths in the same colours, run at the same pace: frame k shows all of them up to the same step.
+
+    paths: (steps, 2) each. trail: how many steps stay to be seen behind each; None: all. colours: as in `trajectories`.
+    Returns matplotlib's FuncAnimation: ``.save("race.gif", writer="pillow")``. Limits are those that `ax` has.
 
     >>> "Animation" in animation({"a": np.eye(2)}, plt.figure().gca(), frames=2).to_jshtml()
     True
     """
-    lines = [ax.plot([], [], linewidth=1.2, label=name)[0] for name in paths]
+    lines = [ax.plot([], [], color=_colour(name, colours), linewidth=1.5, label=name)[0] for name in paths]
     heads = [ax.plot([], [], "o", markersize=6, markeredgecolor="black", color=line.get_color())[0] for line in lines]
+    for line in lines:
+        _outline(line)
     longest = max(map(len, paths.values()))
     ends = np.linspace(1, longest, frames).round().astype(int)
 
@@ -132,6 +243,17 @@ def animation(paths: Mapping[str, Array], ax: Axes, frames: int = 60, trail: int
         return [*lines, *heads]
 
     return FuncAnimation(ax.get_figure(), draw, frames=frames, interval=80)  # type: ignore[arg-type]
+
+
+def legend_below(ax: Axes, columns: int = 1) -> Legend:
+    """What the lines and markers are, under the axes, where it covers nothing. Wants layout="constrained".
+
+    >>> ax = path([[0.0, 0.0], [1.0, 1.0]], plt.figure(layout="constrained").gca(), label="Adam")
+    >>> [text.get_text() for text in legend_below(ax).get_texts()]
+    ['Adam']
+    """
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "borderaxespad": 4.0}  # below ticks
+    return ax.legend(**place, ncols=columns, fontsize="small", frameon=False)
 
 
 def slice_along(
@@ -183,8 +305,11 @@ def spectrum(point: CriticalPoint, ax: Axes | None = None) -> Axes:
     ax.axhspan(-tolerance, tolerance, color=COLOURS["zero"], alpha=0.3)
     ax.axhline(0, color="black", linewidth=0.5)
     smallest = np.abs(values[~signs["zero"]]).min(initial=np.inf)
-    ax.set_yscale("symlog", linthresh=max(min(smallest, 1.0), 10 * tolerance, 1e-12), linscale=1.0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    linear = max(min(smallest, 1.0), 10 * tolerance, 1e-12)
+    ax.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(linear)), linscale=1.0)  # a tick, not one within
+    ax.yaxis.get_major_locator().set_params(numticks=9)  # type: ignore[call-arg]
+    ax.autoscale()
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set_xlabel("eigenvalue number" if point.complete else "eigenvalue number, of those found")
     ax.set_ylabel("eigenvalue of the Hessian")
     ax.set_title(f"{point.kind}{'' if point.certified else ' (not certified)'}", fontsize="medium")
@@ -263,7 +388,7 @@ def diagnosis(found: Diagnosis, ax: Axes | None = None) -> Axes:
     ax.axvline(0, color="black", linewidth=0.5, linestyle=":")
     ax.set(xlabel="update, from now on", ylabel="loss", title=found.verdict)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize="small")
+        legend_below(ax)
     return ax
 
 

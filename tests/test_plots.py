@@ -1,5 +1,8 @@
 """Pictures: what is drawn are the loss's own numbers."""
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -48,6 +51,56 @@ def test_surface_on_a_plane(objective, drawn):
     assert ax.get_xlabel() == "along u"
 
 
+@pytest.mark.parametrize(
+    "f",
+    [lambda w: (1 - w[0] * w[1]) ** 2, lambda w: np.exp(4 * w[0]) + 1e6 * w[1] ** 2],
+    ids=["the lecture's net", "a steep valley"],
+)
+def test_each_colour_of_a_surface_covers_the_same_area(f, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plt.Axes, "contourf", lambda self, *a, **k: seen.append((a[2], k)) or contourf(self, *a, **k))
+    plots.surface(Objective(f, [0.5, 1.0]), extent=(-2, 2, -2, 2))
+    ((values, drawn),) = seen
+    counts, _ = np.histogram(values, drawn["levels"])
+    assert len(counts) == 24
+    np.testing.assert_allclose(counts / values.size, 1 / 24, rtol=0.3)  # 161 of its 6,561 are 1
+    assert len({drawn["norm"](level) for level in drawn["levels"][:-1]}) == 24, "and each has a colour of its own"
+    plt.close("all")
+
+
+def test_surfaces_that_are_flat_or_somewhere_infinite():
+    flat = plots.surface(Objective(lambda w: 0 * w[0] + 3.0, [0.0, 0.0]), resolution=5)
+    pole = plots.surface(Objective(lambda w: w[0] ** 2 + np.where(w[1] > 0, np.inf, 0.0), [0.0, 0.0]), resolution=5)
+    for ax in (flat, pole):
+        ax.figure.canvas.draw()
+    np.testing.assert_array_equal(plots.equal_area(np.array([np.nan, 0.0, 1.0, np.inf]), 2), [0, 0.5, 1])
+    with pytest.raises(ValueError, match="none of the values is finite"):
+        plots.equal_area(np.array([np.nan, np.inf]))
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    "levels", [np.geomspace(1e-7, 1, 24), np.geomspace(1e5, 5e7, 24), 1 + 1e-6 * np.arange(9), np.linspace(-3, 4, 7)]
+)
+def test_no_two_labels_of_a_colour_bar_are_alike(levels):
+    figure, ax = plt.subplots()
+    a, b = np.meshgrid(*2 * [np.linspace(0, 1, 5)])
+    bar = plots.colour_bar(ax.contourf(a, b, levels[0] + (a + b) * levels[-1], levels=levels), ax=ax)
+    figure.canvas.draw()
+    labels = [label.get_text() for label in bar.ax.get_yticklabels()]
+    assert len(labels) == len(set(labels)) >= 5
+    np.testing.assert_allclose([float(label) for label in labels], bar.get_ticks(), rtol=0.05)
+    assert not bar.ax.yaxis.get_offset_text().get_text()
+    plt.close("all")
+
+
+def test_what_is_shown_of_a_surface_is_extent(objective):
+    with pytest.raises(ValueError, match=r"two directions \(u, v\) of 2 numbers each, not \(-2, 2, -2, 2\).* extent="):
+        plots.surface(objective, (-2, 2, -2, 2))
+    with pytest.raises(ValueError, match="of 2 numbers each"):
+        plots.surface(objective, (np.ones(3), np.ones(3)))
+
+
 def test_surface_of_many_parameters_needs_a_plane():
     with pytest.raises(ValueError, match="3 parameters: say on which plane"):
         plots.surface(Objective(lambda w: (w * w).sum(), np.zeros(3)))
@@ -66,6 +119,22 @@ def test_spectrum_colours_by_sign(objective):
     drawn = {c.get_label(): c.get_offsets().data.tolist() for c in ax.collections if not c.get_label().startswith("_")}
     assert drawn == {"1 negative": [[0, -6]], "1 zero": [[1, 0]], "1 positive": [[2, 2]]}
     assert ax.get_title() == "saddle point"
+
+
+@pytest.mark.parametrize("smallest", [0.0073, 1e-3, 0.99, 5.0, 1e-9])
+def test_ticks_of_a_spectrum_are_apart(smallest):
+    """On a symlog axis those next to 0 fall on one another if the linear part holds more than one."""
+    values = np.concatenate([[-0.2], np.full(1208, smallest), [max(4.3, smallest)]])
+    point = SimpleNamespace(eigenvalues=values, tolerance=1e-14, complete=True, certified=True, kind="saddle point")
+    ax = plots.spectrum(point, plt.subplots(figsize=(3.9, 3.8), layout="constrained")[1])
+    ax.figure.canvas.draw()
+    for axis, low in ((ax.yaxis, "y0"), (ax.xaxis, "x0")):
+        boxes = [label.get_window_extent() for label in axis.get_ticklabels() if label.get_text()]
+        boxes.sort(key=lambda box, low=low: getattr(box, low))
+        assert not any(one.overlaps(next_) for one, next_ in pairwise(boxes))
+    highest = ax.transData.transform((1209, values[-1]))[1]
+    assert highest < ax.bbox.y1 - 4, "no dot is cut by the frame"
+    plt.close("all")
 
 
 def test_points_and_path(objective):
@@ -87,6 +156,46 @@ def test_trajectories_from_a_white_dot_to_a_coloured_one():
     np.testing.assert_array_equal(ax.lines[1].get_xydata(), paths["b"])
     dots = [dot.get_offsets()[0].tolist() for dot in ax.collections]
     assert dots == [[2, 3], [0, 1], [8, 8], [5, 5]]
+    plt.close("all")
+
+
+def test_an_optimizer_has_one_colour(tmp_path):
+    """In a still, in the film, as a path, and by the lecture's name; another word for it has no other."""
+    names = ["SGD", "momentum, λ = 0.9", "Root Mean Square", "RMSProp, PyTorch's", "Adam", "AdamW, lr = 1"]
+    colours = [plots.OPTIMIZER_COLOURS[n] for n in ("SGD", "Momentum", "RMS", "RMSprop", "Adam", "AdamW")]
+    paths = {name: np.eye(2) for name in names}
+    still, track = (plt.subplots()[1] for _ in range(2))
+    plots.trajectories(dict(reversed(paths.items())), still)
+    film = plots.animation(paths, track, frames=2)
+    film.save(tmp_path / "film.gif", writer="pillow")
+    assert [line.get_color() for line in still.lines] == colours[::-1]
+    assert [line.get_color() for line in track.lines] == 2 * colours, "the lines, and their heads"
+    assert [plots.path(np.eye(2), track, label=name).lines[-1].get_color() for name in names] == colours
+    assert plots.optimizer_colour("gradient descent") == plots.optimizer_colour("sgd") == colours[0]
+    assert plots.optimizer_colour("Adamax") is plots.optimizer_colour("way") is None
+    assert len(set(plots.OPTIMIZER_COLOURS.values())) == len(plots.OPTIMIZER_COLOURS)
+    plt.close("all")
+
+
+def test_colours_by_name(tmp_path):
+    paths, colours = {"a": np.eye(2), "Adam": np.eye(2)}, {"a": "#123456", "Adam": "#654321"}
+    still, track = (plt.subplots()[1] for _ in range(2))
+    plots.trajectories(paths, still, colours)
+    film = plots.animation(paths, track, frames=2, colours=colours)
+    film.save(tmp_path / "film.gif", writer="pillow")
+    assert [line.get_color() for ax in (still, track) for line in ax.lines[:2]] == 2 * list(colours.values())
+    plt.close("all")
+
+
+def test_a_legend_below_covers_nothing():
+    figure, ax = plt.subplots(layout="constrained")
+    ax.set_xlabel("update")
+    legend = plots.legend_below(plots.trajectories({"a": np.eye(2), "b": np.eye(2)}, ax), columns=2)
+    figure.canvas.draw()
+    box = legend.get_window_extent()
+    assert not box.overlaps(ax.bbox)
+    assert not box.overlaps(ax.xaxis.get_tightbbox())
+    assert figure.bbox.contains(box.x0, box.y0)
     plt.close("all")
 
 
