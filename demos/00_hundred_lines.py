@@ -25,6 +25,7 @@ import microgradopt as mg
 from microgradopt import nn, optim, plots
 from microgradopt.training import accuracy, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/00_hundred_lines_thumbnail.png"
 run = options(__doc__)
 
 # %%
@@ -394,4 +395,4 @@ axes[1].set_xlabel("step")
 axes[1].set_ylabel("loss")
 axes[1].set_title("Two optimizers, from the same start")
 axes[1].legend()
-save(figure, run.out / "00_hundred_lines.png")
+save(figure, run.out / "00_hundred_lines.png", thumbnail=axes[0])

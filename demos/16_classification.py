@@ -16,6 +16,7 @@ import microgradopt as mg
 from microgradopt import Objective, critical, nn, optim, plots
 from microgradopt.training import accuracy, fit, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/16_classification_thumbnail.png"
 run = options(__doc__)
 updates, epochs = (100, 20) if run.quick else (1_000, 10)
 
@@ -70,7 +71,9 @@ table(
     ],
 )
 flat = critical.classify(losses["squared error"], start)
-print(f"Squared error at the start, as a critical point: {flat.kind}, certified: {flat.certified}.\n")
+print(
+    f"Squared error at the start: {flat.kind}. The gradient is small ({norms['squared error']:.1g}), but it is not 0.\n"
+)
 
 # %%
 # On digits, from a far start
@@ -102,7 +105,7 @@ runs = {
     "squared error": from_afar(behind_softmax, np.eye(10)[train.y]),
 }
 table(
-    ["loss", "gradient norm at first", "loss at first", "at last", "test accuracy"],
+    ["loss", "gradient norm, first batch", "loss, first batch", "training loss at the end", "test accuracy"],
     [(name, r.gradient_norm[0], r.loss[0], r.value(), f"{right:.1%}") for name, (r, right) in runs.items()],
 )
 
@@ -120,4 +123,4 @@ for name, (found, _) in runs.items():
     axes[2].semilogy(found.gradient_norm, linewidth=0.8, label=name)
 axes[2].set(xlabel="update", title="Digits from a far start: gradient norm")
 axes[2].legend(fontsize="small")
-save(figure, run.out / "16_classification.png")
+save(figure, run.out / "16_classification.png", thumbnail=axes[1])

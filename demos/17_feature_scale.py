@@ -18,6 +18,7 @@ import microgradopt as mg
 from microgradopt import Objective, nn, optim, plots
 from microgradopt.training import History, accuracy, fit, trajectory
 
+# sphinx_gallery_thumbnail_path = "results/17_feature_scale_thumbnail.png"
 run = options(__doc__)
 updates, epochs = (200, 50) if run.quick else (2_000, 500)
 
@@ -68,9 +69,22 @@ def arrived(losses):
 
 
 table(
-    ["features", "λ_min", "λ_max", "condition number", "loss at last", "within 1 % of the lowest after"],
     [
-        (name, *eigenvalues[name][[0, -1]], f"{condition[name]:.3g}", histories[name].loss[-1], arrived(history.loss))
+        "features",
+        "λ_min",
+        "λ_max",
+        "condition number",
+        f"loss after {updates:,} updates",
+        "updates to 1 % above the lowest",
+    ],
+    [
+        (
+            name,
+            *eigenvalues[name][[0, -1]],
+            f"{condition[name]:.3g}",
+            histories[name].loss[-1],
+            arrived(history.loss) or "never",
+        )
         for name, history in histories.items()
     ],
 )
@@ -130,4 +144,4 @@ for name, history in histories.items():
     axes[2].loglog(np.arange(1, updates + 1), np.array(history.loss) - lowest, label=name)
 axes[2].set(xlabel="update", title="Loss above the lowest")
 axes[2].legend(fontsize="small")
-save(figure, run.out / "17_feature_scale.png")
+save(figure, run.out / "17_feature_scale.png", thumbnail=axes[0])

@@ -17,6 +17,7 @@ import microgradopt as mg
 from microgradopt import NonFiniteError, Objective, curvature, nn, optim
 from microgradopt.training import accuracy, evaluate, fit
 
+# sphinx_gallery_thumbnail_path = "results/18_batch_norm_thumbnail.png"
 run = options(__doc__)
 epochs, images = (5, 300) if run.quick else (10, 1257)
 rates = (0.1, 1.0) if run.quick else (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -32,8 +33,10 @@ train, test = digits(run.seed, train=images)
 layer = nn.BatchNorm1d(2, eps=0.0)
 z = np.random.default_rng(run.seed).normal([5.0, -100.0], [2.0, 50.0], size=(500, 2))
 standard = layer(z).data
-print(f"in training: mean {standard.mean(0).round(3) + 0.0}, deviation {standard.std(0).round(3)}")
-print(f"running mean after one batch {layer.running_mean.round(3)}, p = {1 - layer.momentum}")
+print(f"in training: mean {standard.mean(0).round(3) + 0.0}, standard deviation {standard.std(0).round(3)}")
+print(
+    f"running mean after one batch, {1 - layer.momentum:.1f} · 0 + {layer.momentum} · μ: {layer.running_mean.round(3)}"
+)
 for _ in range(99):
     layer(z)
 print(f"after a hundred {layer.running_mean.round(3)}, of the data {z.mean(0).round(3)}")
@@ -48,7 +51,7 @@ print(f"in evaluation one sample will do: {layer.eval()(z[:1]).data.round(3)}\n"
 # --------------------------
 #
 # Four hidden layers of 32 units on digits, SGD, batches of 64. Without normalisation, with it before each activation,
-# and behind it.
+# and after it.
 
 
 def network(where, activation):
@@ -57,7 +60,7 @@ def network(where, activation):
     for fan_in in (64, 32, 32, 32):
         norm = nn.BatchNorm1d(32)
         linear, active = nn.Linear(fan_in, 32, rng=rng), activation()
-        layers += {"without": [linear, active], "before": [linear, norm, active], "behind": [linear, active, norm]}[
+        layers += {"without": [linear, active], "before": [linear, norm, active], "after": [linear, active, norm]}[
             where
         ]
     return nn.Sequential(*layers, nn.Linear(32, 10, rng=rng))
@@ -79,7 +82,7 @@ def sharpness(model):
     return curvature.sharpness(curvature.HessianOperator(loss)).value
 
 
-places, activations = ("without", "before", "behind"), (nn.Tanh, nn.Sigmoid)
+places, activations = ("without", "before", "after"), (nn.Tanh, nn.Sigmoid)
 losses, ends, at_start = {}, {}, {}
 for activation in activations:
     for where in places:
@@ -94,8 +97,8 @@ for activation in activations:
 best = {key: min(rates, key=lambda lr, key=key: losses[*key, lr]) for key in at_start}
 trains = {key: [lr for lr in rates if losses[*key, lr] < 1.0] for key in at_start}
 table(
-    ["activation", "normalisation", "λ_max at the start", "η with a loss below 1", "best η", "its loss", "λ_max there",
-     "test accuracy"],
+    ["activation", "normalisation", "λ_max at the start", "η with a loss below 1", "best η", "training loss with it",
+     "λ_max after that training", "test accuracy"],
     [
         (
             *key,
@@ -127,7 +130,7 @@ for size in (2, 4, 16, 64):
     rows.append((size, accuracy(scores, test.y[: len(scores)])))
 model.eval()
 table(
-    ["batch in the test", "accuracy with its own statistics", "with running averages"],
+    ["batch size in the test", "accuracy with mean and variance of the test batch", "with running averages"],
     [(size, f"{right:.1%}", f"{averaged:.1%}") for size, right in rows],
 )
 
@@ -149,4 +152,4 @@ for ax, activation in zip(axes, activations, strict=True):
     ax.set(xlabel="learning rate η", ylabel=f"training loss after {epochs} epochs", ylim=(None, 12))
     ax.set_title(f"{activation.__name__}; dotted: ln 10, nothing learnt")
 axes[0].legend(fontsize="small", loc="lower left")
-save(figure, run.out / "18_batch_norm.png")
+save(figure, run.out / "18_batch_norm.png", thumbnail=axes[0])

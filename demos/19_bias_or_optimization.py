@@ -16,6 +16,7 @@ import microgradopt as mg
 from microgradopt import critical, nn, optim
 from microgradopt.training import Run, fit
 
+# sphinx_gallery_thumbnail_path = "results/19_bias_or_optimization_thumbnail.png"
 run = options(__doc__)
 depths = (1, 6) if run.quick else tuple(range(1, 9))
 seeds, epochs, images = (1, 10, 400) if run.quick else (3, 20, 1257)
@@ -35,14 +36,14 @@ def network(depth, seed, cure):
     rng, layers = np.random.default_rng(seed), []
     for fan_in in (64, *[32] * (depth - 1)):
         linear = nn.Linear(fan_in, 32, rng=rng)
-        if cure == "He's weights":
+        if cure == "He initialisation":
             linear.weight.data = nn.init.kaiming_normal(linear.weight.shape, rng=rng)
             linear.bias.data = np.zeros(32)
         layers += [linear, nn.BatchNorm1d(32), nn.ReLU()] if cure == "batch normalisation" else [linear, nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(32, 10, rng=rng))
 
 
-def trained(depth, seed, cure="none"):
+def trained(depth, seed, cure="no cure"):
     """The run."""
     model = network(depth, seed, cure)
     sgd = optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
@@ -50,7 +51,7 @@ def trained(depth, seed, cure="none"):
         return fit(model, nn.cross_entropy, sgd, *train, epochs, 64, seed, compile=mg.compile)
 
 
-cures = ("none", "He's weights", "batch normalisation")
+cures = ("no cure", "He initialisation", "batch normalisation")
 runs = {
     (cure, depth): [trained(depth, run.seed + seed, cure) for seed in range(seeds)]
     for cure in cures
@@ -71,7 +72,7 @@ table(
 verdicts = {}
 for cure in cures:
     verdicts[cure] = critical.compare(runs[cure, depths[0]], runs[cure, depths[-1]])
-    print(f"{cure}: {verdicts[cure]}\n")
+    print(f"{depths[0]} and {depths[-1]} hidden layers, {cure}: {verdicts[cure]}\n")
 
 # %%
 # And a model that is too small
@@ -97,9 +98,11 @@ print(f"2 and 32 hidden units: {bias}\n")
 # The deep network with the function of the shallow one in its first layer: it begins at the shallow one's loss, and
 # goes on down. The θ was there all the time.
 
-stuck, found = runs["none", depths[-1]][0], verdicts["none"]
+stuck, found = runs["no cure", depths[-1]][0], verdicts["no cure"]
 stuck.objective.theta = found.theta
-print(f"the copy in the deep network: loss {stuck.objective.value():.6f}; the shallow one: {min(found.smaller):.6f}")
+print(
+    f"the copy in the deep network: loss {stuck.objective.value():.6f}; the best shallow one: {min(found.smaller):.6f}"
+)
 copied = Run(stuck.model, nn.cross_entropy, optim.SGD(stuck.model.parameters(), lr=0.01), *train, 64, rng=run.seed)
 copied.train(epochs * -(-images // 64))
 print(f"trained on for {epochs} epochs: {copied.value():.6f}\n")
@@ -111,13 +114,13 @@ print(f"trained on for {epochs} epochs: {copied.value():.6f}\n")
 figure, axes = panels(1, 2)
 for cure in cures:
     values = np.array([losses[cure, depth] for depth in depths])
-    axes[0].semilogy(depths, np.median(values, axis=1), "o-", label=f"cure: {cure}")
+    axes[0].semilogy(depths, np.median(values, axis=1), "o-", label=cure)
     axes[0].fill_between(depths, values.min(axis=1), values.max(axis=1), alpha=0.2)
 axes[0].set(xlabel="hidden layers", ylabel=f"training loss after {epochs} epochs", title="Deeper is not lower")
 axes[0].legend(fontsize="small")
-lengths = {"shallow": runs["none", depths[0]][0], "deep": stuck, "deep, from the copy of the shallow": copied}
+lengths = {"shallow": runs["no cure", depths[0]][0], "deep": stuck, "deep, from the copy of the shallow": copied}
 for name, one in lengths.items():
     axes[1].semilogy(np.arange(epochs) + 0.5, np.reshape(one.loss, (epochs, -1)).mean(axis=1), label=name)
 axes[1].set(xlabel="epoch", ylabel="mean loss of its batches", title=f"{depths[-1]} hidden layers, from two starts")
 axes[1].legend(fontsize="small")
-save(figure, run.out / "19_bias_or_optimization.png")
+save(figure, run.out / "19_bias_or_optimization.png", thumbnail=axes[0])

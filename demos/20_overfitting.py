@@ -16,6 +16,7 @@ import microgradopt as mg
 from microgradopt import critical, nn, optim, plots
 from microgradopt.training import evaluate, fit
 
+# sphinx_gallery_thumbnail_path = "results/20_overfitting_thumbnail.png"
 run = options(__doc__)
 seeds, epochs = (1, 40) if run.quick else (10, 300)
 few, many = 60, 200 if run.quick else 1257
@@ -78,6 +79,7 @@ def medians(found):
 
 
 summary = {name: medians(found) for name, found in results.items()}
+print(f"medians of {seeds} seeds:")
 table(
     ["remedy", "training loss", "validation loss", "validation accuracy", "updates"],
     [(name, train, loss, f"{right:.1%}", int(count)) for name, (train, loss, right, count) in summary.items()],
@@ -88,7 +90,7 @@ table(
 # -----------------------
 
 overfitted = results["none"][0][0]
-print(f"{critical.diagnose(overfitted, budget=0)}\n")
+print(f"without a remedy, one seed: {critical.diagnose(overfitted, budget=0)}\n")
 
 # %%
 # Mismatch
@@ -141,7 +143,8 @@ table(
 # ------
 
 figure, axes = panels(1, 3)
-for ax, name in zip(axes, ("none", "early stopping", "dropout 0.5"), strict=True):
+many_images = f"more data: {many:,} images"
+for ax, name in zip(axes, ("none", "early stopping", many_images), strict=True):
     plots.history(results[name][0][0], ax)
-    ax.set_title(f"Remedy: {name}")
-save(figure, run.out / "20_overfitting.png")
+    ax.set(ylim=(1e-5, 10), title=f"Remedy: {name}")
+save(figure, run.out / "20_overfitting.png", thumbnail=axes[0])

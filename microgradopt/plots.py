@@ -343,6 +343,8 @@ def density(found: SpectralDensity, ax: Axes | None = None, sigma: float | None 
 def history(run: History, ax: Axes | None = None, **style: Any) -> Axes:
     """Loss and gradient norm of every update, on one logarithmic axis: a flat loss is not a small gradient.
 
+    Where there is a validation loss, it is drawn too; where it rises and the loss falls, the network overfits.
+
     >>> run = History()
     >>> run.append(1.0, 2.0, 0.1, 0.0)
     >>> history(run).get_xlabel()
@@ -353,6 +355,10 @@ def history(run: History, ax: Axes | None = None, **style: Any) -> Axes:
     ax = _axes(ax)
     ax.semilogy(run.loss, **{"label": "loss", "color": "#2471a3", "linewidth": 1.2, **style})
     ax.semilogy(run.gradient_norm, **{"label": "gradient norm", "color": "#e67e22", "linewidth": 0.8, **style})
+    validated = np.array(getattr(run, "validation_loss", []), float)
+    at = np.flatnonzero(np.isfinite(validated))
+    if len(at):
+        ax.semilogy(at, validated[at], **{"label": "validation loss", "color": "#c0392b", "linewidth": 1.5, **style})
     ax.set_xlabel("update")
     ax.legend(fontsize="small")
     return ax

@@ -250,7 +250,7 @@ def test_16_the_loss_changes_the_terrain(demo):
     assert found["flat"].kind == "not critical"
     (learnt, right), (stuck, wrong) = found["runs"].values()
     assert learnt.loss[-1] < 0.1 * learnt.loss[0]
-    assert stuck.loss[-1] > 0.9 * stuck.loss[0]
+    assert max(stuck.gradient_norm) < 1e-9
     assert right > 0.6 > 0.2 > wrong
 
 
@@ -285,10 +285,10 @@ def test_18_batch_normalisation(demo):
 def test_19_the_deep_network_could_have_copied_the_shallow_one(demo):
     """L17."""
     found = demo("19")
-    assert found["verdicts"]["none"].verdict == "optimization"
-    assert found["verdicts"]["none"].copied == pytest.approx(min(found["verdicts"]["none"].smaller), rel=1e-9)
+    assert found["verdicts"]["no cure"].verdict == "optimization"
+    assert found["verdicts"]["no cure"].copied == pytest.approx(min(found["verdicts"]["no cure"].smaller), rel=1e-9)
     assert found["bias"].verdict == "model bias"
-    assert found["copied"].value() < found["verdicts"]["none"].smaller[0]
+    assert found["copied"].value() < found["verdicts"]["no cure"].smaller[0]
 
 
 def test_20_overfitting_and_mismatch(demo):

@@ -286,3 +286,11 @@ def test_principal_axes_of_a_trajectory_in_a_plane():
 def test_nearest_points_on_an_oblique_plane():
     u, v = np.array([1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0])
     np.testing.assert_allclose(plots.on_plane([[3.0, 2.0, 9.0]], np.array([0.0, 0.0, 1.0]), (u, v)), [[1.0, 2.0]])
+
+
+def test_the_validation_loss_is_drawn_where_there_is_one():
+    run = History()
+    for i, validation in enumerate([np.nan, 3.0, np.nan, 4.0]):
+        run.append(2.0 - i / 10, 1.0, 0.1, 0.0, validation_loss=validation)
+    (line,) = [line for line in plots.history(run).lines if line.get_label() == "validation loss"]
+    np.testing.assert_array_equal(line.get_xydata(), [[1, 3], [3, 4]])
