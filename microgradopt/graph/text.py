@@ -10,7 +10,7 @@ import inspect
 import keyword
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,11 +35,6 @@ _BINARY: dict[Callable[..., Any], tuple[str, int]] = {
     np.bitwise_and: ("&", AND), np.bitwise_or: ("|", OR), np.bitwise_xor: ("^", XOR),
 }  # fmt: skip
 _SIGNS: dict[Callable[..., Any], str] = {np.negative: "-", np.invert: "~", operator.neg: "-", operator.invert: "~"}
-_ATTRIBUTES: dict[Callable[..., Any], str] = {np.transpose: "T", np.matrix_transpose: "mT"}
-_METHODS: dict[Callable[..., Any], str] = {
-    np.sum: "sum", np.mean: "mean", np.max: "max", np.min: "min", np.prod: "prod", np.reshape: "reshape",
-    np.ravel: "ravel", np.argmax: "argmax", np.argmin: "argmin", astype: "astype", view: "view",
-}  # fmt: skip
 _OF_ONE_AXIS = (np.sum, np.mean, np.max, np.min, np.prod)  # take an axis or a tuple of axes
 NUMBERS = (bool, int, float)  # Python's own: they have no name, but stand where they are used
 
@@ -56,42 +51,222 @@ class Text(NamedTuple):
 
 
 Texts = Callable[[Node], Text]
+Formatter = Callable[["Language", Node, Texts], Text]
+
+
+class Language:
+    """How a program is spelled: NumPy's way, or that of a library whose arrays have NumPy's operators and methods.
+
+    imports: for each name that a text imports, the line that does; the first is what stands for ``np``, and is always
+    there. spellings: how a function is called: a name ("np.tanh"), a method (".sum"), or a formatter,
+    ``format(language, node, texts)``; operators need none. A function without one is spelled by `unlisted`.
+    """
+
+    checks = True
+    """Whether a program can look at its values, and raise."""
+    remarks: tuple[str, ...] = ()
+    """What to know before it is run."""
+
+    def __init__(self, imports: Mapping[str, str], spellings: Mapping[Any, str | Formatter]) -> None:
+        self.imports, self.spellings = imports, dict(spellings)
+        self.module = next(iter(imports))
+
+    def unlisted(self, function: Any) -> str:
+        """How a function that has no spelling of its own is called."""
+        return spelled(function)
+
+    def expression(self, node: Node, texts: Texts) -> Text:
+        """The call of a node. texts: what stands for the nodes among its arguments."""
+        function, arguments = node.function, node.arguments
+        own = self.spellings.get(function)
+        if callable(own):
+            return own(self, node, texts)
+        if own is None and function in _BINARY and not node.kwargs and _is_operator(node):
+            sign, binding = _BINARY[function]
+            left, right = (self.argument(x, texts, node) for x in arguments)
+            loose, tight = (binding + 1, SIGN) if binding == POWER else (binding, binding + 1)
+            return Text(f"{left.within(loose + (binding == COMPARISON))} {sign} {right.within(tight)}", binding)
+        if own is None and function in _SIGNS and not node.kwargs:
+            return Text(_SIGNS[function] + self.argument(arguments[0], texts, node).within(SIGN), SIGN)
+        name = own or self.unlisted(function)
+        if not name.startswith("."):
+            return Text(f"{name}({self.listed(node, arguments, texts)})")
+        if type(arguments[0]) is not Node:
+            return Text(f"{self.module}{name}({self.listed(node, arguments, texts)})")
+        shape = arguments[1] if function is np.reshape else ()
+        rest = shape if isinstance(shape, tuple) and shape else arguments[1:]
+        return Text(f"{texts(arguments[0]).within(ATOM)}{name}({self.listed(node, rest, texts)})")
+
+    def listed(self, node: Node, arguments: Iterable[Any], texts: Texts) -> str:
+        """Arguments as they stand in the brackets of a node's call, and its keyword arguments."""
+        given = [self.argument(x, texts, node).text for x in arguments]
+        told = {key: x for key, x in node.kwargs.items() if not _is_default(node.function, key, x)}
+        axis = told.get("axis")
+        if type(axis) is tuple and len(axis) == 1 and node.function in _OF_ONE_AXIS:
+            told["axis"] = axis[0]
+        return ", ".join(given + [f"{key}={self.argument(x, texts, node).text}" for key, x in told.items()])
+
+    def argument(self, x: Any, texts: Texts, node: Node) -> Text:
+        """One argument of a node's call."""
+        if type(x) is Node:
+            return texts(x)
+        if isinstance(x, list | tuple):
+            inside = ", ".join(self.argument(part, texts, node).text for part in x)
+            if isinstance(x, list):
+                return Text(f"[{inside}]")
+            return Text(f"({inside},)" if len(x) == 1 else f"({inside})")
+        if isinstance(x, np.floating) and isinstance(node.function, np.ufunc) and _is_of_numpy(node, x.dtype):
+            x = float(x)  # takes part in the dtype of the other operand, which is its own
+        return self.literal(x)
+
+    def index(self, index: Any, texts: Texts) -> str:
+        """What stands between square brackets."""
+        if isinstance(index, tuple) and index:
+            return ", ".join(self.index(part, texts) for part in index)
+        if type(index) is slice:
+            start, stop, step = (
+                "" if x is None else self.index(x, texts) for x in (index.start, index.stop, index.step)
+            )
+            return f"{start}:{stop}" + (f":{step}" if step else "")
+        if type(index) is Node:
+            return texts(index).text
+        if isinstance(index, list):
+            return f"[{', '.join(self.index(part, texts) for part in index)}]"
+        return self.literal(index).text
+
+    def literal(self, x: Any) -> Text:
+        """A Python value as Python writes it; NumPy's in a way that can be read back, dtype and all."""
+        if isinstance(x, np.ndarray):
+            return Text(self.array(x))
+        if isinstance(x, np.generic):
+            return Text(self.scalar(x))
+        if isinstance(x, np.dtype):
+            return Text(f"{self.module}.{x.name}")
+        if isinstance(x, type):
+            return Text(f"{self.module}.{x.__name__}" if issubclass(x, np.generic) else x.__name__)
+        if x is ...:
+            return Text("...")
+        if isinstance(x, int | float) and not isinstance(x, bool):
+            text = self.number(x)
+            return Text(text, SIGN if text.startswith("-") else ATOM)
+        return Text(repr(x))
+
+    def number(self, x: Any) -> str:
+        """Python's own numbers, also in lists."""
+        return re.sub(r"\b(inf|nan)\b", rf"{self.module}.\1", repr(x))
+
+    def scalar(self, x: np.generic) -> str:
+        """A number of NumPy's."""
+        return f"{self.module}.{x.dtype.name.replace('bool', 'bool_')}({self.number(x.item())})"
+
+    def array(self, x: np.ndarray[Any, Any]) -> str:
+        """An array as the call that makes it, laid out as it is: sums go through memory, and with them the last bit."""
+        if x.size > 1 and not any(x.strides):
+            return f"{self.module}.broadcast_to({self.literal(x.flat[0]).text}, {x.shape})"
+        if not (x.flags.c_contiguous or x.flags.f_contiguous):
+            axes = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+            if axes == list(range(x.ndim)):
+                return self.array(np.ascontiguousarray(x))
+            rest = f".transpose({tuple(np.argsort(axes).tolist())})"
+            return self.array(np.ascontiguousarray(x.transpose(axes))) + rest
+        order = ', order="F"' if not x.flags.c_contiguous else ""
+        if _is_range(x):
+            return f"{self.module}.arange({x.size}{self.typed(x.dtype, *_READ)})"
+        if x.ndim == 2 and x.size > 1 and x.shape[0] == x.shape[1] and np.array_equal(x, np.eye(len(x))):
+            return f"{self.module}.eye({len(x)}{self.typed(x.dtype, np.float64)})"
+        if x.size > 1 and (x == x.flat[0]).all() and not (x.flat[0] == 0 and np.signbit(x).any()):
+            return f"{self.module}.full({x.shape}, {self.filling(x.flat[0])}{order})"
+        if not x.size:
+            return f"{self.module}.zeros({x.shape}{self.typed(x.dtype, np.float64)})"
+        return f"{self.module}.{self.made_by}({self.number(x.tolist())}{self.typed(x.dtype, *_READ)}{order})"
+
+    made_by = "array"
+    """What makes an array from lists."""
+
+    def typed(self, dtype: np.dtype[Any], *meant: Any) -> str:
+        """The dtype as an argument, where it is not one that is meant without."""
+        return "" if dtype in meant else f", dtype={self.module}.{dtype.name.replace('bool', 'bool_')}"
+
+    def filling(self, x: np.generic) -> str:
+        """A number that an array is filled with, and gets its dtype from."""
+        return self.scalar(x)
+
+
+_READ = (np.float64, np.int64, np.bool_)  # dtypes that NumPy gives to lists of Python's own numbers
+
+
+def _is_range(x: np.ndarray[Any, Any]) -> bool:
+    """Whether an array is 0, 1, 2, …"""
+    return x.ndim == 1 and x.dtype.kind in "iu" and x.size > 2 and np.array_equal(x, np.arange(x.size))
+
+
+def _selected(language: Language, node: Node, texts: Texts) -> Text:
+    """x[i], also on the left of an assignment."""
+    array, index = node.arguments[:2]
+    return Text(f"{language.argument(array, texts, node).within(ATOM)}[{language.index(index, texts)}]")
+
+
+def _assigned(language: Language, node: Node, texts: Texts) -> Text:
+    """x[i] = y: a whole line."""
+    return Text(f"{_selected(language, node, texts).text} = {language.argument(written(node), texts, node).text}")
+
+
+def written(node: Node) -> Any:
+    """What an assignment to places of an array puts there; it takes the array's dtype."""
+    value = node.arguments[2]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _transposed(language: Language, node: Node, texts: Texts) -> Text:
+    """x.T, where the axes are not said."""
+    x, *axes = node.arguments
+    name = "transpose" if node.function is np.transpose else "matrix_transpose"
+    if any(axis is not None for axis in axes) or node.kwargs:
+        return Text(f"{language.module}.{name}({language.listed(node, node.arguments, texts)})")
+    attribute = "T" if len(node.shape) == 2 or name == "transpose" else "mT"
+    return Text(f"{language.argument(x, texts, node).within(ATOM)}.{attribute}")
+
+
+def _zeros(language: Language, node: Node, texts: Texts) -> Text:
+    """Zeros of a shape, asked for by np.zeros_like(x, shape=...) so that it could be traced."""
+    if "shape" not in node.kwargs:
+        return Text(f"{language.module}.zeros_like({language.listed(node, node.arguments, texts)})")
+    dtype = "" if node.dtype == np.float64 else f", {language.module}.{node.dtype.name}"
+    return Text(f"{language.module}.zeros({node.shape}{dtype})")
+
+
+# What is spelled in its own way, in NumPy and wherever arrays have NumPy's operators and methods.
+METHODS: dict[Callable[..., Any], str | Formatter] = {
+    np.sum: ".sum", np.mean: ".mean", np.max: ".max", np.min: ".min", np.prod: ".prod", np.reshape: ".reshape",
+    np.ravel: ".ravel", np.argmax: ".argmax", np.argmin: ".argmin", astype: ".astype", view: ".view",
+    operator.getitem: _selected, pick: _selected, operator.setitem: _assigned,
+    np.transpose: _transposed, np.matrix_transpose: _transposed, np.zeros_like: _zeros,
+}  # fmt: skip
+
+NUMPY = Language({"np": "import numpy as np"}, METHODS)
 
 
 def expression(node: Node, texts: Texts, operators: bool = True) -> Text:
-    """The call of a node. texts: what stands for the nodes among its arguments. operators: ``a + b`` for np.add."""
+    """The call of a node, as NumPy spells it (see `Language.expression`). operators: ``a + b`` for np.add."""
     if not operators:
-        return Text(f"{spelled(node.function)}({_listed(node.arguments, node.kwargs, texts, node)})")
-    function, arguments = node.function, node.arguments
-    if function in _BINARY and not node.kwargs and (not isinstance(function, np.ufunc) or _is_of_numpy(node)):
-        sign, binding = _BINARY[function]
-        left, right = (_argument(x, texts, node) for x in arguments)
-        loose, tight = (binding + 1, SIGN) if binding == POWER else (binding, binding + 1)
-        return Text(f"{left.within(loose + (binding == COMPARISON))} {sign} {right.within(tight)}", binding)
-    if function in _SIGNS and not node.kwargs:
-        return Text(_SIGNS[function] + _argument(arguments[0], texts, node).within(SIGN), SIGN)
-    if function in (operator.getitem, pick):
-        return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}[{_index(arguments[1], texts)}]")
-    if function in _ATTRIBUTES and not any(x is not None for x in arguments[1:]) and not node.kwargs:
-        attribute = "T" if len(node.shape) == 2 else _ATTRIBUTES[function]
-        return Text(f"{_argument(arguments[0], texts, node).within(ATOM)}.{attribute}")
-    if function in _METHODS and type(arguments[0]) is Node:
-        shape = arguments[1] if function is np.reshape else ()
-        rest = shape if isinstance(shape, tuple) and shape else arguments[1:]
-        listed = _listed(rest, node.kwargs, texts, node)
-        return Text(f"{texts(arguments[0]).within(ATOM)}.{_METHODS[function]}({listed})")
-    if function is np.zeros_like and "shape" in node.kwargs:  # asked for in this way so that it could be traced
-        return Text(f"np.zeros({node.shape}{'' if node.dtype == np.float64 else f', np.{node.dtype.name}'})")
-    return Text(f"{spelled(function)}({_listed(arguments, node.kwargs, texts, node)})")
+        return Text(f"{spelled(node.function)}({NUMPY.listed(node, node.arguments, texts)})")
+    return NUMPY.expression(node, texts)
 
 
-def _listed(arguments: Any, kwargs: Mapping[str, Any], texts: Texts, node: Node) -> str:
-    given = [_argument(x, texts, node).text for x in arguments]
-    told = {key: x for key, x in kwargs.items() if not _is_default(node.function, key, x)}
-    axis = told.get("axis")
-    if type(axis) is tuple and len(axis) == 1 and node.function in _OF_ONE_AXIS:
-        told["axis"] = axis[0]
-    return ", ".join(given + [f"{key}={_argument(x, texts, node).text}" for key, x in told.items()])
+def literal(x: Any) -> Text:
+    """A value, as NumPy spells it (see `Language.literal`)."""
+    return NUMPY.literal(x)
+
+
+def _is_operator(node: Node) -> bool:
+    """Whether a sign says the same: not where a ufunc has Python's numbers alone."""
+    return not isinstance(node.function, np.ufunc) or _is_of_numpy(node)
+
+
+def _is_of_numpy(node: Node, dtype: Any = None) -> bool:
+    """Whether an input is NumPy's, not a Python number; and, where one is asked for, of this dtype."""
+    found = [x.dtype for x in node.inputs if isinstance(x.dtype, np.dtype)]
+    return any(dtype is None or one == dtype for one in found)
 
 
 def _is_default(function: Any, key: str, x: Any) -> bool:
@@ -110,92 +285,10 @@ def _defaults(function: Any) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters.items()}
 
 
-def _argument(x: Any, texts: Texts, node: Node) -> Text:
-    """One argument of a node's call."""
-    if type(x) is Node:
-        return texts(x)
-    if isinstance(x, list | tuple):
-        inside = ", ".join(_argument(part, texts, node).text for part in x)
-        if isinstance(x, list):
-            return Text(f"[{inside}]")
-        return Text(f"({inside},)" if len(x) == 1 else f"({inside})")
-    if isinstance(x, np.floating) and isinstance(node.function, np.ufunc) and _is_of_numpy(node, x.dtype):
-        x = float(x)  # takes part in the dtype of the other operand, which is its own
-    return literal(x)
-
-
-def _is_of_numpy(node: Node, dtype: Any = None) -> bool:
-    """Whether an input is NumPy's, not a Python number; and, where one is asked for, of this dtype."""
-    found = [x.dtype for x in node.inputs if isinstance(x.dtype, np.dtype)]
-    return any(dtype is None or one == dtype for one in found)
-
-
-def _index(index: Any, texts: Texts) -> str:
-    if isinstance(index, tuple) and index:
-        return ", ".join(_index(part, texts) for part in index)
-    if type(index) is slice:
-        start, stop, step = ("" if x is None else _index(x, texts) for x in (index.start, index.stop, index.step))
-        return f"{start}:{stop}" + (f":{step}" if step else "")
-    if type(index) is Node:
-        return texts(index).text
-    if isinstance(index, list):
-        return f"[{', '.join(_index(part, texts) for part in index)}]"
-    return literal(index).text
-
-
 def is_literal(x: Any) -> bool:
     """Whether Python can write the value so that it is read back as it is. A subclass of str may be anything."""
     numpys = isinstance(x, np.ndarray | np.generic) or (isinstance(x, type) and issubclass(x, np.generic))
     return numpys or x is ... or type(x) in (bool, int, float, complex, str, bytes, type(None))
-
-
-def literal(x: Any) -> Text:
-    """A Python value as Python writes it; NumPy's in a way that can be read back, dtype and all."""
-    if isinstance(x, np.ndarray):
-        return Text(_array(x))
-    if isinstance(x, np.generic):
-        return Text(f"np.{x.dtype.name.replace('bool', 'bool_')}({_number(x.item())})")
-    if isinstance(x, np.dtype):
-        return Text(f"np.{x.name}")
-    if isinstance(x, type):
-        return Text(f"np.{x.__name__}" if issubclass(x, np.generic) else x.__name__)
-    if x is ...:
-        return Text("...")
-    if isinstance(x, int | float) and not isinstance(x, bool):
-        text = _number(x)
-        return Text(text, SIGN if text.startswith("-") else ATOM)
-    return Text(repr(x))
-
-
-def _number(x: Any) -> str:
-    return re.sub(r"\b(inf|nan)\b", r"np.\1", repr(x))
-
-
-def _array(x: np.ndarray[Any, Any]) -> str:
-    """An array as the call that makes it, in the same layout in memory: sums go by it, and with them the last bit."""
-    if x.size > 1 and not any(x.strides):
-        return f"np.broadcast_to({literal(x.flat[0]).text}, {x.shape})"
-    if not (x.flags.c_contiguous or x.flags.f_contiguous):
-        axes = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
-        if axes == list(range(x.ndim)):
-            return _array(np.ascontiguousarray(x))
-        return f"{_array(np.ascontiguousarray(x.transpose(axes)))}.transpose({tuple(np.argsort(axes).tolist())})"
-    order = ', order="F"' if not x.flags.c_contiguous else ""
-    dtype = "" if x.dtype in (np.float64, np.int64, np.bool_) else f", dtype=np.{x.dtype.name}"
-    if x.ndim == 1 and x.dtype.kind in "iu" and x.size > 2 and np.array_equal(x, np.arange(x.size)):
-        return f"np.arange({x.size}{dtype})"
-    if x.ndim == 2 and x.size > 1 and x.shape[0] == x.shape[1] and np.array_equal(x, np.eye(len(x))):
-        return f"np.eye({len(x)}{_told_dtype(x)})"
-    if x.size > 1 and (x == x.flat[0]).all() and not (x.flat[0] == 0 and np.signbit(x).any()):
-        return f"np.full({x.shape}, {literal(x.flat[0]).text}{order})"
-    if not x.size:
-        return f"np.zeros({x.shape}{_told_dtype(x)})"
-    return f"np.array({_number(x.tolist())}{dtype}{order})"
-
-
-def _told_dtype(x: np.ndarray[Any, Any]) -> str:
-    """The dtype as an argument, where it is not the float64 that NumPy makes."""
-    return "" if x.dtype == np.float64 else f", dtype=np.{x.dtype.name.replace('bool', 'bool_')}"
 
 
 def spelled(function: Any) -> str:

@@ -22,6 +22,7 @@ from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
 from microgradopt.program.program import MISFIT, Program, Source
 from microgradopt.program.state import Moment, same
+from microgradopt.program.targets import TARGETS
 from microgradopt.program.trace import CaughtError, UnsettledError, function_name, is_leaf, traced
 from microgradopt.program.tracer import StaleProgramError, TracingError
 from microgradopt.tensor import Tensor
@@ -330,8 +331,8 @@ def _again(graph: Graph) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str,
     return program, (), given
 
 
-def source(function: Callable[..., Any] | Tensor, *args: Any, **kwargs: Any) -> Source:
-    """The plain NumPy program that a function amounts to, as the text of a Python function.
+def source(function: Callable[..., Any] | Tensor, *args: Any, target: str = "numpy", **kwargs: Any) -> Source:
+    """The program that a function amounts to, in plain NumPy (or JAX, PyTorch, CuPy), as the text of a Python function.
 
     function: what `compile` takes. args, kwargs: what it is called with; nothing is changed by that. Or a tensor that
     is there already, and how it was computed is printed; then ``names=`` is as for `trace`.
@@ -341,14 +342,27 @@ def source(function: Callable[..., Any] | Tensor, *args: Any, **kwargs: Any) -> 
     arguments are the arrays and parameters that it reads; where the function wrote gradients, parameters or an
     optimizer's state, these come back in a dictionary behind the result. The dtypes and shapes are those of this call.
 
+    target: "numpy", "jax", "torch" or "cupy", the library that the text is for. Results are the same to rounding. The
+    text says on top what it needs; for "jax" and "torch", whose compilers allow no checks, also what has to hold of the
+    inputs. These are NumPy arrays for every target (``jnp.asarray``, ``torch.from_numpy``, ``cp.asarray``), and numbers
+    stay numbers. An argument of the function that is itself called target is given by position.
+
     Returns a `Source`, a str with `inputs`, the values of its arguments by name: ``exec(text, names)``, then
     ``names[text.name](**text.inputs)`` gives the function's result, bit for bit.
 
-    Raises TracingError, as `compile` does.
+    Raises TracingError, as `compile` does, and for a call that the target has no spelling of. ValueError for another
+    target.
 
     >>> print(source(lambda x: x * 2 + 1, np.ones(2)).splitlines()[-2].strip())
     add = x * 2 + 1
+    >>> print(source(lambda x: np.tanh(x), np.ones(2), target="torch").splitlines()[-2].strip())
+    tanh = torch.tanh(x)
     """
+    if not isinstance(target, str) or target not in TARGETS:
+        raise ValueError(
+            f"source: target is one of {', '.join(TARGETS)}, not {target!r:.60}; an argument of the function that is "
+            "called target is given by position"
+        )
     if isinstance(function, Tensor):
         function, args, kwargs = _again(trace(function, *args, **kwargs))
     if isinstance(function, Compiled):
@@ -358,4 +372,4 @@ def source(function: Callable[..., Any] | Tensor, *args: Any, **kwargs: Any) -> 
     leaves: list[Any] = []
     statics: list[Any] = []
     _describe((args, kwargs), [], leaves, statics)
-    return Program(traced(function, args, kwargs, leaves, tuple(statics))).source
+    return Program(traced(function, args, kwargs, leaves, tuple(statics))).source_in(TARGETS[target])

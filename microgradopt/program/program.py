@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
-from microgradopt.graph.text import Text, expression, spelled
+from microgradopt.graph.text import NUMPY, Language, Text, expression, spelled
 from microgradopt.program.state import State
 from microgradopt.program.tape import forget
-from microgradopt.program.tidy import Checks, is_write, shared, tidied
+from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
 from microgradopt.program.trace import Effect, Trace
 from microgradopt.program.writer import Returned, Writer, function_text
 from microgradopt.rules.registry import NotDifferentiableError, derivative, name_of
@@ -59,8 +60,8 @@ class Program:
 
         self._results, self._effects = tree.mapped(exchanged, (trace.result, trace.effects))
         self._checks = [(same.get(node, node), value) for node, value in trace.tape.checks]
-        needed = set(self._nodes)
-        self.inputs = [node for node in trace.reads if node in needed]
+        kept = set(self._nodes)
+        self.inputs = [node for node in trace.reads if node in kept]
         runner = _Runner(self._nodes, self._results, self._effects, self._checks, trace)
         self._text = self._runnable(runner)
         self._constants = runner.constants
@@ -100,20 +101,36 @@ class Program:
 
     @functools.cached_property
     def _writer(self) -> Writer:
+        return self._writer_of(NUMPY, self._nodes, self._checks)
+
+    def _writer_of(self, language: Language, nodes: list[Node], checks: Checks) -> Writer:
         results = self._results
         done = {effect.name: effect.value for effect in self._effects if effect.value is not None}
         if self._effects:
             results = done if results is None else (results, done)
         taken = {node.name for node in self.inputs}
         names = {x: f"new_{name}" if name in taken else name for name, x in done.items() if type(x) is Node}
-        return Writer(self._nodes, results, self._checks, names)
+        return Writer(nodes, results, checks, names, language)
 
     @functools.cached_property
     def source(self) -> Source:
         """The text of a function of plain NumPy calls."""
-        writer, given = self._writer, set(self.inputs)
-        inputs = {writer.names[node]: node.value for node in self._nodes if node in writer.given or node in given}
-        return Source(function_text(self._trace.name, inputs, writer), self._trace.name, inputs)
+        return self._printed(self._writer)
+
+    def source_in(self, language: Language) -> Source:
+        """The same as text in another language. Where that checks nothing, what has to hold is told on top."""
+        if language.checks:
+            return self._printed(self._writer_of(language, self._nodes, self._checks), language.remarks)
+        nodes = needed(self._nodes, nodes_in((self._results, self._effects)))
+        writer = self._writer_of(language, nodes, [])
+        conditions = [f"    {text}" for text in writer.conditions(self._nodes, self._checks)]
+        told = ["Not checked here, but has to hold:", *conditions] if conditions else []
+        return self._printed(writer, [*language.remarks, *told])
+
+    def _printed(self, writer: Writer, remarks: Sequence[str] = ()) -> Source:
+        name, given = self._trace.name, set(self.inputs)
+        inputs = {writer.names[node]: node.value for node in writer.nodes if node in writer.given or node in given}
+        return Source(function_text(name, inputs, writer, remarks), name, inputs)
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -127,11 +144,7 @@ class Program:
                 node.name = names[node]
         named(self._nodes)
         outputs = list(dict.fromkeys(nodes_in((self._results, self._effects))))
-        needed = set(outputs)
-        for node in reversed(self._nodes):
-            if node in needed:
-                needed.update(node.inputs, nodes_in(list(node.kwargs.values())))
-        return Graph([node for node in self._nodes if node in needed], outputs)
+        return Graph(needed(self._nodes, outputs), outputs)
 
 
 def _same(x: Any, y: Any) -> bool:

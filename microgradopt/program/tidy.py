@@ -48,12 +48,18 @@ def tidied(nodes: list[Node], outputs: Iterable[Node], checks: Checks) -> tuple[
                 kept.whole, kept.derivative_of = kept.whole or node.whole, kept.derivative_of or node.derivative_of
     for node in nodes:
         node.derivative_of = same.get(node.derivative_of, node.derivative_of)  # type: ignore[arg-type]
-    needed = {same.get(node, node) for node in [*memory.outputs, *(node for node, _ in checks)]}
-    for node in reversed(nodes):
-        if node in needed:
-            needed.update(node.inputs, nodes_in(list(node.kwargs.values())))
+    wanted = [same.get(node, node) for node in [*memory.outputs, *(node for node, _ in checks)]]
     placed = dict.fromkeys(same.get(node, node) for node in nodes)  # a folded constant stands where its call stood
-    return [node for node in placed if node in needed], same
+    return needed(list(placed), wanted), same
+
+
+def needed(nodes: list[Node], wanted: Iterable[Node]) -> list[Node]:
+    """Those of the nodes, oldest first, that lead to what is wanted."""
+    found = set(wanted)
+    for node in reversed(nodes):
+        if node in found:
+            found.update(node.inputs, nodes_in(list(node.kwargs.values())))
+    return [node for node in nodes if node in found]
 
 
 def _exchange(node: Node, same: dict[Node, Any]) -> None:

@@ -11,21 +11,33 @@ import dataclasses
 import inspect
 import operator
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import BACKWARD, CONSTANT, DOUBLE_BACKWARD, FORWARD, Node, fresh, nodes_in
-from microgradopt.graph.text import ATOM, SUM, Text, expression, identifier, is_literal, literal, spelled
-from microgradopt.program.tidy import Checks, is_write
+from microgradopt.graph.text import (
+    ATOM,
+    COMPARISON,
+    NUMPY,
+    SUM,
+    Language,
+    Text,
+    identifier,
+    is_literal,
+    literal,
+    spelled,
+)
+from microgradopt.program.tidy import Checks, is_write, needed
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.registry import KNOWN, is_composite, name_of
 
 AFTERWARDS = "after the backward pass"
 _WRITTEN = 64  # elements of a constant array that is written out, whatever they are
 _LONGEST = 88  # of an expression with others inside
+_CUT = 160  # characters of a condition that is only told
 
 
 class Returned(NamedTuple):
@@ -39,14 +51,22 @@ class Writer:
     """The text of a program.
 
     nodes: tidied, oldest first. results: what is returned, a structure of nodes and of values. checks: see `Tape`.
-    written: the names of values that are put somewhere besides: those of an optimizer's update.
+    written: the names of values that are put somewhere besides: those of an optimizer's update. language: how calls and
+    values are spelled.
     """
 
     inline_constants = True
     """Whether constant arrays are written out, as literals; otherwise they are names, listed in `constants`."""
 
-    def __init__(self, nodes: list[Node], results: Any, checks: Checks, written: Mapping[Node, str] = {}) -> None:
-        self.nodes, self.results, self._written = nodes, results, written
+    def __init__(
+        self,
+        nodes: list[Node],
+        results: Any,
+        checks: Checks,
+        written: Mapping[Node, str] = {},
+        language: Language = NUMPY,
+    ) -> None:
+        self.nodes, self.results, self._written, self.language = nodes, results, written, language
         self.constants: dict[str, Any] = {}
         self._checks = dict(checks)
         self._readers: dict[Node, list[Node]] = {node: [] for node in nodes}
@@ -69,7 +89,8 @@ class Writer:
         for base in bases.values():
             often[base] = often.get(base, 0) + 1
         names: dict[Node, str] = {}
-        taken = {"np", "args", "misfit", *(spelled(node.function) for node in self.nodes if node.function is not None)}
+        functions = (spelled(node.function) for node in self.nodes if node.function is not None)
+        taken = {*self.language.imports, "args", "misfit", *functions}
         counts: dict[str, int] = {}
         for node, base in bases.items():
             if is_write(node):
@@ -129,7 +150,7 @@ class Writer:
                     lines.append(f"# {section}")
                 lines += self.line(node)
             if node in self._checks:
-                lines.append(self.check(self._condition(node)))
+                lines.append(self.check(_condition(self.text(node), self._checks[node]).within(ATOM)))
         return [*lines, *self.ending()]
 
     def _sections(self) -> dict[Node, str]:
@@ -146,11 +167,6 @@ class Writer:
         name = self.names[node]
         if node.function is None:
             return self.constant(node) if node.role == CONSTANT else []
-        if node.function is operator.setitem:
-            array, index, value = node.arguments
-            place = Node(operator.getitem, (array, index), {}, None, node.role)
-            value = value.item() if isinstance(value, np.generic) else value
-            return [f"{expression(place, self.text).text} = {self._structure(value)}"]
         if is_write(node):
             return [self._expression(node).text]
         of = node.derivative_of
@@ -162,7 +178,7 @@ class Writer:
         if node in self.given:
             return []
         if self.inline_constants:
-            return [f"{self.names[node]} = {literal(node.value).text}"]
+            return [f"{self.names[node]} = {self.language.literal(node.value).text}"]
         self.constants[self.names[node]] = node.value
         return []
 
@@ -174,11 +190,24 @@ class Writer:
         """The last lines: what is returned."""
         return [f"return {self._structure(self.results)}"]
 
-    def _condition(self, node: Node) -> str:
-        text, value = self.text(node), self._checks[node]
-        if isinstance(value, bool | np.bool_):
-            return text.within(ATOM) if value else f"(not {text.within(ATOM)})"
-        return f"({text.within(SUM)} == {literal(value).text})"
+    def conditions(self, nodes: list[Node], checks: Checks) -> list[str]:
+        """What has to hold, where a program cannot check it: in NumPy's words, with the names that the text has.
+
+        nodes: those of the whole program, what only checks need among them.
+        """
+        told: dict[Node, Text] = {}
+        for node in needed(nodes, [node for node, _ in checks]):
+            told[node] = self._told(node, told.__getitem__)
+        return [_condition(told[node], value).text for node, value in dict(checks).items()]
+
+    def _told(self, node: Node, texts: Callable[[Node], Text]) -> Text:
+        """A value by its name, or, where it has no line, as what it is computed from, if that is not too long."""
+        if node in self.names and not self._is_inline(node):
+            return Text(self.names[node])
+        if node.function is None:
+            return Text(identifier(node.name)) if node.name else literal(node.value)
+        told = NUMPY.expression(node, texts)
+        return told if len(told.text) <= _CUT else Text(f"{told.text[:_CUT]}…")
 
     def _structure(self, x: Any) -> str:
         """Results as they are returned."""
@@ -188,7 +217,7 @@ class Writer:
             return self.returned(x)
         parts = tree.children(x)
         if parts is None or type(x) is slice:
-            return literal(x).text if is_literal(x) else self.object(x)
+            return self.language.literal(x).text if is_literal(x) else self.object(x)
         return self.container(x, list(map(self._structure, parts)))
 
     def object(self, x: Any) -> str:
@@ -217,11 +246,11 @@ class Writer:
         return self._texts[node]
 
     def _expression(self, node: Node) -> Text:
-        return literal(node.value) if node.function is None else self.spelled(node)
+        return self.language.literal(node.value) if node.function is None else self.spelled(node)
 
     def spelled(self, node: Node) -> Text:
         """One call."""
-        return expression(node, self.text)
+        return self.language.expression(node, self.text)
 
     def _is_inline(self, node: Node) -> bool:
         """Whether a node has no line of its own, but stands in the one line that uses it."""
@@ -252,7 +281,7 @@ class Writer:
         """Whether the line that it goes into is not too long to read."""
         if node.function is None or not self._readers[node]:
             return True
-        reader = expression(self._readers[node][0], lambda x: Text(self.names[x]))
+        reader = self.language.expression(self._readers[node][0], lambda x: Text(self.names[x]))
         return len(self._expression(node).text) + len(reader.text) <= _LONGEST
 
     def last_uses(self) -> dict[Node, list[Node]]:
@@ -279,7 +308,14 @@ class Writer:
     def helpers(self) -> list[str]:
         """Functions that are not NumPy's, as their source: composites whose bodies could not be traced."""
         found = {node.function for node in self.nodes if node.function is not None and is_composite(node.function)}
-        return sorted(_definition(KNOWN[function].call) for function in found)
+        return sorted(_definition(KNOWN[function].call) for function in found - self.language.spellings.keys())
+
+
+def _condition(text: Text, value: Any) -> Text:
+    """That an expression has this value."""
+    if isinstance(value, bool | np.bool_):
+        return text if value else Text(f"not {text.within(ATOM)}", COMPARISON)
+    return Text(f"{text.within(SUM)} == {literal(value).text}", COMPARISON)
 
 
 def _is_long(node: Node) -> bool:
@@ -317,9 +353,12 @@ def _definition(function: Callable[..., Any]) -> str:
     return "\n".join([head, *imports, *body])
 
 
-def function_text(name: str, parameters: Iterable[str], writer: Writer, docstring: str = "") -> str:
-    """The whole text: imports, helpers, and the function."""
-    quoted = [f'"""{docstring}"""'] if docstring else []
-    body = textwrap.indent("\n".join([*quoted, *writer.lines()]), "    ")
+def function_text(name: str, parameters: Iterable[str], writer: Writer, remarks: Sequence[str] = ()) -> str:
+    """The whole text: imports, what to know, helpers, and the function. remarks: lines to stand on top."""
+    body = textwrap.indent("\n".join(writer.lines()), "    ")
     helpers = [f"{text}\n\n" for text in writer.helpers()]
-    return "\n".join(["import numpy as np\n\n", *helpers, f"def {name}({', '.join(parameters)}):", body, ""])
+    first, *others = writer.language.imports.items()
+    imports = [first[1], *(line for word, line in others if f"{word}." in body)]
+    told = ["", *(f"# {remark}" for remark in remarks)] if remarks else []
+    head = "\n".join([*imports, *told]) + "\n\n"
+    return "\n".join([head, *helpers, f"def {name}({', '.join(parameters)}):", body, ""])

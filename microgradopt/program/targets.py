@@ -1,0 +1,268 @@
+"""Targets: a program spelled for other machines, by a small table each.
+
+JAX, PyTorch and CuPy have arrays with NumPy's operators and most of its methods, and most functions by the same names.
+A table says which, and how others are called. What is not in it is refused: a program that is printed, runs.
+
+A spelling more is a line more:
+
+    TARGETS["jax"].spellings[np.linalg.inv] = "jnp.linalg.inv"
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from microgradopt.graph.graph import Node
+from microgradopt.graph.text import ATOM, METHODS, NUMPY, Formatter, Language, Text, Texts, spelled, written
+from microgradopt.nn.functional import normal_cdf
+from microgradopt.program.tracer import TracingError
+from microgradopt.rules.outputs import astype, view
+
+# What is called as NumPy calls it: functions by the same names, and methods.
+_FUNCTIONS = (
+    np.absolute, np.arctan2, np.argsort, np.broadcast_to, np.clip, np.concatenate, np.copy, np.cos, np.cumsum, np.exp,
+    np.expand_dims, np.expm1, np.flip, np.hypot, np.isfinite, np.log, np.log1p, np.logaddexp, np.maximum, np.minimum,
+    np.sign, np.sin, np.sqrt, np.square, np.stack, np.std, np.swapaxes, np.tanh, np.var, np.where,
+)  # fmt: skip
+_METHODS = (
+    np.sum, np.mean, np.max, np.min, np.reshape, np.ravel, np.argmax, astype,
+    operator.getitem, operator.setitem, np.transpose, np.matrix_transpose, np.zeros_like,
+)  # fmt: skip
+
+
+class Target(Language):
+    """A library that runs programs in NumPy's place. Constant arrays are in C order there: sums may round differently.
+
+    name: what it is asked for by. imports, spellings: see `Language`; spellings go before the common ones. checks:
+    whether a program can look at its values; under ``jax.jit`` and ``torch.compile`` none can. remarks: what to know.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        imports: Mapping[str, str],
+        spellings: Mapping[Any, str | Formatter],
+        checks: bool = False,
+        remarks: tuple[str, ...] = (),
+    ) -> None:
+        module = next(iter(imports))
+        alike = {function: f"{module}.{function.__name__}" for function in _FUNCTIONS}
+        super().__init__(imports, alike | {function: METHODS[function] for function in _METHODS} | dict(spellings))
+        self.name, self.checks, self.remarks = name, checks, remarks
+
+    def unlisted(self, function: Any) -> str:
+        """Refuse a function that the table does not have."""
+        name = spelled(function)
+        raise self.refused(name, f"To add its own name: program.targets.TARGETS[{self.name!r}].spellings[{name}] = ...")
+
+    def refused(self, what: str, instead: str) -> TracingError:
+        """The error for what a target has no spelling of."""
+        return TracingError(f"source: there is no spelling of {what} for target={self.name!r}. {instead}")
+
+    def listed(self, node: Node, arguments: Iterable[Any], texts: Texts) -> str:
+        """Arguments and keyword arguments, without NumPy's word on which casts are safe: the values have been cast."""
+        return super().listed(_with(node, casting=None), arguments, texts)
+
+    def index(self, index: Any, texts: Texts) -> str:
+        """What stands between square brackets, with an array in place of a list."""
+        text = super().index(index, texts)
+        return f"{self.module}.{self.made_by}({text})" if isinstance(index, list) else text
+
+    def array(self, x: np.ndarray[Any, Any]) -> str:
+        """An array as the call that makes it, in C order."""
+        return super().array(np.array(x, order="C"))
+
+
+def _with(node: Node, **kwargs: Any) -> Node:
+    """The same call with other keyword arguments; None takes one away."""
+    changed = copy.copy(node)
+    changed.kwargs = {key: x for key, x in (node.kwargs | kwargs).items() if kwargs.get(key, ...) is not None}
+    return changed
+
+
+# JAX: arrays do not change; a write is a new array by the same name ---------------------------------------------------
+
+
+def _replaced(by: str) -> Formatter:
+    """x = x.at[i].set(y): a whole line."""
+
+    def format(language: Language, node: Node, texts: Texts) -> Text:
+        array, index = texts(node.arguments[0]).text, language.index(node.arguments[1], texts)
+        return Text(f"{array} = {array}.at[{index}].{by}({language.argument(written(node), texts, node).text})")
+
+    return format
+
+
+JAX = Target(
+    "jax",
+    {"jnp": "import jax.numpy as jnp", "jax": "import jax"},
+    {
+        operator.setitem: _replaced("set"),
+        np.add.at: _replaced("add"),
+        np.right_shift: "jnp.right_shift",
+        normal_cdf: "jax.scipy.special.ndtr",
+    },
+    remarks=('For float64: jax.config.update("jax_enable_x64", True), before the first array is made.',),
+)
+
+
+# PyTorch: other names, dtypes that are told, functions that take tensors alone ----------------------------------------
+
+
+_TAKE_TENSORS = (np.arctan2, np.hypot, np.logaddexp, np.maximum, np.minimum, np.where)
+
+
+def _of_tensors(name: str) -> Formatter:
+    """A function that takes no numbers."""
+
+    def format(language: Language, node: Node, texts: Texts) -> Text:
+        arguments = [x if type(x) is Node else np.array(x, node.dtype) for x in node.arguments]
+        return Text(f"{name}({language.listed(node, arguments, texts)})")
+
+    return format
+
+
+def _variance(name: str) -> Formatter:
+    """ddof is called correction, and is 1 if not told."""
+
+    def format(language: Language, node: Node, texts: Texts) -> Text:
+        told = _with(node, ddof=None, correction=node.kwargs.get("ddof", 0))
+        return Text(f"{name}({language.listed(told, node.arguments, texts)})")
+
+    return format
+
+
+def _flipped(language: Language, node: Node, texts: Texts) -> Text:
+    """Along axes in a tuple, and not called axis."""
+    axis = [*node.arguments[1:], node.kwargs.get("axis")][0]
+    axes = tuple(range(len(node.shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return Text(f"torch.flip({language.argument(node.arguments[0], texts, node).text}, {axes})")
+
+
+def _permuted(language: Language, node: Node, texts: Texts) -> Text:
+    """x.T of a matrix; elsewhere the axes are always told."""
+    x, *axes = node.arguments
+    order = next(iter(axes), None) or node.kwargs.get("axes") or tuple(reversed(range(len(node.shape))))
+    text = language.argument(x, texts, node).within(ATOM)
+    return Text(f"{text}.T" if order == (1, 0) else f"{text}.permute({', '.join(map(str, order))})")
+
+
+def _zeros(language: Language, node: Node, texts: Texts) -> Text:
+    return Text(f"torch.zeros({node.shape}, dtype={language.literal(node.dtype).text})")
+
+
+def _accumulated(language: Language, node: Node, texts: Texts) -> Text:
+    """Positions that are there twice get both: a whole line."""
+    array, index, value = node.arguments
+    put = language.argument(value, texts, node).text
+    return Text(f"{texts(array).text}.index_put_([{language.index(index, texts)}], {put}, accumulate=True)")
+
+
+class Torch(Target):
+    """PyTorch. Integers become float64 where NumPy makes them so; PyTorch would take its default dtype."""
+
+    made_by = "tensor"
+
+    def expression(self, node: Node, texts: Texts) -> Text:
+        """The call of a node, if PyTorch has one."""
+        for what, is_so in _NOT_OF_TORCH.items():
+            if is_so(node):
+                raise self.refused(f"{spelled(node.function)} {what}", "Write it in another way")
+        is_computed = isinstance(node.function, np.ufunc) or node.function in (np.mean, np.var, np.std)
+        if is_computed and _is_float(node) and not any(map(_is_float, node.inputs)):
+            dtype = self.literal(node.dtype).text
+            return super().expression(node, lambda x: Text(f"torch.as_tensor({texts(x).text}, dtype={dtype})"))
+        return super().expression(node, texts)
+
+    def listed(self, node: Node, arguments: Iterable[Any], texts: Texts) -> str:
+        """Arguments and keyword arguments. Axes are kept only where they are told."""
+        if node.kwargs.get("keepdims") and node.kwargs.get("axis") is None:
+            node = _with(node, axis=tuple(range(len(node.shape))))
+        return super().listed(node, arguments, texts)
+
+    def index(self, index: Any, texts: Texts) -> str:
+        """What stands between square brackets; uint8 would be a mask."""
+        if type(index) is Node and index.dtype in (np.uint8, np.int8, np.int16, np.int32):
+            return f"{texts(index).within(ATOM)}.long()"
+        return super().index(index, texts)
+
+    def scalar(self, x: np.generic) -> str:
+        """A number of NumPy's, as a tensor without axes."""
+        return self.array(np.array(x))
+
+    def typed(self, dtype: np.dtype[Any], *meant: Any) -> str:
+        """The dtype as an argument: floats would have PyTorch's default."""
+        return f", dtype={self.literal(dtype).text}"
+
+    def filling(self, x: np.generic) -> str:
+        """A number that an array is filled with, and its dtype."""
+        return f"{self.number(x.item())}{self.typed(x.dtype)}"
+
+
+def _is_float(node: Node) -> bool:
+    return isinstance(node.dtype, np.dtype) and node.dtype.kind == "f"
+
+
+def _places(node: Node) -> tuple[Any, ...]:
+    """The parts of an index."""
+    if node.function not in (operator.getitem, operator.setitem, np.add.at):
+        return ()
+    index = node.arguments[1]
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _goes_back(index: Any) -> bool:
+    return type(index) is slice and isinstance(index.step, int) and index.step < 0
+
+
+# What a call of PyTorch's function does not have, though there is one.
+_NOT_OF_TORCH: dict[str, Callable[[Node], bool]] = {
+    "with where= or initial=": lambda node: not node.kwargs.keys().isdisjoint({"where", "initial"}),
+    "without an axis": lambda node: node.function is np.cumsum and len(node.arguments) + len(node.kwargs) == 1,
+    "with a negative step": lambda node: any(_goes_back(x) for x in _places(node)),
+    "at slices": lambda node: node.function == np.add.at and any(type(x) is not Node for x in _places(node)),
+}
+
+TORCH = Torch(
+    "torch",
+    {"torch": "import torch"},
+    {
+        np.max: ".amax",
+        np.min: ".amin",
+        astype: ".to",
+        np.copy: "torch.clone",
+        np.expand_dims: "torch.unsqueeze",
+        np.flip: _flipped,
+        np.transpose: _permuted,
+        np.zeros_like: _zeros,
+        np.var: _variance("torch.var"),
+        np.std: _variance("torch.std"),
+        np.add.at: _accumulated,
+        normal_cdf: "torch.special.ndtr",
+        **{function: _of_tensors(f"torch.{function.__name__}") for function in _TAKE_TENSORS},
+    },
+    remarks=('Constants are made on the default device: on a GPU, torch.set_default_device("cuda") goes before.',),
+)
+
+
+# CuPy: NumPy on a GPU -------------------------------------------------------------------------------------------------
+
+CUPY = Target(
+    "cupy",
+    {"cp": "import cupy as cp", "cupyx": "import cupyx.scipy.special"},
+    {
+        view: ".view",
+        np.add.at: "cp.add.at",
+        np.all: "cp.all",
+        np.right_shift: "cp.right_shift",
+        normal_cdf: "cupyx.scipy.special.ndtr",
+    },
+    checks=True,
+)
+
+TARGETS: dict[str, Language] = {"numpy": NUMPY} | {target.name: target for target in (JAX, TORCH, CUPY)}
