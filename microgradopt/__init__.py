@@ -14,7 +14,18 @@ from microgradopt.rules import NotDifferentiableError, log_softmax, logsumexp, s
 from microgradopt.tensor import Tensor
 
 if TYPE_CHECKING:
-    from microgradopt import critical, diagnosis, graph, page, picture, plots, program, training
+    from microgradopt import (
+        bridges,
+        critical,
+        derivatives,
+        diagnosis,
+        graph,
+        page,
+        picture,
+        plots,
+        program,
+        training,
+    )
     from microgradopt.graph import trace
     from microgradopt.page import explain
     from microgradopt.picture import Drawing, GraphvizMissingError, draw, draw_on_error
@@ -33,9 +44,11 @@ __all__ = [
     "StaleProgramError",
     "Tensor",
     "TracingError",
+    "bridges",
     "compile",
     "critical",
     "curvature",
+    "derivatives",
     "detect_anomaly",
     "diagnosis",
     "draw",
@@ -64,9 +77,13 @@ __all__ = [
     "training",
 ]
 
+_ROOMS = (
+    "bridges", "critical", "derivatives", "diagnosis", "graph", "page", "picture", "plots", "program", "training",
+)  # fmt: skip
+
 __getattr__ = on_use(
     __name__,
-    {name: name for name in ("critical", "diagnosis", "graph", "page", "picture", "plots", "program", "training")}
+    dict(zip(_ROOMS, _ROOMS, strict=True))
     | dict.fromkeys(("StaleProgramError", "TracingError", "compile", "source"), "program")
     | dict.fromkeys(("Drawing", "GraphvizMissingError", "draw", "draw_on_error"), "picture")
     | {"trace": "graph", "explain": "page"},

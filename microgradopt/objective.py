@@ -27,6 +27,14 @@ from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
+# The methods of SciPy's minimize, by what they take besides L(θ).
+_OF_SCIPY = {
+    "nothing": ("Nelder-Mead", "Powell", "COBYLA", "COBYQA"),
+    "the gradient": ("CG", "BFGS", "L-BFGS-B", "TNC", "SLSQP"),
+    "the Hessian": ("dogleg", "trust-exact"),
+    "products": ("Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"),
+}
+
 
 def half_square(residuals: Tensor) -> Tensor:
     """½ ‖r‖². Raises TypeError for a single number: a loss already."""
@@ -53,7 +61,9 @@ class ParameterVector:
         self.parameters = list(parameters)
         for i, parameter in enumerate(self.parameters):
             if not isinstance(parameter, Tensor):
-                raise TypeError(f"parameters: number {i} is a {type(parameter).__name__}, not a Tensor")
+                raise TypeError(
+                    f"parameters: number {i} is a {type(parameter).__name__}, not a Tensor{_way_in(parameter)}"
+                )
             if not parameter.is_leaf:
                 raise ValueError(f"parameters: number {i}, of shape {parameter.shape}, is a result, not a leaf")
         if not self.parameters:
@@ -144,6 +154,13 @@ class ParameterVector:
                 parameter.grad = gradient
 
 
+def _way_in(x: Any) -> str:
+    """The door for what another framework has made."""
+    frameworks = {cls.__module__.partition(".")[0].removesuffix("lib") for cls in type(x).__mro__}
+    ways = {"torch": "mg.bridges.torch.objective(model, loss)", "jax": "mg.bridges.jax.objective(f, params)"}
+    return "".join(f"; it is of {name}: {way}" for name, way in ways.items() if name in frameworks)
+
+
 def check_objective(name: str, objective: Any) -> None:
     """Raise TypeError unless it is an Objective."""
     if not isinstance(objective, Objective):
@@ -215,7 +232,9 @@ class Objective:
                 "Objective.of: a model or a list of tensors is wanted, not one tensor: put it in [brackets]"
             )
         if not isinstance(model, Module | Iterable):
-            raise TypeError(f"Objective.of: a model of mg.nn or a list of tensors is wanted, not {model!r:.60}")
+            raise TypeError(
+                f"Objective.of: a model of mg.nn or a list of tensors is wanted, not {model!r:.60}{_way_in(model)}"
+            )
         if not callable(loss):
             raise TypeError(f"Objective.of: loss is a function without arguments, lambda: ..., not {loss!r:.60}")
         tensors = model.parameters() if isinstance(model, Module) else model
@@ -353,6 +372,38 @@ class Objective:
         """H(θ), of shape (n, n)."""
         with self._moved(theta):
             return self._second()
+
+    def for_scipy(self, method: str) -> dict[str, Any]:
+        """The arguments of ``scipy.optimize.minimize`` for L, from the current θ, with all derivatives that it takes.
+
+        method: one of SciPy's, upper or lower case. Always: fun, x0, method. Where the gradient is used, fun gives it
+        together with L, from one forward and one reverse sweep, and jac=True says so. dogleg and trust-exact get
+        hess, H(θ); Newton-CG, trust-ncg, trust-krylov and trust-constr get hessp, H(θ) v. θ itself stays as it is.
+
+        Raises ValueError for a method that SciPy does not have.
+
+        >>> from scipy.optimize import minimize
+        >>> rosenbrock = Objective(lambda x: (1 - x[0])**2 + 100 * (x[1] - x[0]**2)**2, [-1.0, 1.0])
+        >>> minimize(**rosenbrock.for_scipy("trust-exact")).x.round(6)
+        array([1., 1.])
+        """
+        kinds = {name.lower(): kind for kind, names in _OF_SCIPY.items() for name in names}
+        if not isinstance(method, str) or method.lower() not in kinds:
+            known = "; ".join(f"with {kind}: {', '.join(names)}" for kind, names in _OF_SCIPY.items())
+            raise ValueError(f"for_scipy: method is one of SciPy's minimize ({known}), not {method!r:.60}")
+
+        def both(theta: Array) -> tuple[float, Array]:
+            value, gradient = self.value_and_gradient(theta)
+            return value, gradient.astype(np.float64)  # TNC and SLSQP take no other
+
+        first: dict[str, Any] = {"fun": both, "jac": True}
+        derivatives: dict[str, dict[str, Any]] = {
+            "nothing": {"fun": self.value},
+            "the gradient": first,
+            "the Hessian": {**first, "hess": self.hessian},
+            "products": {**first, "hessp": lambda theta, v: self.hvp(v, theta)},
+        }
+        return {**derivatives[kinds[method.lower()]], "x0": self.theta.astype(np.float64), "method": method}
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the loss at the current θ, computed once without `compile`, and the parameters."""

@@ -10,6 +10,7 @@ verdict is certified, it is attacked (attack.py).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,11 @@ def classify(
 ) -> CriticalPoint:
     """The verdict on θ: local minimum, local maximum, saddle point, degenerate, or not critical.
 
-    theta: (n,); by default the objective's own. gradient_tolerance: count the point as critical when ‖g‖ is at most
-    this, as the lecture does with 1e-3; such a verdict is certified only if it would have been without. dense_up_to:
-    for larger n only the ends of the spectrum are computed, by Lanczos' method with about `max_products` products H v;
-    then negative curvature can be proved, but not its absence. rng: a Generator or a seed, for all that is tried.
+    theta: (n,); by default the objective's own; or the OptimizeResult of SciPy: its x, and `evidence` begins with what
+    SciPy said. gradient_tolerance: count the point as critical when ‖g‖ is at most this, as the lecture does with 1e-3;
+    such a verdict is certified only if it would have been without. dense_up_to: for larger n only the ends of the
+    spectrum are computed, by Lanczos' method with about `max_products` products H v; then negative curvature can be
+    proved, but not its absence. rng: a Generator or a seed, for all that is tried.
 
     1. Units: H is replaced by D H D, with D diagonal so that every row has size 1, which changes no sign (Sylvester).
        Scaling a parameter or the loss changes no verdict.
@@ -79,6 +81,11 @@ def classify(
     'saddle point'
     """
     check_objective("classify", objective)
+    if hasattr(theta, "success"):
+        result: Any = theta
+        answer = classify(objective, result.x, gradient_tolerance, dense_up_to, max_products, rng)
+        said = f"SciPy: success={result.success}, {result.message!r}; it is: {answer.kind}"
+        return replace(answer, evidence=(said, *answer.evidence))
     rng = np.random.default_rng(rng)
     theta = objective.theta if theta is None else np.array(theta, objective.theta.dtype)
     if objective.n > dense_up_to:
