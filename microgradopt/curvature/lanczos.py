@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_BASIS = 300  # vectors that a Krylov basis may hold before it is compressed
 _RESOLVED = 1e-3  # of the gap: how sure an eigenvalue must be before it counts as the less extreme one
 
 
@@ -96,6 +95,7 @@ def eigenpairs(
     tol: float | None = None,
     max_products: int | None = None,
     rng: np.random.Generator | int | None = 0,
+    max_vectors: int = 300,
 ) -> Eigenpairs:
     """The k eigenvalues at an end of the spectrum of H, with their vectors, from products H v alone.
 
@@ -104,6 +104,8 @@ def eigenpairs(
     for float64, 2e-5 for float32. The error of the value is then far smaller: residual² over the gap.
     max_products: when these are used up, what there is is returned, converged or not: the residuals tell. There may be
     fewer than k, when there are fewer than two products for each; of "both", the small ones come first.
+    max_vectors: how many vectors of n numbers are kept at the most, beside those that are returned: the memory. Fewer
+    need more products. At least four for each pair are kept.
 
     Lanczos' method, with all vectors orthogonalised twice, restarted thickly when the basis is full. From one start it
     sees each eigenvalue once, however often it is repeated. So what has converged is set aside, and the process is run
@@ -119,7 +121,7 @@ def eigenpairs(
     array([9.])
     """
     n, dtype = operator_size("eigenpairs", H)
-    _check_arguments(n, k, which, tol, max_products)
+    _check_arguments(n, k, which, tol, max_products, max_vectors)
     if which == "both" and 2 * k >= n:
         which, k = "smallest", n
     wanted = k * len(_KEYS[which])
@@ -132,7 +134,7 @@ def eigenpairs(
     products, scale, nothing_left = 0, 0.0, False
     while not nothing_left and products < budget:
         start = rng.standard_normal(n).astype(dtype)
-        krylov = _Krylov(H, rows, start, max(_BASIS, 4 * wanted), scale)
+        krylov = _Krylov(H, rows, start, max(max_vectors, 4 * wanted), scale)
         new_values, new_rows, nothing_left = _search(krylov, values, k, which, tol, budget - products)
         values, rows = np.append(values, new_values), np.concatenate([rows, new_rows])
         products, scale = products + krylov.products, krylov.scale
@@ -170,7 +172,7 @@ def _rounding(n: int, dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps) * n**0.5
 
 
-def _check_arguments(n: int, k: int, which: str, tol: float | None, max_products: int | None) -> None:
+def _check_arguments(n: int, k: int, which: str, tol: float | None, max_products: int | None, max_vectors: int) -> None:
     if which not in _KEYS:
         raise ValueError(f"eigenpairs: which={which!r}; one of {', '.join(map(repr, _KEYS))} is wanted")
     if k < 1 or (k > n and which != "both"):
@@ -179,6 +181,8 @@ def _check_arguments(n: int, k: int, which: str, tol: float | None, max_products
         raise ValueError(f"eigenpairs: tol={tol}; it is relative to the norm of H: between 0 and 1, or None")
     if max_products is not None and max_products < 2:
         raise ValueError(f"eigenpairs: max_products={max_products}; one to find a pair and one for its residual: 2")
+    if not (isinstance(max_vectors, int | np.integer) and max_vectors >= 1):
+        raise ValueError(f"eigenpairs: max_vectors={max_vectors!r}; it is a whole number from 1")
 
 
 # Which eigenvalues are wanted: those with the smallest keys.

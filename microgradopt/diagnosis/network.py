@@ -127,7 +127,7 @@ def out_of_reach(case: Case) -> Suspicion | None:
 def broadcast(case: Case) -> Suspicion | None:
     """Outputs (n, 1) and targets (n,): their difference is (n, n), each output against each target."""
     for node in case.reading.nodes:
-        shapes = [np.shape(v) for v in node.values[:2]]
+        shapes = [np.shape(v) for v in node.values[:2]] if isinstance(node.function, np.ufunc) else []
         if len(shapes) == 2 and sorted(map(len, shapes)) == [1, 2] and node.shape == (max(shapes[0]), max(shapes[1])):
             tall = next(shape for shape in shapes if len(shape) == 2)
             if tall[1] == 1 and tall[0] > 1 and (tall[0],) in shapes:

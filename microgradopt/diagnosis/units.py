@@ -49,19 +49,24 @@ def layers(objective: Objective) -> list[Layer]:
     with objective.at() as loss:
         nodes = graph_of([loss]).nodes if loss.requires_grad else []
     for node in nodes:
-        function = _activation(node)
-        steepest = KNOWN[function].steepest
-        if steepest is None or node.ndim == 0:
-            continue
-        x = next(v for v in node.values if np.shape(v) == node.shape)
-        slopes = KNOWN[function].rules[0](1.0, node.value, x) / steepest  # type: ignore[misc]
-        best = slopes.reshape(-1, slopes.shape[-1]).max(axis=0)
-        stuck, flat = int(np.sum(best < _SATURATED)), float(np.mean(slopes < _SATURATED))
-        found.append(Layer(len(found), name_of(function), len(best), stuck, flat))
+        for function, x, out in _activations(node):
+            slopes = KNOWN[function].rules[0](1.0, out, x) / KNOWN[function].steepest  # type: ignore[misc]
+            best = slopes.reshape(-1, slopes.shape[-1]).max(axis=0)
+            stuck, flat = int(np.sum(best < _SATURATED)), float(np.mean(slopes < _SATURATED))
+            found.append(Layer(len(found), name_of(function), len(best), stuck, flat))
     return found
 
 
-def _activation(node: Tensor) -> Any:
-    """The function that a node calls; ``np.maximum(x, 0)`` is a relu too."""
+def _activations(node: Tensor) -> list[tuple[Any, Any, Any]]:
+    """The activation that a node is: the function, its input and output. ``np.maximum(x, 0)`` is a relu too.
+
+    A network of another framework is one node, and tells its activations itself.
+    """
+    for value in node.values:
+        if hasattr(value, "activations"):
+            return list(value.activations(*node.values))
     is_relu = node.function is np.maximum and any(np.ndim(v) == 0 and v == 0 for v in node.values)
-    return nn.functional.relu if is_relu else node.function
+    function: Any = nn.functional.relu if is_relu else node.function
+    if KNOWN[function].steepest is None or node.ndim == 0:
+        return []
+    return [(function, next(v for v in node.values if np.shape(v) == node.shape), node.value)]

@@ -1,0 +1,114 @@
+"""A function that another framework computes, as an operation of our graph, and a network made of one.
+
+Whatever has derivatives of its own can take part: the framework is asked for y = F(x), for Jᵀg, which reverse mode
+wants, and for what reverse mode over reverse mode wants: J c, and the gradient of ⟨c, Jᵀg⟩. So gradients and Hessian
+products go through it; third derivatives do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from microgradopt.nn.module import Module
+from microgradopt.rules.registry import NotDifferentiableError, composite
+from microgradopt.rules.stack import Stack, stacked
+from microgradopt.run import History
+from microgradopt.tensor import Tensor
+
+Array = npt.NDArray[Any]
+
+
+class Foreign(Protocol):
+    """y = F(x, data) of an array x of floats, as a framework computes it. data: what no gradient is wanted by."""
+
+    def value(self, x: Array, data: Any) -> Array:
+        """F(x, data)."""
+
+    def pulled(self, x: Array, g: Array, data: Any) -> Array:
+        """Jᵀg, of the shape of x; J = ∂F/∂x."""
+
+    def pushed(self, x: Array, c: Array, data: Any) -> Array:
+        """J c, of the shape of y."""
+
+    def bent(self, x: Array, g: Array, c: Array, data: Any) -> Array:
+        """The gradient by x of ⟨c, Jᵀg⟩, of the shape of x."""
+
+
+def _no_third(c: Any, out: Any, *args: Any) -> Any:
+    raise NotDifferentiableError("a function of another framework has second derivatives here, and no third ones")
+
+
+@composite(_no_third, _no_third, None, None, smooth=True)
+def _pushed(x: Array, c: Array, foreign: Foreign, data: Any) -> Array:
+    return foreign.pushed(x, c, data)
+
+
+@composite(_no_third, _no_third, _no_third, None, None, smooth=True)
+def _bent(x: Array, g: Array, c: Array, foreign: Foreign, data: Any) -> Array:
+    return foreign.bent(x, g, c, data)
+
+
+@composite(
+    lambda c, out, x, g, foreign, data: _bent(x, g, c, foreign, data),
+    lambda c, out, x, g, foreign, data: _pushed(x, c, foreign, data),
+    None,
+    None,
+    smooth=True,
+)
+def _pulled(x: Array, g: Array, foreign: Foreign, data: Any) -> Array:
+    return foreign.pulled(x, g, data)
+
+
+@composite(lambda g, out, x, foreign, data: _pulled(x, g, foreign, data), None, None, smooth=True)
+def computed_by(x: Any, foreign: Foreign, data: Any) -> Any:
+    """F(x, data)."""
+    return foreign.value(x, data)
+
+
+stacked(_pulled)(lambda x, g, foreign, data: Stack(np.stack([_pulled(x, each, foreign, data) for each in g.data])))
+stacked(_pushed)(lambda x, c, foreign, data: Stack(np.stack([_pushed(x, each, foreign, data) for each in c.data])))
+stacked(_bent)(lambda x, g, c, foreign, data: Stack(np.stack([_bent(x, g, each, foreign, data) for each in c.data])))
+
+
+class ForeignModel(Module):
+    """A network that another framework computes, with parameters of our own: our optimizers train it.
+
+    arrays: the parameters by name, as they start. foreign: gives the output (samples, …) from θ, all parameters
+    flattened in this order, and a batch of inputs.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], foreign: Foreign) -> None:
+        self._named = {name: Tensor(array, array.dtype, requires_grad=True) for name, array in arrays.items()}
+        self.foreign = foreign
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        """The parameters, under the names that the framework has for them."""
+        return list(self._named.items())
+
+    def forward(self, x: Any) -> Any:
+        """The output of the framework's network, at our θ."""
+        theta = np.concatenate([parameter.reshape(-1) for parameter in self._named.values()])
+        return computed_by(theta, self.foreign, x)
+
+    def describe(self) -> str:
+        """What computes it."""
+        return type(self.foreign).__module__.rpartition(".")[2]
+
+
+def history_of(given: Any, rate: float | None = None) -> History | None:
+    """A history of ours from a list of losses, or from what has a list `loss`. rate: if it has no learning rates."""
+    if given is None:
+        return None
+    found = History()
+    found.loss = [float(loss) for loss in getattr(given, "loss", given)]
+    for name in ("gradient_norm", "lr", "seconds", "step_norm", "validation_loss"):
+        values = [float(value) for value in getattr(given, name, ())]
+        setattr(found, name, values if len(values) == len(found.loss) else [math.nan] * len(found.loss))
+    if rate is not None and not np.isfinite(found.lr).any():
+        found.lr = [rate] * len(found.loss)
+    return found
