@@ -115,7 +115,8 @@ table(
 
 figure, axes = panels(1, 3)
 for ax, (name, loss) in zip(axes, losses.items(), strict=False):
-    plots.surface(loss, extent=(-11, 11, -11, 11), resolution=61, ax=ax)
+    levels = np.linspace(0, 1.001 * loss.value(start), 24)  # alike, so that colours show how steep it is
+    plots.surface(loss, extent=(-11, 11, -11, 11), resolution=61, levels=levels, ax=ax)
     plots.trajectories({"gradient descent, η = 1": paths[name]}, ax)
     ax.set(xlabel="$z_1$, of the true class", ylabel="$z_2$", title=f"{name}: ‖g‖ = {norms[name]:.2g} at the start")
     ax.legend(fontsize="small", loc="lower right")

@@ -14,7 +14,7 @@ import numpy as np
 from lab import digits, options, panels, save, table
 
 import microgradopt as mg
-from microgradopt import NonFiniteError, Objective, curvature, nn, optim
+from microgradopt import NonFiniteError, Objective, curvature, nn, optim, plots
 from microgradopt.training import accuracy, evaluate, fit
 
 # sphinx_gallery_thumbnail_path = "results/18_batch_norm_thumbnail.png"
@@ -151,5 +151,6 @@ for ax, activation in zip(axes, activations, strict=True):
     ax.axhline(np.log(10), color="black", linewidth=0.6, linestyle=":")
     ax.set(xlabel="learning rate η", ylabel=f"training loss after {epochs} epochs", ylim=(None, 12))
     ax.set_title(f"{activation.__name__}; dotted: ln 10, nothing learnt")
-axes[0].legend(fontsize="small", loc="lower left")
+for ax in axes:
+    plots.legend_below(ax, 3)
 save(figure, run.out / "18_batch_norm.png", thumbnail=axes[0])

@@ -13,7 +13,7 @@ import numpy as np
 from lab import digits, options, panels, save, table
 
 import microgradopt as mg
-from microgradopt import critical, nn, optim
+from microgradopt import critical, nn, optim, plots
 from microgradopt.training import Run, fit
 
 # sphinx_gallery_thumbnail_path = "results/19_bias_or_optimization_thumbnail.png"
@@ -117,10 +117,10 @@ for cure in cures:
     axes[0].semilogy(depths, np.median(values, axis=1), "o-", label=cure)
     axes[0].fill_between(depths, values.min(axis=1), values.max(axis=1), alpha=0.2)
 axes[0].set(xlabel="hidden layers", ylabel=f"training loss after {epochs} epochs", title="Deeper is not lower")
-axes[0].legend(fontsize="small")
 lengths = {"shallow": runs["no cure", depths[0]][0], "deep": stuck, "deep, from the copy of the shallow": copied}
 for name, one in lengths.items():
     axes[1].semilogy(np.arange(epochs) + 0.5, np.reshape(one.loss, (epochs, -1)).mean(axis=1), label=name)
 axes[1].set(xlabel="epoch", ylabel="mean loss of its batches", title=f"{depths[-1]} hidden layers, from two starts")
-axes[1].legend(fontsize="small")
+for ax in axes:
+    plots.legend_below(ax, 3)
 save(figure, run.out / "19_bias_or_optimization.png", thumbnail=axes[0])
