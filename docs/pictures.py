@@ -131,8 +131,45 @@ def speed() -> None:
     save("speed")
 
 
+def scipy_bridge() -> None:
+    """The error of differences by their step; and error against time, from the table in the chapter."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    x, steps = np.linspace(0.1, 2, 20)[:, None], np.logspace(-14, 0, 100)
+
+    def f(x: Any) -> Any:
+        return np.exp(np.sin(x))
+
+    precise = x.astype(np.longdouble)
+    slope = np.cos(precise) * f(precise)
+    differences = {"forward": (f(x + steps) - f(x)) / steps, "central": (f(x + steps) - f(x - steps)) / (2 * steps)}
+    for (name, found), color in zip(differences.items(), SHADES[1:], strict=False):
+        left.loglog(steps, np.abs(found / slope - 1).max(axis=0), label=f"{name} difference", color=color)
+    exact = mg.derivatives.gradient(lambda x: np.sum(f(x)))(x)
+    left.axhline(np.abs(exact / slope - 1).max(), label="exact", color=SHADES[0])
+    left.set(xlabel="step h", ylabel="largest relative error", title="the derivative of $e^{\\sin x}$, at 20 points")
+    left.legend(loc="lower left", bbox_to_anchor=(0, 0.08))
+    _times_and_errors(right)
+    save("scipy")
+
+
+def _times_and_errors(ax: Any) -> None:
+    """Each tool's gradients and Hessians, from the table in docs/scipy.md."""
+    lines = [line.split("|")[1:-1] for line in (DOCS / "scipy.md").read_text(encoding="utf-8").splitlines()]
+    header = next(line for line in lines if line[:1] == [" function "])
+    rows = [line for line in lines if line[1:2] in ([" gradient "], [" Hessian "])]
+    units = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
+    for column, color in zip(range(2, len(header)), (*SHADES, "#d55e00", "#cc79a7"), strict=False):
+        for kind, marker in ((" gradient ", "o"), (" Hessian ", "s")):
+            cells = [row[column].split(" · ") for row in rows if row[1] == kind]
+            times = [float(time.split()[0]) * units[time.split()[1]] for _, _, time in cells]
+            label = header[column].strip() if marker == "o" else None
+            ax.loglog(times, [float(error) for error, _, _ in cells], marker, color=color, label=label, alpha=0.8)
+    ax.set(xlabel="seconds", ylabel="largest relative error", title="the table: gradients ●, Hessians ■")
+    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
 PICTURES: dict[str, Callable[[], None]] = {
-    found.__name__: found for found in (start, tensors, rules, sweep, higher, speed)
+    found.__name__: found for found in (start, tensors, rules, sweep, higher, speed, scipy_bridge)
 }
 
 if __name__ == "__main__":

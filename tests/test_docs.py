@@ -52,7 +52,7 @@ def test_docstring_examples(name):
 
 def public():
     for place in (mg, mg.nn, mg.nn.functional, mg.nn.losses, mg.nn.init, mg.optim, mg.optim.schedules, mg.curvature,
-                  mg.critical, mg.graph, mg.rules, mg.training, mg.plots):  # fmt: skip
+                  mg.critical, mg.derivatives, mg.graph, mg.rules, mg.training, mg.plots):  # fmt: skip
         names = getattr(place, "__all__", None) or [name for name in vars(place) if not name.startswith("_")]
         for name in names:
             found = getattr(place, name)

@@ -31,8 +31,8 @@ model = torch.nn.Sequential(
     torch.nn.Linear(64, 32), torch.nn.Sigmoid(), torch.nn.Linear(32, 8), torch.nn.Sigmoid(), torch.nn.Linear(8, 64)
 )
 sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-losses = trained(model, F.mse_loss, sgd, pairs, 60)  # stuck at 0.073, the variance of the pixels
-autoencoder = critical.diagnose(bridge.run(model, F.mse_loss, pairs, sgd, history=losses))
+losses = trained(model, F.mse_loss, sgd, pairs, 50)  # stuck at 0.073, the variance of the pixels
+autoencoder = critical.diagnose(bridge.run(model, F.mse_loss, pairs, sgd, history=losses), budget=1500)
 print(autoencoder)
 cured = autoencoder.cure().train(200)
 bridge.write(model, cured.objective.theta)  # back into the model
@@ -42,7 +42,7 @@ pairs = list(zip(images.reshape(-1, 1, 8, 8).split(32), labels.split(32), strict
 model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 10))
 adam = torch.optim.Adam(model.parameters(), lr=1e-6)
 losses = trained(model, F.cross_entropy, adam, pairs, 5)
-convolutional = critical.diagnose(bridge.run(model, F.cross_entropy, pairs, adam, history=losses), budget=1500)
+convolutional = critical.diagnose(bridge.run(model, F.cross_entropy, pairs, adam, history=losses), budget=800)
 print(convolutional.verdict, convolutional.code)
 # transformer
 
@@ -68,7 +68,7 @@ pairs = list(zip(words.split(32), words.roll(1, dims=1).split(32), strict=True))
 model = Copying()
 adam = torch.optim.Adam(model.parameters(), lr=1e-6)
 losses = trained(model, F.cross_entropy, adam, pairs, 10)
-transformer = critical.diagnose(bridge.run(model, F.cross_entropy, pairs, adam, history=losses), budget=1500)
+transformer = critical.diagnose(bridge.run(model, F.cross_entropy, pairs, adam, history=losses), budget=800)
 print(transformer.verdict, transformer.code)
 # a point
 objective = bridge.objective(model.eval(), lambda: F.cross_entropy(model(words), words.roll(1, dims=1)))

@@ -375,9 +375,13 @@ def test_all_arguments_of_classify_reach_it():
     result = optimize.OptimizeResult(x=np.array([1e-2, 0.0]), success=False, message="stopped")
     assert critical.classify(bowl, result, gradient_tolerance=1e-3).kind == "not critical"
     assert critical.classify(bowl, result, gradient_tolerance=1e-1).kind == "local minimum"
-    outlined = critical.classify(bowl, result, dense_up_to=1, max_products=3, rng=1)
-    assert not outlined.complete
-    assert outlined.evidence[0].startswith("SciPy: success=False, 'stopped'; it is: ")
+    wide = mg.Objective(lambda w: np.sum(np.arange(1, 101) * w**2), np.ones(100))
+    result.x = np.zeros(100)
+    for settings in ({"max_products": 8, "rng": 1}, {"max_products": 8, "rng": 2}, {"max_products": 20, "rng": 1}):
+        outlined = critical.classify(wide, result, dense_up_to=1, **settings)
+        assert outlined.evidence[0].startswith("SciPy: success=False, 'stopped'; it is: ")
+        plain = critical.classify(wide, result.x, dense_up_to=1, **settings)
+        assert outlined.eigenvalues.tolist() == plain.eigenvalues.tolist()
 
 
 def test_answers_of_the_other_functions_are_read_too():
