@@ -52,7 +52,8 @@ def main() -> None:
     known, options = parser.parse_known_args()
     if not known.names:
         print("\n".join(f"{demo.stem:<24}{title(demo)}" for demo in DEMOS))
-        print("\nRun one: python -m demos 02        all: python -m demos all        at their smallest: --quick")
+        print("\nRun one: python -m demos 02 --show    all: python -m demos all    at their smallest: --quick")
+        print(f"--show prints what they found; pictures are in {FOLDER / 'out'}. Small tasks: python -m demos.tasks")
         return
     known.out.mkdir(parents=True, exist_ok=True)
     for demo in (bar := tqdm(chosen(known.names), unit="demo")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import hashlib
 import inspect
 import json
@@ -26,12 +27,16 @@ from tqdm import tqdm
 
 
 class Options(argparse.Namespace):
-    """quick: at the smallest setting. seed. out: the folder for pictures and results. jobs: processes for studies."""
+    """quick: at the smallest setting. seed. out: the folder for pictures and results. jobs: processes for studies.
+
+    show: open the pictures in windows.
+    """
 
     quick: bool
     seed: int
     out: Path
     jobs: int
+    show: bool
 
 
 def options(doc: str | None) -> Options:
@@ -41,8 +46,11 @@ def options(doc: str | None) -> Options:
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and made-up data (0)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out", help="where pictures and results go")
     parser.add_argument("--jobs", type=int, default=-1, help="processes for studies over seeds (-1: one for each core)")
+    parser.add_argument("--show", action="store_true", help="open the pictures in windows, at the end")
     found = parser.parse_args([] if "ipykernel" in sys.modules else None, namespace=Options())
     found.out.mkdir(parents=True, exist_ok=True)
+    if found.show:
+        atexit.register(plt.show)
     return found
 
 

@@ -325,7 +325,7 @@ _KNOWN: dict[str, tuple[type[Optimizer], tuple[str, ...], dict[str, str]]] = {
         optim.RMSprop, ("lr", "alpha", "eps", "weight_decay", "momentum", "centered", "maximize"),
         {"v": "square_avg", "a": "grad_avg", "b": "momentum_buffer"},
     ),
-    "Adagrad": (optim.Adagrad, ("lr", "eps", "weight_decay", "maximize"), {"sum": "sum"}),
+    "Adagrad": (optim.Adagrad, ("lr", "lr_decay", "eps", "weight_decay", "maximize"), {"sum": "sum"}),
 }  # fmt: skip
 
 
@@ -337,7 +337,8 @@ def _optimizer(given: Any, ours: dict[Any, Tensor]) -> Optimizer:
             f"bridges.torch.run: optimizer is one of torch.optim's {', '.join(_KNOWN)}, not {given!r:.60}; for another "
             "one give that which is nearest, made anew with its learning rate"
         )
-    make, settings, states = _KNOWN[name]
+    is_decoupled = name == "Adam" and given.param_groups[0].get("decoupled_weight_decay", False)
+    make, settings, states = _KNOWN["AdamW" if is_decoupled else name]
     groups, entries, first = [], [], 0
     for group in given.param_groups:
         moved = [p for p in group["params"] if p in ours]

@@ -177,7 +177,8 @@ OPTIMIZERS = [
     (torch.optim.Adam, {"lr": 0.01, "amsgrad": True}),
     (torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
     (torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.5, "centered": True}),
-    (torch.optim.Adagrad, {"lr": 0.1}),
+    (torch.optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1}),
+    (torch.optim.Adam, {"lr": 0.01, "weight_decay": 0.3, "decoupled_weight_decay": True}),
 ]
 
 
