@@ -1,6 +1,7 @@
 """The front door: what is there is shown, loaded on use, and has types."""
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import subprocess
@@ -58,7 +59,10 @@ def test_without_the_package_graphviz_only_pictures_are_missing():
 
 
 def modules():
-    return [m.name for m in pkgutil.walk_packages(mg.__path__, "microgradopt.")]
+    """All of them, but for the bridges to what is not installed."""
+    names = [m.name for m in pkgutil.walk_packages(mg.__path__, "microgradopt.")]
+    bridges = [f"microgradopt.bridges.{name}" for name in ("jax", "torch") if importlib.util.find_spec(name) is None]
+    return [name for name in names if name not in bridges]
 
 
 def test_no_function_has_the_name_of_its_module():
