@@ -98,19 +98,27 @@ def _holding(model: torch.nn.Module, parameters: list[torch.Tensor], theta: Arra
     """Inside, the parameters hold θ, and dropout is off; afterwards all is as it was, buffers too."""
     before = [p.data for p in parameters]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    dropping = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.training]
     try:
         for parameter, part in zip(parameters, _split(theta, parameters), strict=True):
             parameter.data = part
-        for module in dropping:
-            module.training = False
-        with torch.enable_grad(), _repeatable(parameters):
+        with torch.enable_grad(), _repeatable(parameters), _without_dropout(model):
             yield
     finally:
         for parameter, data in zip(parameters, before, strict=True):
             parameter.data = data
         for buffer, value in buffers:
             buffer.data.copy_(value)
+
+
+@contextlib.contextmanager
+def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, the modules that drop elements do not; all others are in the mode that they were in."""
+    dropping = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.training]
+    try:
+        for module in dropping:
+            module.training = False
+        yield
+    finally:
         for module in dropping:
             module.training = True
 
@@ -250,15 +258,8 @@ def _outputs(model: torch.nn.Module, named: dict[str, torch.Tensor]) -> Any:
         parts = theta.split([p.numel() for p in named.values()])
         values = {name: part.view_as(p).to(p.dtype) for (name, p), part in zip(named.items(), parts, strict=True)}
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        dropping = [m for m in model.modules() if isinstance(m, _DropoutNd) and m.training]
-        measuring = current_mode.get().measuring
-        for module in dropping:
-            module.training = not measuring
-        try:
+        with _without_dropout(model) if current_mode.get().measuring else contextlib.nullcontext():
             found: torch.Tensor = torch.func.functional_call(model, {**values, **buffers}, (X,))
-        finally:
-            for module in dropping:
-                module.training = True
         return found
 
     return outputs
