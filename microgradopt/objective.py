@@ -15,17 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.autodiff import grad, hessian, hvp
+from microgradopt.autodiff import RecordedGradient, grad, hessian, hvp
 from microgradopt.errors import ARRAYS
 from microgradopt.external import ExternalLoss, external_loss
-from microgradopt.mode import clock, measuring
+from microgradopt.mode import Observer, clock, measuring, observed
 from microgradopt.nn.module import Module
 from microgradopt.notebook import shown, table
+from microgradopt.rules.stack import Stack
 from microgradopt.rules.values import check_real
 from microgradopt.sweep import graph_of
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
+
+_POINTS = 256  # at which a loss is computed at once
 
 # The methods of SciPy's minimize, by what they take besides L(θ).
 _OF_SCIPY = {
@@ -372,6 +375,84 @@ class Objective:
         """H(θ), of shape (n, n)."""
         with self._moved(theta):
             return self._second()
+
+    # At many θ at once
+
+    def values(self, thetas: npt.ArrayLike) -> Array:
+        """L at k points, (k,). thetas: (k, n), one θ in each row.
+
+        The loss is computed once, on parameters that are k arrays each (`rules.stack.Stack`): much quicker than k
+        calls while the arrays are small. A loss that cannot be computed so (its code asks for a number, or another
+        framework computes it) is computed point by point. Equal to `value` at each point to rounding, and so for
+        `gradients` and `hessians`.
+
+        Raises ValueError for another shape.
+
+        >>> bowl = Objective(lambda x: (x * x).sum(), [1.0, 2.0])
+        >>> bowl.values([[0.0, 0.0], [3.0, 4.0]])
+        array([ 0., 25.])
+        """
+        return self._at_many(thetas, (), lambda: self.loss().value, self.value)
+
+    def gradients(self, thetas: npt.ArrayLike) -> Array:
+        """∇L at k points, (k, n). thetas: (k, n). See `values`.
+
+        >>> bowl = Objective(lambda x: (x * x).sum(), [1.0, 2.0])
+        >>> bowl.gradients([[0.0, 0.0], [3.0, 4.0]])
+        array([[0., 0.],
+               [6., 8.]])
+        """
+        return self._at_many(thetas, (self.n,), lambda: self._with_gradient()[1], self.gradient)
+
+    def hessians(self, thetas: npt.ArrayLike) -> Array:
+        """The Hessian at k points, (k, n, n). thetas: (k, n). See `values`.
+
+        >>> Objective(lambda x: (x**3).sum(), [1.0, 2.0]).hessians([[1.0, 1.0], [2.0, 0.0]])[1]
+        array([[12.,  0.],
+               [ 0.,  0.]])
+        """
+        if self.n > len(
+            np.atleast_2d(thetas)
+        ):  # one point has more columns to be computed at once than there are points
+            return self._at_many(thetas, (self.n, self.n), None, self.hessian)
+        return self._at_many(thetas, (self.n, self.n), self._with_columns, self.hessian)
+
+    def _with_columns(self) -> Any:
+        """H, column by column, each at all points at once."""
+        recorded = RecordedGradient(self._dependent(), self.vector.parameters)
+        basis = np.eye(self.n, dtype=self.vector.theta().dtype)
+        return np.stack([self.vector.join(recorded.product(self.vector.split(e))) for e in basis], axis=-1)
+
+    def _at_many(
+        self,
+        thetas: npt.ArrayLike,
+        shape: tuple[int, ...],
+        together: Callable[[], Any] | None,
+        alone: Callable[[Array], Any],
+    ) -> Array:
+        """What is asked at each of k points. together: computes it at the current θ, a Stack. alone: at one θ."""
+        dtype = self.vector.theta().dtype
+        points = np.asarray(thetas, dtype)
+        if points.ndim != 2 or points.shape[1] != self.n:
+            raise ValueError(f"thetas have shape {points.shape}; wanted is (k, {self.n}), one θ in each row")
+        out = np.empty((len(points), *shape), dtype)
+        for first in range(0, len(points), _POINTS):
+            some = points[first : first + _POINTS]
+            found = self._on_stack(some, together)
+            out[first : first + len(some)] = [alone(theta) for theta in some] if found is None else found
+        return out
+
+    def _on_stack(self, thetas: Array, compute: Callable[[], Any] | None) -> Array | None:
+        """The result at all of these points; None where the loss cannot be computed on stacks."""
+        if compute is None or self.external_loss is not None:
+            return None
+        try:
+            # An observer, so that functions are handed to the Stack, which knows them, not their bodies.
+            with self.vector.moved_to(Stack(thetas)), observed(Observer()):  # type: ignore[arg-type]
+                found = compute()
+        except (TypeError, ValueError, IndexError, AttributeError):  # if it is the user's, one by one will raise it too
+            return None
+        return found.data if type(found) is Stack else np.broadcast_to(found, (len(thetas), *np.shape(found)))
 
     def for_scipy(self, method: str) -> dict[str, Any]:
         """The arguments of ``scipy.optimize.minimize`` for L, from the current θ, with all derivatives that it takes.

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
@@ -24,6 +25,8 @@ from microgradopt.objective import Objective, ParameterVector, check_objective, 
 from microgradopt.optim.clipping import clip_grad_norm
 from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.program.tracer import TracingError
+from microgradopt.rules.values import expect
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -49,16 +52,39 @@ def batches(
     [2, 2, 1]
     """
     X, y = _array("X", X), _array("y", y)
-    if len(X) != len(y) or not len(X):
-        raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
-    size = len(X) if batch_size is None else batch_size
-    if not (isinstance(size, int) and size >= 1):
-        raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
-    in_order = batch_size is None or not shuffle
-    order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
-    for start in range(0, len(X), size):
-        chosen = order[start : start + size]
+    epoch = Epoch(X, y, batch_size, rng, shuffle)
+    while epoch.left:
+        (chosen,) = epoch.take(1)
         yield X[chosen], y[chosen]
+
+
+class Epoch:
+    """The samples once, as places in the data: of each batch those of its samples."""
+
+    def __init__(self, X: Array, y: Array, batch_size: int | None, rng: RNG, shuffle: bool) -> None:
+        if len(X) != len(y) or not len(X):
+            raise ValueError(
+                f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one"
+            )
+        size = len(X) if batch_size is None else batch_size
+        if not (isinstance(size, int) and size >= 1):
+            raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
+        in_order = batch_size is None or not shuffle
+        self._order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
+        self._size, self._start = size, 0
+
+    @property
+    def left(self) -> int:
+        """Samples that were not taken yet."""
+        return len(self._order) - self._start
+
+    def take(self, n: int) -> Array:
+        """The next batches, at most n, and all of one size: (batches, size)."""
+        size = min(self._size, self.left)
+        n = min(n, self.left // size)
+        chosen = self._order[self._start : self._start + n * size].reshape(n, size)
+        self._start += n * size
+        return chosen
 
 
 def _array(name: str, data: Any) -> Array:
@@ -112,9 +138,31 @@ class History:
         self.step_norm.append(step_norm)
         self.validation_loss.append(validation_loss)
 
+    def extend(
+        self,
+        losses: Iterable[float],
+        gradient_norms: Iterable[float],
+        lrs: Iterable[float],
+        seconds: Iterable[float],
+        step_norms: Iterable[float],
+    ) -> None:
+        """Note several updates."""
+        self.loss.extend(losses)
+        self.gradient_norm.extend(gradient_norms)
+        self.lr.extend(lrs)
+        self.seconds.extend(seconds)
+        self.step_norm.extend(step_norms)
+        self.validation_loss.extend([math.nan] * (len(self.loss) - len(self.validation_loss)))
+
     def __repr__(self) -> str:
         last = f"; last loss {self.loss[-1]:.4g}, gradient norm {self.gradient_norm[-1]:.4g}" if self.loss else ""
         return f"{type(self).__name__}({len(self)} updates{last})"
+
+
+def norm(arrays: Iterable[Array]) -> Any:
+    """‖x‖₂ over several arrays, in float64."""
+    squares = [np.vdot(x, x).astype(np.float64) for x in arrays]
+    return np.sqrt(functools.reduce(operator.add, squares or [np.float64(0.0)]))
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> float:
@@ -125,7 +173,7 @@ def gradient_norm(parameters: Iterable[Tensor]) -> float:
     >>> gradient_norm([w])
     5.0
     """
-    return math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters if p.grad is not None))
+    return float(norm(p.grad for p in parameters if p.grad is not None))
 
 
 # A training -----------------------------------------------------------------------------------------------------------
@@ -207,7 +255,7 @@ class Run(History):
         for name in vars(History()) if history is not None else ():
             setattr(self, name, getattr(history, name, getattr(self, name)))
         self.stopped = ""
-        self._epoch: Iterator[tuple[Array, Array]] = iter(())
+        self.epoch: Epoch | None = None
         model, loss = self.model, self.loss_function
         if model is not None and loss is not None:
             X, y = np.asarray(self.X), np.asarray(self.y)
@@ -216,7 +264,10 @@ class Run(History):
         self.vector = ParameterVector(self.objective.parameters)
         modules = [] if model is None else [module for _, module in model.named_modules()]
         self._buffers = [(module, name) for module in modules for name in type(module).buffers]
-        self._evaluate, self._closure = self._evaluation()
+        self._evaluate, closure = self._evaluation()
+        self._plain_step = _step(self._evaluate, closure, self.optimizer, self.vector, self.max_norm)
+        is_compiled = self.compile is not None and not self.optimizer.wants_closure
+        self.step: Any = self.compile(self._plain_step) if is_compiled else self._plain_step  # type: ignore[misc]
 
     def __bool__(self) -> bool:
         """A run is one before its first update too: ``found.cure() or run``."""
@@ -231,28 +282,58 @@ class Run(History):
         """
         started, lr = time.perf_counter(), self.optimizer.lr
         averages = [(module, name, getattr(module, name)) for module, name in self._buffers]
-        value = self._evaluate(*batch).item()
-        norm = gradient_norm(self.vector.parameters)
         try:
-            _check_finite(value, norm, len(self))
-        except NonFiniteError:
+            loss, gradient_norm, step_norm = self._stepped(batch)
+        except _DivergedError as error:
             for module, name, array in averages:
                 setattr(module, name, array)
-            raise
-        if self.max_norm is not None:
-            clip_grad_norm(self.vector.parameters, self.max_norm)
-        before = self.vector.theta()
-        self.optimizer.step(functools.partial(self._closure, *batch) if self.optimizer.wants_closure else None)
-        with np.errstate(all="ignore"):
-            moved = float(np.linalg.norm(self.vector.theta() - before))
-        self.append(value, norm, lr, time.perf_counter() - started, moved)
+            raise NonFiniteError(f"fit: at step {len(self)} {error}") from None
+        self.append(loss.item(), float(gradient_norm), lr, time.perf_counter() - started, float(step_norm))
+
+    def _stepped(self, batch: tuple[Array, ...]) -> tuple[Any, Any, Any]:
+        try:
+            return self.step(*batch)
+        except TracingError:  # an optimizer that asks for numbers; the loss and its gradient are compiled all the same
+            if self.step is self._plain_step:
+                raise
+            self.step = self._plain_step
+            return self.step(*batch)
+
+    def updates(self, n: int) -> None:
+        """n updates, in batches as they come. A compiled update is repeated in loops of its own (`Compiled.repeat`)."""
+        while n > 0:
+            orders = self.next_orders(n)
+            if hasattr(self.step, "repeat") and len(orders) > 1:
+                self._repeated(orders)
+            else:
+                for order in orders:
+                    self.update(*self.taken(order))
+            n -= len(orders)
+
+    def _repeated(self, orders: Array) -> None:
+        """An update on each of these batches; in a loop, as far as that goes, and else one by one."""
+        n, done = len(orders), 0
+        is_one = self.batch_size is None or self.loss_function is None  # the same batch each time
+        args = self.taken(orders[0]) if is_one else self.taken(orders)
+        loop = self.step.repeat(n, () if is_one else range(len(args)))
+        results = [np.empty(n) for _ in range(3)]
+        while done < n:
+            started = time.perf_counter()
+            rates = [self.optimizer.rate_ahead(t) for t in range(n - done)]
+            made = loop.looped(args, done, [array[done:] for array in results])
+            if made:
+                took = (time.perf_counter() - started) / made
+                losses, lengths, steps = (x[done : done + made].tolist() for x in results)
+                self.extend(losses, lengths, rates[:made], [took] * made, steps)
+            else:
+                self.update(*(args if is_one else (x[done] for x in args)))
+            done += made or 1
 
     def train(self, updates: int) -> Self:
         """So many updates, in batches as they come. Ends early where a number is no longer finite: see `stopped`."""
         try:
             with self.training():
-                for _ in range(updates):
-                    self.update(*self._next_batch())
+                self.updates(updates)
         except NonFiniteError as error:
             self.stopped = str(error)
         return self
@@ -279,16 +360,31 @@ class Run(History):
         ):
             yield
 
-    def _next_batch(self) -> tuple[Array, ...]:
-        """The next batch of this epoch, or the first one of the next."""
+    def next_orders(self, n: int) -> Array:
+        """Of the next batches, at most n, and all of one size, the places of their samples: (batches, size)."""
         if self.loss_function is None:
-            return ()
-        batch = next(self._epoch, None)
-        if batch is None:
+            return np.empty((n, 0), int)
+        if self.epoch is not None and not self.epoch.left:
             self.validate()
-            self._epoch = batches(self.X, self.y, self.batch_size, self.rng, self.shuffle)
-            batch = next(self._epoch)
-        return batch
+            self.epoch = None
+        if self.epoch is None:
+            self.epoch = Epoch(np.asarray(self.X), np.asarray(self.y), self.batch_size, self.rng, self.shuffle)
+        orders = self.epoch.take(n)
+        return np.broadcast_to(orders, (n, orders.shape[1])) if self.is_endless else orders
+
+    @property
+    def in_an_epoch(self) -> int:
+        """How many updates an epoch has."""
+        return 1 if self.batch_size is None else -(-len(self.X) // self.batch_size)
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether one epoch is like the next, with nothing to be done between them."""
+        return self.batch_size is None and self.validation is None
+
+    def taken(self, order: Array) -> tuple[Array, ...]:
+        """The samples at these places, and their targets; nothing, where the data are not known."""
+        return () if self.loss_function is None else (np.asarray(self.X)[order], np.asarray(self.y)[order])
 
     def validate(self) -> None:
         """Measure the loss on the validation data, if there are any, as of the last update."""
@@ -366,9 +462,33 @@ def copied(optimizer: Optimizer) -> Optimizer:
     return copy.deepcopy(optimizer, {id(parameter): parameter for parameter in optimizer.parameters()})
 
 
-def _check_finite(loss: float, norm: float, step: int) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise NonFiniteError(
-            f"fit: at step {step} the loss is {loss} and the gradient norm {norm}. The parameters are those of the "
-            "last good step. A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
-        )
+class _DivergedError(NonFiniteError):
+    """A loss or a gradient is not finite."""
+
+
+def _step(
+    evaluate: Callable[..., Tensor],
+    closure: Callable[..., Tensor],
+    optimizer: Optimizer,
+    vector: ParameterVector,
+    max_norm: float | None,
+) -> Callable[..., tuple[Any, Any, Any]]:
+    """What one update does, and gives: the loss, ‖g‖ and ‖θ after − θ before‖. It can be traced."""
+
+    def step(*batch: Array) -> tuple[Any, Any, Any]:
+        loss = evaluate(*batch).value
+        length = norm([vector.gradient()])
+        if not expect(np.isfinite(loss) & np.isfinite(length)):
+            raise _DivergedError(
+                f"the loss is {loss} and the gradient norm {length}. The parameters are those of the last good step. "
+                "A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
+            )
+        if max_norm is not None:
+            clip_grad_norm(vector.parameters, max_norm)
+        vectors = [block.vector for blocks in optimizer._blocks for block in blocks]
+        before = [vector.theta() for vector in vectors]
+        optimizer.step(functools.partial(closure, *batch) if optimizer.wants_closure else None)
+        with np.errstate(all="ignore"):
+            return loss, length, norm(v.theta() - theta for v, theta in zip(vectors, before, strict=True))
+
+    return step

@@ -136,10 +136,11 @@ def fit(
     )  # fmt: skip
     best = None if patience is None else _Best(run, patience)
     with run.training(), _bar(epochs, progress) as bar:
-        for epoch in range(epochs):
-            for batch in batches(X, y, batch_size, run.rng, shuffle):
-                run.update(*batch)
+        at_once = epochs if run.is_endless and not (on_epoch or best or progress) else 1
+        for epoch in range(0, epochs, at_once):
+            run.updates(at_once * run.in_an_epoch)
             run.validate()
+            run.epoch = None
             bar(run)
             if _is_stopped(epoch, run, on_epoch, best):
                 break

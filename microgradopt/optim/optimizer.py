@@ -235,19 +235,26 @@ class Optimizer(Declares, ABC):
             self._checked[i] = self._unchanging(self.accepted({**self._defaults, **self._unchanging(group)}))
         return group | {key: self.rate(key, i) for key in self._rates}
 
-    def rate(self, key: str = "lr", i: int = 0) -> float:
-        """A learning rate of group i at its next step, as a Python number, which leaves float32 what it is."""
-        rate = self.param_groups[i][key]
-        rate = rate(self._steps[i]) if callable(rate) else rate
+    def rate(self, key: str = "lr", i: int = 0, ahead: int = 0) -> float:
+        """A learning rate of group i at its next step, or so many steps ahead, as a Python number.
+
+        Python's numbers leave float32 what it is.
+        """
+        rate, t = self.param_groups[i][key], self._steps[i] + ahead
+        rate = rate(t) if callable(rate) else rate
         rate = rate.item() if isinstance(rate, np.generic | np.ndarray) else rate
         if isinstance(rate, bool) or not hasattr(rate, "__float__") or not 0.0 <= rate < math.inf:
-            raise ValueError(f"{self._name}.step: {key} is a number from 0, not {rate!r}, at step {self._steps[i]}")
+            raise ValueError(f"{self._name}.step: {key} is a number from 0, not {rate!r}, at step {t}")
         return rate
 
     @property
     def lr(self) -> Any:
         """The learning rate that the next step of the first group will use; 1 where there is none."""
-        return self.rate("lr") if "lr" in self.param_groups[0] else 1.0
+        return self.rate_ahead(0)
+
+    def rate_ahead(self, ahead: int) -> Any:
+        """The learning rate that the first group will use so many steps after the next one; 1 where there is none."""
+        return self.rate("lr", ahead=ahead) if "lr" in self.param_groups[0] else 1.0
 
     def zero_grad(self) -> None:
         """Forget the gradients: every parameter's `.grad` becomes None."""

@@ -7,7 +7,7 @@ import inspect
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
@@ -20,7 +20,9 @@ from microgradopt.graph.text import identifier
 from microgradopt.mode import Switched, current_mode
 from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
+from microgradopt.program.loop import Loop
 from microgradopt.program.program import MISFIT, Program, Source
+from microgradopt.program.repeat import Repeated
 from microgradopt.program.state import Moment, same
 from microgradopt.program.targets import TARGETS
 from microgradopt.program.trace import CaughtError, UnsettledError, function_name, is_leaf, traced
@@ -113,6 +115,7 @@ class Compiled(Generic[P, T]):
     def __init__(self, function: Callable[..., Any], check: str = "doubling") -> None:
         functools.update_wrapper(self, function)
         self._function, self._check = function, check
+        self.engine = Loop
         self._programs: OrderedDict[Any, list[Program]] = OrderedDict()
         self._last: Program | None = None
         self._bound: weakref.WeakKeyDictionary[Any, Compiled[..., Any]] = weakref.WeakKeyDictionary()
@@ -123,6 +126,33 @@ class Compiled(Generic[P, T]):
             return self._function(*args, **kwargs)
         with _LOCK:
             return self._called(args, kwargs)
+
+    def repeat(self, n: int, over: Iterable[int] = ()) -> Repeated:
+        """n calls in a row as one: what a call writes (parameters, an optimizer's state), the next one reads.
+
+        Gives a function of the same arguments. Of those whose positions are in `over`, each call gets its own entry:
+        their first axis has the length n. The results of all calls come back as arrays with a new first axis.
+
+        The calls are those of a loop ``for i in range(n): f(x, y[i])``, with the same results to the last bit.
+        Schedules go on from call to call. The first 8 are made one by one, and checked as `check` says; from then on
+        nothing outside is looked at until the end: another thread must not change what is read. Where a call would
+        raise, those before it are done, and the error comes.
+
+        Raises ValueError for an n below 1, and arguments in `over` of another length.
+
+        >>> import microgradopt as mg
+        >>> w = mg.Tensor(1.0, requires_grad=True)
+        >>> optimizer = mg.optim.SGD([w], lr=0.25)
+        >>> def step():
+        ...     optimizer.zero_grad()
+        ...     loss = w * w
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     return loss
+        >>> mg.compile(step).repeat(3)()
+        array([1.    , 0.25  , 0.0625])
+        """
+        return Repeated(self, n, over)
 
     def _called(self, args: Any, kwargs: Any) -> Any:
         mode = current_mode.get()

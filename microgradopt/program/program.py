@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,26 @@ from microgradopt.tensor import Tensor, constant, result
 
 MISFIT: Any = object()  # what a program gives where it is not the one for this call
 _LARGE = 2**15  # bytes; below, letting go costs more than it brings
+
+
+class Ways(NamedTuple):
+    """What asks whether a program fits a call, reads its slots, and writes all that it writes.
+
+    Each takes the arrays and tensors among the arguments of the call. read gives a list, in the order of `slots`. write
+    takes a value for each effect besides.
+    """
+
+    fits: Callable[[list[Any]], bool]
+    read: Callable[[list[Any]], list[Any]]
+    write: Callable[[list[Any], list[Any]], None]
+
+
+def is_so(fits: Callable[[list[Any]], bool], leaves: list[Any]) -> bool:
+    """Whether a program fits. Something that it refers to may not be there now: then it does not."""
+    try:
+        return fits(leaves)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        return False
 
 
 class Source(str):
@@ -45,36 +66,41 @@ class Source(str):
 class Program:
     """One program. run(leaves), of the arrays and tensors among the arguments, gives the result, or MISFIT.
 
-    inputs: the nodes of what it reads. graph: what it computes. source: that as text, for people.
+    nodes: tidied, oldest first. inputs: those of what it reads. results, effects, checks: as in its `Trace`. names:
+    what the names in its texts stand for. graph: what it computes. source: that as text, for people.
     """
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self.state = State(trace.tensors, trace.optimizers, trace.places)
         self.calls = 0
-        outputs = nodes_in((trace.result, trace.effects))
-        self._nodes, same = tidied(trace.tape.nodes, outputs, trace.tape.checks)
+        self.loops: dict[Any, Any] = {}
+        outputs = nodes_in((trace.result, [effect.value for effect in trace.effects]))
+        self.nodes, same = tidied(trace.tape.nodes, outputs, trace.tape.checks)
 
         def exchanged(x: Any) -> Any:
             return same.get(x, x) if type(x) is Node else x
 
-        self._results, self._effects = tree.mapped(exchanged, (trace.result, trace.effects))
-        self._checks = [(same.get(node, node), value) for node, value in trace.tape.checks]
-        kept = set(self._nodes)
-        self.inputs = [node for node in trace.reads if node in kept]
-        runner = _Runner(self._nodes, self._results, self._effects, self._checks, trace)
+        self.results, self.effects = tree.mapped(exchanged, (trace.result, trace.effects))
+        self.checks = [(same.get(node, node), value) for node, value in trace.tape.checks]
+        self.name, self.reads, self.parts, self.rates = trace.name, trace.reads, trace.parts, trace.rates
+        kept = set(self.nodes)
+        self.inputs = [node for node in self.reads if node in kept]
+        runner = Runner(self.nodes, self.results, self.effects, self.checks, trace.tape.owned, trace.sources)
         self._text = self._runnable(runner)
         self._constants = runner.constants
-        names = {**_RUNTIME, **trace.objects, **runner.constants, **runner.functions}
-        exec(self._text, names)
-        self._fits, self._run = names["fits"], names["run"]
+        self.names = {**RUNTIME, **trace.objects, **runner.constants, **runner.functions}
+        exec(self._text, self.names)
+        self._fits, self._run = self.names["fits"], self.names["run"]
 
-    def _runnable(self, runner: _Runner) -> str:
+    def _runnable(self, runner: Runner) -> str:
         """The text of two functions: whether the program fits, and the program."""
-        conditions = self._trace.conditions or ["True"]
         lines = [f"{runner.names[node]} = {self._trace.reads[node]}" for node in self.inputs]
         body = "\n    ".join([*lines, *runner.lines()])
-        return f"def fits(args):\n    return {' and '.join(conditions)}\n\ndef run(args):\n    {body}\n"
+        return f"{self._fits_text()}\ndef run(args):\n    {body}\n"
+
+    def _fits_text(self) -> str:
+        return f"def fits(args):\n    return {' and '.join(self._trace.conditions or ['True'])}\n"
 
     def let_go(self) -> None:
         """Forget the values that it was traced with: a batch would be kept alive by them."""
@@ -85,12 +111,37 @@ class Program:
 
     def run(self, leaves: list[Any]) -> Any:
         """The result for these arrays and tensors, or MISFIT. What the function did besides is done."""
-        try:
-            if not self._fits(leaves):
-                return MISFIT
-        except (KeyError, IndexError, ValueError, AttributeError):  # something the program refers to is not there now
-            return MISFIT
-        return self._run(leaves)
+        return self._run(leaves) if is_so(self._fits, leaves) else MISFIT
+
+    @functools.cached_property
+    def slots(self) -> list[Node]:
+        """What many calls in a row begin with: the inputs, and θ in place of the parameters that are parts of it."""
+        return list(dict.fromkeys(self.moving.get(node, node) for node in self.inputs))
+
+    @functools.cached_property
+    def moving(self) -> dict[Node, Node]:
+        """The parameters that an optimizer moves as parts of one vector: the input that is this vector, θ."""
+        written = {effect.slot for effect in self.effects}
+        return {node: part.theta for node, part in self.parts.items() if part.theta in written}
+
+    def ways(self, counterpart: Callable[[Any], Any] = lambda x: x) -> Ways:
+        """How to ask whether it fits, and to read and write its slots. counterpart: gives what another run has."""
+        names = {name: counterpart(x) for name, x in self.names.items()}
+        exec(self._ways, names)
+        return Ways(names["fits"], names["read"], names["write"])
+
+    @functools.cached_property
+    def own_ways(self) -> Ways:
+        """Those of the function itself."""
+        return self.ways()
+
+    @functools.cached_property
+    def _ways(self) -> Any:
+        read = ", ".join(self.reads[node] for node in self.slots)
+        lines = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
+        write = "".join(f"    {line}\n" for line in lines) or "    pass\n"
+        text = f"{self._fits_text()}\ndef read(args):\n    return [{read}]\n\ndef write(args, values):\n{write}"
+        return builtins.compile(text, "<program>", "exec")
 
     def is_same(self, other: Program) -> bool:
         """Whether another program computes the same from the same."""
@@ -99,14 +150,18 @@ class Program:
             np.array_equal(mine[name], theirs[name], equal_nan=mine[name].dtype.kind == "f") for name in mine
         )
 
+    def _outputs(self) -> list[Node]:
+        """What it returns, and what it writes."""
+        return list(dict.fromkeys(nodes_in((self.results, [effect.value for effect in self.effects]))))
+
     @functools.cached_property
     def _writer(self) -> Writer:
-        return self._writer_of(NUMPY, self._nodes, self._checks)
+        return self._writer_of(NUMPY, self.nodes, self.checks)
 
     def _writer_of(self, language: Language, nodes: list[Node], checks: Checks) -> Writer:
-        results = self._results
-        done = {effect.name: effect.value for effect in self._effects if effect.value is not None}
-        if self._effects:
+        results = self.results
+        done = {effect.name: effect.value for effect in self.effects if effect.value is not None}
+        if self.effects:
             results = done if results is None else (results, done)
         taken = {node.name for node in self.inputs}
         names = {x: f"new_{name}" if name in taken else name for name, x in done.items() if type(x) is Node}
@@ -120,10 +175,10 @@ class Program:
     def source_in(self, language: Language) -> Source:
         """The same as text in another language. Where that checks nothing, what has to hold is told on top."""
         if language.checks:
-            return self._printed(self._writer_of(language, self._nodes, self._checks), language.remarks)
-        nodes = needed(self._nodes, nodes_in((self._results, self._effects)))
+            return self._printed(self._writer_of(language, self.nodes, self.checks), language.remarks)
+        nodes = needed(self.nodes, self._outputs())
         writer = self._writer_of(language, nodes, [])
-        conditions = [f"    {text}" for text in writer.conditions(self._nodes, self._checks)]
+        conditions = [f"    {text}" for text in writer.conditions(self.nodes, self.checks)]
         told = ["Not checked here, but has to hold:", *conditions] if conditions else []
         return self._printed(writer, [*language.remarks, *told])
 
@@ -139,12 +194,11 @@ class Program:
         Of large results, shape and dtype alone are known.
         """
         names = self._writer.names
-        for node in self._nodes:
+        for node in self.nodes:
             if not node.name and not is_write(node):
                 node.name = names[node]
-        named(self._nodes)
-        outputs = list(dict.fromkeys(nodes_in((self._results, self._effects))))
-        return Graph(needed(self._nodes, outputs), outputs)
+        named(self.nodes)
+        return Graph(needed(self.nodes, self._outputs()), self._outputs())
 
 
 def _same(x: Any, y: Any) -> bool:
@@ -152,14 +206,22 @@ def _same(x: Any, y: Any) -> bool:
     return type(x) is type(y) and repr(x) == repr(y)
 
 
-class _Runner(Writer):
+class Runner(Writer):
     """The text that is run: constants are there as objects, and reductions go straight to the ufunc that does them."""
 
     inline_constants = False
 
-    def __init__(self, nodes: list[Node], results: Any, effects: list[Effect], checks: Checks, trace: Trace) -> None:
+    def __init__(
+        self,
+        nodes: list[Node],
+        results: Any,
+        effects: list[Effect],
+        checks: Checks,
+        owned: set[Node],
+        sources: Sequence[str] = (),
+    ) -> None:
         self.functions: dict[str, Any] = {}
-        self._owned, self._shared, self._sources = trace.tape.owned, shared(nodes), trace.sources
+        self._owned, self._shared, self._sources = owned, shared(nodes), sources
         super().__init__(nodes, (results, [effect.value for effect in effects]), checks)
         self._result, self._effects = results, effects
         # Where a check fails, or NumPy raises, nothing may have happened yet: what others hold is written over later.
@@ -173,7 +235,7 @@ class _Runner(Writer):
 
         Or the result is written over one of them.
         """
-        own = [x for x in self._dying.get(node, ()) if x.function is not None or x in self._owned]
+        own = [x for x in self._dying.get(node, ()) if x.function is not None or self._may_go(x, node)]
         dying = [x for x in own if _is_large(x) and self._final(x) is x]
         over = next((x for x in dying if self._may_hold(x, node)), None)
         lines = super().line(node)
@@ -182,6 +244,10 @@ class _Runner(Writer):
             lines = [f"{self.names[node]} = {call}, out={self.names[over]})"]
             dying = [x for x in dying if x is not over]
         return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
+
+    def _may_go(self, x: Node, node: Node) -> bool:
+        """Whether what the program was given is not needed any more by anybody after this line."""
+        return x in self._owned
 
     def _may_hold(self, x: Node, node: Node) -> bool:
         """Whether the memory of an array that is not needed any more may hold this result."""
@@ -280,6 +346,6 @@ def _constant(out: Any) -> Tensor:
     return constant(out if out.ndim else out[()])
 
 
-_RUNTIME: dict[str, Any] = {
+RUNTIME: dict[str, Any] = {
     "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": _same, "_tensor": _tensor, "_constant": _constant,
 }  # fmt: skip

@@ -45,30 +45,47 @@ class CaughtError(TracingError):
 
 
 class Effect(NamedTuple):
-    """What the function has put somewhere. name: of the place. line: what puts it there, with {} for the value."""
+    """What the function has put somewhere. name: of the place. line: what puts it there, with {} for the value.
+
+    slot: the input that is read from there, if there is one.
+    """
 
     name: str
     line: str
     value: Any
+    slot: Node | None = None
+
+
+class Part(NamedTuple):
+    """Where in θ a parameter is."""
+
+    theta: Node
+    place: slice
 
 
 class Trace:
     """The program of one call, as it was recorded.
 
     tape: what was recorded. reads: for each input, the text that reads it. conditions: texts that have to be true.
-    effects: what is put where at the end. texts: what each tensor is called in these texts. objects: what names in
-    them stand for. result: what the function returned, with nodes in place of Tracers and `Returned` in place of
-    Tensors.
+    effects: what is put where at the end. parts: the inputs that are parts of another one. rates: the inputs that are
+    learning rates, with the text of their optimizer, their name and the number of their group. texts: what each tensor
+    is called in these texts. objects: what names in them stand for. result: what the function returned, with nodes in
+    place of Tracers and `Returned` in place of Tensors.
 
     In the texts, ``args`` is the list of the arrays and tensors among the arguments.
     """
 
-    def __init__(self, function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> None:
+    def __init__(
+        self, function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...], free: bool = False
+    ) -> None:
         self.name = function_name(function)
+        self._free = free
         self.tape = Tape(begun=clock.tick())
         self.reads: dict[Node, str] = {}
         self.conditions: list[str] = []
         self.effects: list[Effect] = []
+        self.parts: dict[Node, Part] = {}
+        self.rates: dict[Node, tuple[str, str, int]] = {}
         self.objects: dict[str, Any] = {}
         self._undo: list[Callable[[], Any]] = []
         self._look: list[Callable[[], None]] = []
@@ -159,7 +176,7 @@ class Trace:
         def look() -> None:
             now = place.get()
             if now is not tracer or (tracer is not None and tracer.node is not node):
-                self.effects.append(Effect(place.name, write, now))
+                self.effects.append(Effect(place.name, write, now, node))
 
         self._look.append(look)
         return tracer
@@ -291,21 +308,39 @@ class Trace:
     def _optimizer(self, optimizer: Optimizer, text: str) -> None:
         self.conditions.append(f"len({text}.param_groups) == {len(optimizer.param_groups)}")
         for i, group in enumerate(optimizer.param_groups):
-            settings = {key: value for key, value in group.items() if key not in ("params", "lr")}
+            rates = [key for key in optimizer._rates if key in group]
+            free = [key for key, value in group.items() if self._free and key not in rates and _is_real(value)]
+            settings = {key: value for key, value in group.items() if key not in ("params", *rates, *free)}
             known = self._call(settings)
             self.conditions.append(f"all({text}.param_groups[{i}][k] == v for k, v in {known}.items())")
             blocks = list(optimizer._blocks[i])
             self.conditions.append(f"{text}._blocks[{i}] == {self._call(blocks)}")
-            rate, own = optimizer.rate("lr", i), group["lr"]
-            tracer = group["lr"] = self.tape.input(rate, name="lr")
-            self.reads[tracer.node] = f"{text}.rate('lr', {i})"
-            self._undo.append(functools.partial(group.__setitem__, "lr", own))
+            for key in rates:
+                rate, own = optimizer.rate(key, i), group[key]
+                tracer = group[key] = self.tape.input(rate, name=key)
+                self.reads[tracer.node] = f"{text}.rate({key!r}, {i})"
+                self.rates[tracer.node] = text, key, i
+                self._undo.append(functools.partial(group.__setitem__, key, own))
+            for key in free:
+                self._hyperparameter(optimizer, i, key, f"{text}.param_groups[{i}][{key!r}]")
             self._slot(Place(optimizer._steps, i, "step"), f"{text}._steps[{i}]", f"{text}._steps[{i}] = {{}}")
             self._look.append(functools.partial(self._undivided, optimizer, i, blocks))
             self._undo.append(functools.partial(optimizer._blocks.__setitem__, i, blocks))
             for j, block in enumerate(blocks):
                 self._state(block.state, f"{text}._blocks[{i}][{j}].state")
                 self._theta(block.vector, f"{text}._blocks[{i}][{j}].vector")
+
+    def _hyperparameter(self, optimizer: Optimizer, i: int, key: str, read: str) -> None:
+        """A number, or several, as an input: runs with other values have the same program."""
+        group, checked = optimizer.param_groups[i], optimizer._checked[i]
+        own = group[key]
+        numbers = own if isinstance(own, tuple) else (own,)
+        tracers = [self.tape.input(x, name=key if own is x else f"{key}{j}") for j, x in enumerate(numbers)]
+        for j, tracer in enumerate(tracers):
+            self.reads[tracer.node] = read if own is numbers[j] else f"{read}[{j}]"
+        group[key] = checked[key] = tuple(tracers) if isinstance(own, tuple) else tracers[0]
+        for holder in (group, checked):
+            self._undo.append(functools.partial(holder.__setitem__, key, own))
 
     def _undivided(self, optimizer: Optimizer, i: int, blocks: list[Any]) -> None:
         if optimizer._blocks[i] != blocks:
@@ -336,12 +371,14 @@ class Trace:
         flat = self.tape.input(theta, name="theta", of_tensor=True)
         self.reads[flat.node] = f"{text}.theta()"
         vector._theta, vector._views = flat, [p.value for p in vector.parameters]  # type: ignore[assignment]
+        for p, place in zip(vector.parameters, vector.slices, strict=True):
+            self.parts[p.value.node] = Part(flat.node, place)
 
         def look() -> None:
             if vector._theta is not flat:  # type: ignore[comparison-overlap]
                 lines = {f"{self.texts[p]}.write({{}})" for p in vector.parameters}
                 self.effects = [effect for effect in self.effects if effect.line not in lines]
-                self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta))
+                self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta, flat.node))
 
         def undo() -> None:
             vector._theta, vector._views = held
@@ -379,8 +416,12 @@ class Trace:
         return Returned(node, x.needs_grad)
 
 
-def traced(function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> Trace:
-    """The Trace of one call. Raises TracingError for a function that draws from the global state of chance.
+def traced(
+    function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...], free: bool = False
+) -> Trace:
+    """The Trace of one call. free: whether the hyperparameters of optimizers are inputs, not constants.
+
+    Raises TracingError for a function that draws from the global state of chance.
 
     That state belongs to all threads. What another one draws meanwhile is no fault of the function, and stays drawn;
     the function itself draws in each of some traces.
@@ -389,7 +430,7 @@ def traced(function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tu
     try:
         for _ in range(_TRIES):
             before = _chance()
-            trace = Trace(function, args, kwargs, leaves, statics)
+            trace = Trace(function, args, kwargs, leaves, statics, free)
             after = _chance()
             if after[0] == before[0] and all(map(np.array_equal, after[1], before[1])):
                 return trace
@@ -406,6 +447,11 @@ def traced(function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tu
 def _chance() -> tuple[Any, Any]:
     """The global states of chance."""
     return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _is_real(x: Any) -> bool:
+    """Whether a hyperparameter is a number that formulas compute with, or a tuple of such."""
+    return type(x) is float or (type(x) is tuple and bool(x) and all(type(part) is float for part in x))
 
 
 def _restore(container: Any, before: Any) -> None:

@@ -277,7 +277,8 @@ class Tracer(ArrayMethods):
         self.tape.checks.append((self.tape.note(np.shape, (self,), {}, shape).node, shape))
 
     def __bool__(self) -> bool:
-        return bool(self._answer("bool(), as in `if` and `while`,"))
+        truth = self if np.ndim(self.value) or isinstance(self.value, bool | np.bool_) else self != 0
+        return bool(truth._answer("bool(), as in `if` and `while`,"))
 
     def __float__(self) -> float:
         return float(self._answer("float()"))

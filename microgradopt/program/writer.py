@@ -141,17 +141,21 @@ class Writer:
 
     def lines(self) -> list[str]:
         """The body of the function."""
+        return [*self.lines_of(self.nodes), *self.ending()]
+
+    def lines_of(self, nodes: Iterable[Node]) -> list[str]:
+        """What computes and checks some nodes, in order."""
         lines: list[str] = []
         section, sections = FORWARD, self._sections()
-        for node in self.nodes:
+        for node in nodes:
             if not self._is_inline(node):
                 if node.function is not None and sections[node] != section:
                     section = sections[node]
                     lines.append(f"# {section}")
                 lines += self.line(node)
             if node in self._checks:
-                lines.append(self.check(_condition(self.text(node), self._checks[node]).within(ATOM)))
-        return [*lines, *self.ending()]
+                lines.append(self.check(self.condition(self.text(node), self._checks[node]).within(ATOM)))
+        return lines
 
     def _sections(self) -> dict[Node, str]:
         """The part of the program that each node is in: forward, backward, update, ..."""
@@ -172,6 +176,10 @@ class Writer:
         of = node.derivative_of
         comment = f"  # gradient by {of.name}" if of is not None and of.function is None and of.name else ""
         return [f"{name} = {self._expression(node).text}{comment}"]
+
+    def condition(self, text: Text, value: Any) -> Text:
+        """That an expression has this value."""
+        return _condition(text, value)
 
     def constant(self, node: Node) -> list[str]:
         """The line that makes a constant array; a long one is given, as an argument."""

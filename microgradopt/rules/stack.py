@@ -2,7 +2,8 @@
 
 A rule is plain NumPy code, so it runs on whatever speaks NumPy. A Stack does: it holds k arrays of one shape along a
 hidden first axis, and answers every question as each of the k would. A sweep whose cotangents are stacks gives k
-gradients (rows of a Jacobian, columns of a Hessian) for the dispatch of one; JAX calls this vmap.
+gradients (rows of a Jacobian, columns of a Hessian) for the dispatch of one. Parameters that are stacks give k losses,
+and a program that is called on stacks is k trainings at once. JAX calls this vmap.
 
 Most functions need only be told where the hidden axis is; `stacked` below does, in their records. One that is not told
 is called on each of the k arrays, which is slow and right.
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from microgradopt.array_methods import ArrayMethods
 from microgradopt.rules.indexing import scatter
 from microgradopt.rules.reductions import reduced_axes
 from microgradopt.rules.registry import KNOWN, Known
@@ -24,7 +26,7 @@ from microgradopt.rules.registry import KNOWN, Known
 Array = Any
 
 
-class Stack(NDArrayOperatorsMixin):
+class Stack(ArrayMethods, NDArrayOperatorsMixin):
     """k arrays of one shape. data: (k, *shape). `shape`, `ndim` and `size` are those of each.
 
     Axes, indices and shapes, in all that is asked of it, are those of each array too.
@@ -70,27 +72,54 @@ class Stack(NDArrayOperatorsMixin):
     def mean(self, axis: Any = None, keepdims: bool = False) -> Stack:
         return Stack(self.data.mean(axis=_hidden_first(self, axis), keepdims=keepdims))
 
+    def max(self, axis: Any = None, keepdims: bool = False) -> Stack:
+        return Stack(self.data.max(axis=_hidden_first(self, axis), keepdims=keepdims))
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Stack:
+        return Stack(self.data.min(axis=_hidden_first(self, axis), keepdims=keepdims))
+
     def astype(self, dtype: Any) -> Stack:
         return Stack(self.data.astype(dtype))
+
+    def view(self, dtype: Any) -> Stack:
+        return Stack(self.data.view(dtype))
+
+    def __pow__(self, other: Any) -> Any:
+        """Not np.power: NumPy computes x**2 as a square."""
+        return np.power(self, other) if type(other) is Stack else Stack(self.data**other)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Stack:
-        index = index if isinstance(index, tuple) else (index,)
-        return Stack(self.data[(slice(None), *index)]) if _keeps_places(index) else _each(operator.getitem, self, index)
+        return selected(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        places, shape = _places(self, index)
+        self.data[places] = _grown(value, len(shape)) if type(value) is Stack else value
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("bool() of a Stack: each of its arrays may have another answer")
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("a Stack is many arrays, not one")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(_holds_stacks(type(x)) for x in inputs):
+            return NotImplemented
         if method == "__call__" and not kwargs and ufunc is np.matmul:
             return Stack(_matmul(*inputs))
-        if method == "__call__" and not kwargs and ufunc.signature is None and ufunc.nout == 1:
-            return Stack(ufunc(*_aligned(inputs)))
-        return _each(getattr(ufunc, method), *inputs, **kwargs)
+        if method == "__call__" and "out" not in kwargs and ufunc.signature is None and ufunc.nout == 1:
+            return Stack(ufunc(*_aligned(inputs), **kwargs))
+        if method == "at":
+            target, index, value = inputs
+            places, shape = _places(target, index)
+            return ufunc.at(target.data, places, _grown(value, len(shape)) if type(value) is Stack else value)
+        return _each(ufunc if method == "__call__" else getattr(ufunc, method), *inputs, **kwargs)
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        if any(map(_holds_stacks, types)):
+            return NotImplemented
         known = KNOWN.get(function, Known(function))
         if known.stacked is not None:
             return known.stacked(*args, **kwargs)
@@ -98,6 +127,11 @@ class Stack(NDArrayOperatorsMixin):
             return known.call(*args, **kwargs) if known.call is not function else _each(function, *args, **kwargs)
         except TypeError:  # the body of a composite writes into an array
             return _each(known.call, *args, **kwargs)
+
+
+def _holds_stacks(kind: type) -> bool:
+    """Whether this is a Tensor: its values may be stacks, and never the other way round."""
+    return hasattr(kind, "requires_grad")
 
 
 def _each(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -154,6 +188,44 @@ def _matmul(x: Any, y: Any) -> Array:
     return out[..., 0] if column else out
 
 
+def selected(x: Any, index: Any) -> Any:
+    """x[index], where x or parts of the index are stacks."""
+    parts = _as_tuple(index)
+    if not any(type(part) is Stack for part in parts):
+        return Stack(x.data[(slice(None), *parts)]) if _keeps_places(parts) else _each(operator.getitem, x, parts)
+    if not all(map(_is_advanced, parts)):
+        return _each(operator.getitem, x, parts)
+    if type(x) is Stack:
+        return Stack(x.data[_places(x, index)[0]])
+    return Stack(x[tuple(_aligned(parts))])
+
+
+def _places(x: Stack, index: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """Where an index of each array leads in the data of all, to be written to; and the shape of what is there in each.
+
+    Raises TypeError where a write to each would have to be made for itself: slices beside stacks of indices.
+    """
+    parts = _as_tuple(index)
+    anywhere = tuple(np.zeros(part.shape, int) if _is_advanced(part) else part for part in parts)
+    shape = np.broadcast_to(0, x.shape)[anywhere].shape
+    if not any(type(part) is Stack for part in parts) and _keeps_places(parts):
+        return (slice(None), *parts), shape
+    if not all(map(_is_advanced, parts)):
+        raise TypeError("a stack of indices goes with no slices")
+    aligned = _aligned(parts)
+    ndim = max(part.ndim for part in aligned)
+    return (np.arange(len(x.data)).reshape(-1, *(1,) * (ndim - 1)), *aligned), shape
+
+
+def _as_tuple(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _is_advanced(part: Any) -> bool:
+    """Whether a part of an index is an array of places."""
+    return type(part) is Stack or (hasattr(part, "dtype") and part.dtype.kind in "iu")
+
+
 def _keeps_places(index: tuple[Any, ...]) -> bool:
     """Whether a slice put in front leaves the result's axes in order: unless arrays stand apart in the index."""
     advanced = [i for i, part in enumerate(index) if isinstance(part, list | int) or hasattr(part, "dtype")]
@@ -174,18 +246,62 @@ def stacked(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
     return register
 
 
+def _together(function: Callable[..., Any], new_axes: int = 0) -> Callable[..., Any]:
+    """For functions of a list of arrays that lay them along an axis, a new one or not."""
+
+    def of_stacks(parts: Any, axis: int = 0, **kwargs: Any) -> Stack:
+        k = next(len(part.data) for part in parts if type(part) is Stack)
+        whole = [
+            part.data if type(part) is Stack else np.broadcast_to(part, (k, *np.shape(part)))  # the same for each
+            for part in parts
+        ]
+        return Stack(function(whole, axis=axis % (whole[0].ndim - 1 + new_axes) + 1, **kwargs))
+
+    return of_stacks
+
+
+def _reduced(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda a, axis=None, **kwargs: Stack(function(a.data, axis=_hidden_first(a, axis), **kwargs))
+
+
+def _of_one_axis(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For functions that take all elements in a row where no axis is told."""
+
+    def of_stack(a: Stack, axis: int | None = None, **kwargs: Any) -> Stack:
+        a, axis = (a.reshape(-1), 0) if axis is None and not kwargs else (a, axis)
+        return Stack(function(a.data, axis=_hidden_first(a, axis)[0], **kwargs))
+
+    return of_stack
+
+
 stacked(np.shape)(lambda a: a.shape)
 stacked(np.ndim)(lambda a: a.ndim)
 stacked(np.size)(lambda a: a.size)
-stacked(np.sum)(lambda a, axis=None, keepdims=False: a.sum(axis, keepdims))
-stacked(np.mean)(lambda a, axis=None, keepdims=False: a.mean(axis, keepdims))
+stacked(np.sum)(_reduced(np.sum))
+stacked(np.mean)(_reduced(np.mean))
+_function: Callable[..., Any]
+for _function in (np.prod, np.max, np.min, np.all, np.any, np.var, np.std):
+    stacked(_function)(_reduced(_function))
+for _function in (np.cumsum, np.argmax, np.argmin):
+    stacked(_function)(_of_one_axis(_function))
 stacked(np.reshape)(lambda a, shape: a.reshape(shape))
 stacked(np.ravel)(lambda a: a.reshape(-1))
+stacked(np.vdot)(lambda a, b: np.sum(a * b))
 stacked(np.copy)(lambda a: Stack(a.data.copy()))
-stacked(np.zeros_like)(lambda a: Stack(np.zeros_like(a.data)))
 stacked(np.swapaxes)(lambda a, i, j: Stack(np.swapaxes(a.data, *_hidden_first(a, (i, j)))))
+stacked(np.matrix_transpose)(lambda a: np.swapaxes(a, -1, -2))
 stacked(np.flip)(lambda a, axis=None: Stack(np.flip(a.data, _hidden_first(a, axis))))
 stacked(np.where)(lambda *args: Stack(np.where(*_aligned(args))))
+stacked(np.clip)(lambda *args: Stack(np.clip(*_aligned(args))))
+stacked(np.concatenate)(_together(np.concatenate))
+stacked(np.stack)(_together(np.stack, 1))
+stacked(np.expand_dims)(lambda a, axis: a.reshape(np.expand_dims(np.broadcast_to(0, a.shape), axis).shape))
+
+
+@stacked(np.zeros_like)
+def _zeros_like(a: Stack, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Stack:
+    shape = a.shape if shape is None else shape
+    return Stack(np.zeros_like(a.data, dtype=dtype, order=order, shape=(len(a.data), *shape)))
 
 
 @stacked(np.transpose)
@@ -202,8 +318,8 @@ def _broadcast_to(a: Stack, shape: Any) -> Stack:
 
 @stacked(scatter)
 def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Stack:
-    index = index if isinstance(index, tuple) else (index,)
-    if not _keeps_places(index):
-        return _each(scatter, g, index, shape)
-    data: Array = scatter(g.data, (slice(None), *index), (len(g.data), *shape))
+    parts = _as_tuple(index)
+    if any(type(part) is Stack for part in parts) or not _keeps_places(parts):
+        return _each(scatter, g, parts, shape)
+    data: Array = scatter(g.data, (slice(None), *parts), (len(g.data), *shape))
     return Stack(data)

@@ -1,0 +1,279 @@
+"""Loop: many calls of a program, one after the other, without Python's calls between them; and of many runs at once.
+
+A program reads slots (parameters, an optimizer's state) and writes them. In a loop what one call writes, the next one
+reads: these values stay in local variables until the end. What differs from call to call (batches, learning rates) is
+drawn before, as arrays with one entry for each.
+
+Many runs at once are the same program on stacks (`rules.stack.Stack`): every value that differs from run to run gets a
+leading axis. A run that can go no further (a check of the program fails for it) keeps the values of its last good call,
+and the others go on.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradopt import tree
+from microgradopt.graph.graph import CONSTANT, SWEEPS, Node, nodes_in
+from microgradopt.graph.text import Text
+from microgradopt.mode import Switched, observed
+from microgradopt.program.program import RUNTIME, Program, Runner
+from microgradopt.program.tape import Tape, forget
+from microgradopt.program.tidy import Checks, is_write, needed
+from microgradopt.program.trace import Effect
+from microgradopt.program.tracer import Tracer, TracingError
+from microgradopt.program.writer import Returned
+from microgradopt.rules.stack import Stack, selected
+
+# One call -------------------------------------------------------------------------------------------------------------
+
+
+class Body(NamedTuple):
+    """One call of a program, as a loop needs it.
+
+    nodes: oldest first. given: the inputs, by the node of the program that each stands for. carried: of inputs that the
+    call writes anew, what it writes. ends: all that it writes, in order. results: the nodes among its results, in
+    order. checks: see `Tape`. k: of how many runs; 0: of one, without an axis for it. of_many: of these, what differs
+    from run to run.
+    """
+
+    nodes: list[Node]
+    given: dict[Node, Node]
+    carried: dict[Node, Any]
+    ends: list[Any]
+    results: list[Node]
+    checks: Checks
+    k: int = 0
+    of_many: frozenset[Any] = frozenset()
+
+
+def result_leaves(results: Any) -> list[Any]:
+    """The results of a program in a row, in the order in which `tree.leaves` has those of the function."""
+    if type(results) is Returned:
+        return [results.node]
+    parts = tree.children(results)
+    return [results] if parts is None else [leaf for part in parts for leaf in result_leaves(part)]
+
+
+def body_of(program: Program, values: Mapping[Node, Any], stacked: Iterable[Node] = (), k: int = 0) -> Body:
+    """The call of a program, recorded once more. values: of its slots; of the `stacked` ones, k in an array.
+
+    Raises TracingError where a shape depends on values: calls would differ.
+    """
+    if any(node.function is np.shape for node, _ in program.checks):
+        raise TracingError(f"{program.name}: a shape depends on values, so that one call is not like another")
+    tape, given, parts = Tape(), {}, program.moving
+    of_many = _of_many(program, set(stacked) | {node for node, theta in parts.items() if theta in set(stacked)})
+    written = {effect.slot for effect in program.effects}
+    known: dict[Node, Any] = {}
+
+    def value(x: Any) -> Any:
+        return known[x] if type(x) is Node else x
+
+    def of_each(x: Any, node: Node) -> Any:
+        """What is the same for all runs, as a Stack, where it is not to stay so."""
+        if node not in of_many or isinstance(x, Stack | list | tuple):
+            return x
+        return Stack(np.copy(np.broadcast_to(x, (k, *node.shape))))
+
+    with observed(tape):
+        for node in program.slots:
+            x = tape.input(
+                values[node], node.role, node.name, of_tensor=node.of_tensor, owned=not k and node in written
+            )
+            given[node], known[node] = x.node, Stack(x) if node in of_many else x
+        for node, theta in parts.items():
+            part = known[theta][program.parts[node].place]
+            known[node] = part if len(node.shape) == 1 else part.reshape(node.shape)
+            _node(known[node]).name = node.name
+        for node in program.nodes:
+            if node in known:
+                continue
+            with Switched(sweeps=SWEEPS.get(node.role, 0)):
+                x = tape.traced(node.value) if node.function is None else _called(node, value)
+                known[node] = of_each(x, node)
+            new = _node(known[node])
+            if type(new) is Node and node.function is not None:
+                new.whole = node.whole
+    for node in program.nodes:
+        new, of = _node(known[node]), node.derivative_of
+        if type(new) is Node and node.function is not None and of in known:
+            new.derivative_of = _node(known[of])
+    results = [_node(known[x]) for x in result_leaves(program.results) if type(x) is Node]
+    ends = [_node(known[e.value]) if type(e.value) is Node else e.value for e in program.effects]
+    carried = {given[e.slot]: end for e, end in zip(program.effects, ends, strict=True) if e.slot in given}
+    checks = [(_node(known[node]), expected) for node, expected in program.checks]
+    wanted = [*results, *nodes_in(ends), *(node for node, _ in checks), *given.values()]
+    differing = frozenset(_node(known[node]) for node in of_many if node in known and type(_node(known[node])) is Node)
+    return Body(needed(tape.nodes, wanted), given, carried, ends, results, checks, k, differing)
+
+
+def _of_many(program: Program, stacked: set[Node]) -> set[Node]:
+    """The nodes that differ from run to run: what depends on such, and arrays that such are written into."""
+    found, size = set(stacked), -1
+    while len(found) > size:
+        size = len(found)
+        for node in program.nodes:
+            if any(x in found for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]):
+                found.add(node)
+        found.update(node.arguments[0] for node in program.nodes if is_write(node) and node in found)
+    return found
+
+
+def _called(node: Node, value: Callable[[Any], Any]) -> Any:
+    """The call of a node on other values."""
+    args, kwargs = tree.mapped(value, node.arguments), tree.mapped(value, node.kwargs)
+    if node.function is operator.getitem and any(type(x) is Stack for x in tree.leaves(args)):
+        return selected(*args)
+    result = node.function(*args, **kwargs)  # type: ignore[misc]
+    return args[0] if is_write(node) else result
+
+
+def _node(x: Any) -> Any:
+    """The node of a value; a plain value as it is."""
+    x = x.data if type(x) is Stack else x
+    return x.node if type(x) is Tracer else x
+
+
+# Its text -------------------------------------------------------------------------------------------------------------
+
+
+class _Lines(Runner):
+    """The lines of a loop: those that go before it, as they compute the same in each round, and those of a round."""
+
+    def __init__(self, body: Body, each: Iterable[Node]) -> None:
+        self._body, self._is_before = body, False
+        varying = {*body.carried, *each}
+        for node in body.nodes:
+            if not varying.isdisjoint([*node.inputs, *nodes_in(list(node.kwargs.values()))]):
+                varying.add(node)
+        self._before = [node for node in body.nodes if node not in varying]
+        self._round = [node for node in body.nodes if node in varying]
+        owned = {node for node in body.carried if not body.k}
+        super().__init__(body.nodes, body.results, [Effect("", "", end) for end in body.ends], body.checks, owned)
+
+    def _may_go(self, x: Node, node: Node) -> bool:
+        """What is carried is still there where a check ends the loop."""
+        return x in self._owned and node in self._after_checks
+
+    def check(self, condition: str) -> str:
+        """Where a check fails the loop ends, and what was carried is that of the last good call."""
+        if self._body.k:
+            return f"alive &= {condition}"
+        return f"if not {condition}: {'n = 0' if self._is_before else 'break'}"
+
+    def before(self) -> list[str]:
+        """What is computed once. An array that is written to is made anew in each round."""
+        self._is_before = True
+        lines = self.lines_of(self._before)
+        self._is_before = False
+        return lines
+
+    def round(self) -> list[str]:
+        """What is computed in each round."""
+        return [*self.lines_of(self._round), *self.ending()]
+
+    def condition(self, text: Text, value: Any) -> Text:
+        """Of many runs, an array: what holds for each."""
+        if self._body.k and isinstance(value, bool | np.bool_) and not value:
+            return Text(f"np.logical_not({text.text})")
+        return super().condition(text, value)
+
+    def ending(self) -> list[str]:
+        """Keep the results, and carry on what is written."""
+        kept = [f"results[{j}][i] = {self.text(node).text}" for j, node in enumerate(self._body.results)]
+        pairs = [(self.names[node], self._structure(end)) for node, end in self._body.carried.items()]
+        names, ends = (", ".join(column) for column in zip(*pairs, strict=True)) if pairs else ("", "")
+        if not self._body.k:
+            return [*kept, *([f"{names} = {ends}"] if pairs else []), "done += 1"]
+        chosen = ", ".join(f"chosen(alive, {end}, {name})" for name, end in pairs)
+        return [
+            *kept,
+            *([f"if alive.all(): {names} = {ends}", f"else: {names} = {chosen}"] if pairs else []),
+            "done += alive",
+            "if not alive.any(): break",
+        ]
+
+    def end(self, x: Any) -> str:
+        """What is written at the end: what was carried, or else what came last."""
+        carried = {id(end): self.names[node] for node, end in self._body.carried.items()}
+        return carried.get(id(x)) or self._structure(x)
+
+
+def chosen(alive: Any, new: Any, old: Any) -> Any:
+    """Of the runs that go on the new value, of the others the old one."""
+    return np.where(alive.reshape(-1, *(1,) * (np.ndim(new) - 1)), new, old)
+
+
+class Given(NamedTuple):
+    """What a loop gets for a slot. each: one entry for each call. stacked: one for each run, behind that."""
+
+    value: Any
+    each: bool = False
+    stacked: bool = False
+
+    @property
+    def first(self) -> Any:
+        """What the first call gets."""
+        return self.value[0] if self.each else self.value
+
+
+class Loop:
+    """n calls of a program in a row, on NumPy. `text`: the function that makes them. k: see `Body`."""
+
+    def __init__(self, program: Program, given: Mapping[Node, Given], k: int = 0) -> None:
+        stacked = [node for node, x in given.items() if x.stacked]
+        self.body = body = body_of(program, {node: x.first for node, x in given.items()}, stacked, k)
+        self._each = [node for node, x in given.items() if x.each]
+        self._others = [node for node, x in given.items() if not x.each]
+        writer = _Lines(body, [body.given[node] for node in self._each])
+        self.text = self._written(writer, {node: writer.names[new] for node, new in body.given.items()})
+        names = {**RUNTIME, **writer.constants, **writer.functions, "chosen": chosen}
+        exec(self.text, names)
+        self._function = names["loop"]
+        for node in body.nodes:  # a batch would be kept alive
+            if node.role != CONSTANT:
+                forget(node)
+
+    def _written(self, writer: _Lines, names: Mapping[Node, str]) -> str:
+        ends = [writer.end(x) for x in self.body.ends]
+        only_at_end = [end for end, x in zip(ends, self.body.ends, strict=True) if end == writer.names.get(x)]
+        arguments = ["n", "done", "alive", "each", "results", *(names[node] for node in self._others)]
+        lines = [
+            f"def loop({', '.join(arguments)}):",
+            *([f"    {' = '.join(only_at_end)} = None"] if only_at_end else []),
+            *(f"    {line}" for line in writer.before()),
+            "    for i in range(n):",
+            *(f"        {names[node]} = each[{j}][i]" for j, node in enumerate(self._each)),
+            *(f"        {line}" for line in writer.round()),
+            f"    return done, [{', '.join(ends)}]",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def __call__(
+        self, n: int, given: Mapping[Node, Given], results: list[Any], alive: Any = True
+    ) -> tuple[Any, list[Any]]:
+        """How many calls were made (of many runs: of each), and all that the last good one wrote.
+
+        results: arrays with n entries, to be filled. alive: of many runs, (k,), those that go on; changed where one
+        ends.
+        """
+        body = self.body
+        own = [
+            np.array(x) if isinstance(x, np.ndarray) and body.given[node] in body.carried else x
+            for node, x in self._values(given)
+        ]
+        done = np.zeros(body.k, int) if body.k else 0
+        with np.errstate(all="ignore" if body.k else None):  # what one run computes is no other's fault
+            return self._function(n, done, alive, [given[node].value for node in self._each], results, *own)
+
+    def _values(self, given: Mapping[Node, Given]) -> list[tuple[Node, Any]]:
+        return [(node, given[node].value) for node in self._others]
+
+    def is_of_each_run(self, j: int) -> bool:
+        """Whether the j-th of all that is written has one value for each run."""
+        return self.body.ends[j] in self.body.of_many

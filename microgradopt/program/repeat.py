@@ -1,0 +1,140 @@
+"""Repeated: n calls of a compiled function in a row, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microgradopt import tree
+from microgradopt.graph.graph import Node
+from microgradopt.optim.saving import whole
+from microgradopt.program.loop import Given
+from microgradopt.program.program import Program, is_so
+from microgradopt.program.trace import is_leaf
+from microgradopt.program.tracer import TracingError
+from microgradopt.tensor import plain
+
+if TYPE_CHECKING:
+    from microgradopt.program.compiled import Compiled
+
+_FIRST = 8  # calls that are made one by one, and checked
+
+
+class Repeated:
+    """n calls of a compiled function, made by `Compiled.repeat`. `source`: the text of the loop used last."""
+
+    def __init__(self, function: Compiled[..., Any], n: int, over: Iterable[int]) -> None:
+        if not (isinstance(n, int) and n >= 1):
+            raise ValueError(f"repeat: n is a whole number from 1, not {n!r}")
+        self.function, self.n, self.over = function, n, frozenset(over)
+        self.source = ""
+
+    def __call__(self, *args: Any) -> Any:
+        """The results of all calls: each array gets a leading axis of n. A Tensor comes back as an array."""
+        self._check(args)
+        first = self._single(args, 0)
+        out = _Results(first, self.n)
+        done = 1
+        while done < self.n:
+            made = self.looped(args, done, out.rest(done))
+            if not made:  # this call is to be checked, or raises, or needs another program
+                out.put(done, self._single(args, done))
+            done += made or 1
+        return out.structured(first)
+
+    def _check(self, args: tuple[Any, ...]) -> None:
+        for i in self.over:
+            if not (isinstance(i, int) and i < len(args) and np.shape(args[i])[:1] == (self.n,)):
+                found = f"argument {i} has shape {np.shape(args[i])}" if i < len(args) else f"there is no argument {i}"
+                raise ValueError(f"repeat: arguments in `over` have one entry for each of {self.n} calls; {found}")
+
+    def _single(self, args: tuple[Any, ...], i: int) -> Any:
+        return self.function(*(x[i] if j in self.over else x for j, x in enumerate(args)))
+
+    def looped(self, args: tuple[Any, ...], start: int, results: list[Any]) -> int:
+        """Make the calls from `start` on in a loop; how many were made. Where one does not go on, it ends before that.
+
+        results: arrays for the results of these calls, in order. 0, and nothing is changed, where the next call is to
+        be checked, or needs another program than the last one.
+        """
+        program = self.function._last
+        if program is None or program.calls < _FIRST:
+            return 0
+        leaves, each = self._leaves(args)
+        single = [x[start] if j in each else x for j, x in enumerate(leaves)]
+        ways = program.own_ways
+        if not is_so(ways.fits, single):
+            return 0
+        given = {node: Given(x) for node, x in zip(program.slots, ways.read(single), strict=True)}
+        batches = {f"args[{j}]": Given(leaves[j][start:], each=True) for j in each}
+        given |= {node: batches[program.reads[node]] for node in given if program.reads[node] in batches}
+        given |= {node: rate_of(program, node, self.n - start) for node in given if node in program.rates}
+        loop = self._loop(program, given)
+        if loop is None:
+            return 0
+        try:
+            done, ends = loop(self.n - start, given, results)
+        except Exception:  # where NumPy raises, the function itself decides what happens
+            return 0
+        if done:
+            whole(lambda: ways.write(single, ends))
+        self.source = loop.text
+        return int(done)
+
+    def _loop(self, program: Program, given: dict[Node, Given]) -> Any:
+        """The loop of a program, None where its calls differ from each other."""
+        key = frozenset(node for node, x in given.items() if x.each)
+        if key not in program.loops:
+            try:
+                program.loops[key] = self.function.engine(program, given)
+            except TracingError:
+                program.loops[key] = None
+        return program.loops[key]
+
+    def _leaves(self, args: tuple[Any, ...]) -> tuple[list[Any], set[int]]:
+        """The arrays and tensors among the arguments, and which of them have one entry for each call."""
+        leaves: list[Any] = []
+        each: set[int] = set()
+        for i, x in enumerate(args):
+            found = list(filter(is_leaf, tree.leaves(x)))
+            if i in self.over:
+                each.update(range(len(leaves), len(leaves) + len(found)))
+            leaves += found
+        return leaves, each
+
+
+def rate_of(program: Program, node: Node, n: int) -> Given:
+    """A learning rate of the next n calls."""
+    text, key, i = program.rates[node]
+    optimizer = program.names[text]
+    moves = any(effect.line == f"{text}._steps[{i}] = {{}}" for effect in program.effects)
+    if not (moves and callable(optimizer.param_groups[i][key])):
+        return Given(optimizer.rate(key, i))
+    return Given([optimizer.rate(key, i, t) for t in range(n)], each=True)
+
+
+class _Results:
+    """Arrays for the results of n calls, one for each place of one result where an array or a number is."""
+
+    def __init__(self, first: Any, n: int) -> None:
+        values = [np.asarray(plain(x)) for x in tree.leaves(first)]
+        self._are = [x.dtype.kind in "fiub" for x in values]
+        self._arrays = [np.empty((n, *x.shape), x.dtype) for x, is_one in zip(values, self._are, strict=True) if is_one]
+        self.put(0, first)
+
+    def put(self, i: int, result: Any) -> None:
+        """Keep the result of a call."""
+        leaves = [x for x, is_one in zip(tree.leaves(result), self._are, strict=True) if is_one]
+        for array, x in zip(self._arrays, leaves, strict=True):
+            array[i] = plain(x)
+
+    def rest(self, start: int) -> list[Any]:
+        """What is to be filled by the calls from `start` on."""
+        return [array[start:] for array in self._arrays]
+
+    def structured(self, first: Any) -> Any:
+        """All results, in the containers of the first."""
+        arrays, are = iter(self._arrays), iter(self._are)
+        return tree.mapped(lambda x: next(arrays) if next(are) else x, first)
