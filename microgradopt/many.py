@@ -23,7 +23,7 @@ from microgradopt.program.loop import Given
 from microgradopt.program.program import Program, Ways, is_so
 from microgradopt.program.trace import traced
 from microgradopt.program.tracer import TracingError
-from microgradopt.run import Array, Run
+from microgradopt.run import Array, History, Run
 
 _BEFORE = 2  # updates that each run makes alone: then gradients and the optimizer's state are there
 _BYTES = 2**25  # of the batches that are drawn before
@@ -93,6 +93,41 @@ def _alone(run: Run, updates: int) -> int:
     except NonFiniteError as error:
         run.stopped = str(error)
     return updates
+
+
+def shared(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int, jobs: int) -> None:
+    """Train the runs in several processes, by joblib: each takes some of them, and what they have become comes back."""
+    from joblib import Parallel, delayed, effective_n_jobs  # an extra
+
+    parts = [runs[i :: effective_n_jobs(jobs)] for i in range(min(len(runs), effective_n_jobs(jobs)))]
+    found = Parallel(n_jobs=jobs)(delayed(_trained)(part, compile, updates) for part in parts)
+    for part, states in zip(parts, found, strict=True):
+        for run, state in zip(part, states, strict=True):
+            _take_over(run, *state)
+
+
+def _trained(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int) -> list[tuple[Any, ...]]:
+    """What the runs have become after some updates."""
+    ManyRuns(runs, compile).train(updates)
+    return [
+        (run.vector.theta(), run.optimizer.state_dict(), {name: getattr(run, name) for name in vars(History())})
+        + ([getattr(module, name) for module, name in run.buffers], run.rng, run.stopped)
+        for run in runs
+    ]
+
+
+def _take_over(
+    run: Run, theta: Array, optimizer: Any, history: dict[str, list[float]], buffers: list[Any], rng: Any, stopped: str
+) -> None:
+    run.vector.write(theta)
+    run.optimizer.load_state_dict(optimizer)
+    for name, values in history.items():
+        getattr(run, name)[:] = values
+    for (module, name), value in zip(run.buffers, buffers, strict=True):
+        setattr(module, name, value)
+    run.rng, run.stopped = rng, stopped
+    with contextlib.ExitStack() as stack:  # model and optimizer are left in evaluation
+        stack.enter_context(run.training())
 
 
 # Runs whose updates are the same program ------------------------------------------------------------------------------
@@ -222,7 +257,8 @@ class _Group:
             whole(going.write)
         for run, (done, batch) in going.ended.items():
             try:
-                run.update(*batch)  # says why it goes no further
+                with np.errstate(all="ignore"):
+                    run.update(*batch)  # says why it goes no further
             except NonFiniteError as error:
                 run.stopped = str(error)
             else:

@@ -263,7 +263,7 @@ class Run(History):
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
         modules = [] if model is None else [module for _, module in model.named_modules()]
-        self._buffers = [(module, name) for module in modules for name in type(module).buffers]
+        self.buffers = [(module, name) for module in modules for name in type(module).buffers]
         self._evaluate, closure = self._evaluation()
         self._plain_step = _step(self._evaluate, closure, self.optimizer, self.vector, self.max_norm)
         is_compiled = self.compile is not None and not self.optimizer.wants_closure
@@ -281,7 +281,7 @@ class Run(History):
         Raises NonFiniteError for a loss or gradient that is not finite, before the step it would have spoilt.
         """
         started, lr = time.perf_counter(), self.optimizer.lr
-        averages = [(module, name, getattr(module, name)) for module, name in self._buffers]
+        averages = [(module, name, getattr(module, name)) for module, name in self.buffers]
         try:
             loss, gradient_norm, step_norm = self._stepped(batch)
         except _DivergedError as error:

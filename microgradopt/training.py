@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from microgradopt.checkpoints import load_checkpoint as load_checkpoint
 from microgradopt.checkpoints import save_checkpoint as save_checkpoint
+from microgradopt.many import ManyRuns as ManyRuns
+from microgradopt.many import shared
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, check_objective
@@ -147,6 +149,64 @@ def fit(
     if best is not None:
         best.restore()
     return run
+
+
+def fit_many(
+    models: Sequence[Module],
+    loss: Loss,
+    optimizers: Sequence[Optimizer],
+    X: Array,
+    y: Array,
+    epochs: int,
+    batch_size: int | None = None,
+    rng: RNG | Sequence[RNG] = None,
+    compile: Callable[[Any], Any] | None = None,
+    shuffle: bool = True,
+    max_norm: float | None = None,
+    validation: tuple[Any, Any] | None = None,
+    jobs: int = 1,
+) -> list[Run]:
+    """Train k models on the same data at once, each with its own optimizer, seed and order of batches.
+
+    For studies over seeds, learning rates, schedules and hyperparameters: one update of all models is one computation,
+    where their shapes and the classes of their optimizers are the same (`ManyRuns`). Each update is what `fit` would do
+    from the same state, to rounding.
+
+    models, optimizers: k of each; ``optimizers[i]`` moves the parameters of ``models[i]``. rng: of the order of the
+    batches, one for each model, or one that k are drawn from. jobs: processes to share the models among (needs joblib);
+    -1 for all cores; ``joblib.parallel_config(backend="dask")`` takes them to other machines. The rest: see `fit`.
+    compile: None is ``mg.compile``.
+
+    Returns k runs, each with its history. Does not raise where a number is no longer finite: that run has ended with
+    its last good state, and says why in `stopped`. Raises ValueError for another number of optimizers than of models,
+    and for two runs with the same parameters.
+
+    >>> import microgradopt as mg
+    >>> X = np.arange(4.0).reshape(4, 1)
+    >>> models = [mg.nn.Linear(1, 1, rng=0) for _ in range(3)]
+    >>> optimizers = [mg.optim.SGD(m.parameters(), lr=lr) for m, lr in zip(models, (0.01, 0.1, 10.0))]
+    >>> runs = fit_many(models, mg.nn.mse_loss, optimizers, X, 2 * X, epochs=300)
+    >>> [bool(run.stopped) for run in runs], runs[1].loss[-1] < 1e-6
+    ([False, False, True], True)
+    """
+    k = len(models)
+    if len(optimizers) != k:
+        raise ValueError(f"fit_many: there are {k} models and {len(optimizers)} optimizers; one for each is wanted")
+    seeds = list(rng) if isinstance(rng, Sequence) else np.random.default_rng(rng).spawn(k)
+    if len(seeds) != k:
+        raise ValueError(f"fit_many: there are {k} models and {len(seeds)} seeds; one for each, or one, is wanted")
+    runs = [
+        Run(
+            model, loss, optimizer, X, y, batch_size, rng=seed, compile=compile, shuffle=shuffle, max_norm=max_norm,
+            validation=validation,
+        )
+        for model, optimizer, seed in zip(models, optimizers, seeds, strict=True)
+    ]  # fmt: skip
+    updates = epochs * runs[0].in_an_epoch if runs else 0
+    ManyRuns(runs, compile).train(updates) if jobs == 1 else shared(runs, compile, updates, jobs)
+    for run in runs:
+        run.validate()
+    return runs
 
 
 def _is_stopped(epoch: int, run: Run, on_epoch: Callable[[int, Run], object] | None, best: _Best | None) -> bool:

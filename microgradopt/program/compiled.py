@@ -21,6 +21,7 @@ from microgradopt.mode import Switched, current_mode
 from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Loop
+from microgradopt.program.native import native_loop
 from microgradopt.program.program import MISFIT, Program, Source
 from microgradopt.program.repeat import Repeated
 from microgradopt.program.state import Moment, same
@@ -44,10 +45,12 @@ _IS_CHECKED: dict[str, Callable[[int], bool]] = {
     "never": lambda call: False,
 }
 
+_ENGINES: dict[str, Callable[..., Any]] = {"numpy": Loop, "numba": native_loop}
+
 _PROGRAMS = 64  # as many are kept of each function; of the one unused longest, the last goes first
 
 
-def compile(function: Callable[P, T], check: str = "doubling") -> Compiled[P, T]:
+def compile(function: Callable[P, T], check: str = "doubling", engine: str = "numpy") -> Compiled[P, T]:
     """Make a function quick: trace it when it is first called, then run the plain NumPy program that it amounts to.
 
     function: of arrays and Tensors, also in lists, tuples and dictionaries; of Python values, which are constants of
@@ -62,6 +65,10 @@ def compile(function: Callable[P, T], check: str = "doubling") -> Compiled[P, T]
     check: which calls of a program are computed by the function as well, from the same state, and compared bit for bit:
     "doubling" (calls 1, 2, 4, 8, …), "always" or "never".
 
+    engine: what runs loops (`Compiled.repeat`, `training.fit`, `training.fit_many`): "numpy", or "numba", which makes
+    machine code of them (``pip install 'microgradopt[native]'``). Its results are those of NumPy to rounding, which is
+    checked for the first 8 rounds. Where a call has no native form, NumPy goes on, and a RuntimeWarning says why.
+
     A result that depends on tensors that require a gradient cannot be differentiated from outside
     (NotDifferentiableError): compute the gradient inside, by ``backward`` or ``mg.grad``.
 
@@ -73,7 +80,8 @@ def compile(function: Callable[P, T], check: str = "doubling") -> Compiled[P, T]
     Raises TracingError while tracing: for ``if`` and ``while`` on a tensor's value, ``float(tensor)``, np.asarray of a
     traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for what is read and cannot be watched
     (getattr, a deque, chance); for a function that changes Python values outside of it. StaleProgramError where a check
-    finds a difference. Then nothing has been changed. TypeError for arguments that cannot be hashed.
+    finds a difference. Then nothing has been changed. TypeError for arguments that cannot be hashed. ImportError, of
+    "numba", without Numba.
 
     >>> import microgradopt as mg
     >>> w = mg.Tensor([1.0, 2.0], requires_grad=True)
@@ -85,7 +93,9 @@ def compile(function: Callable[P, T], check: str = "doubling") -> Compiled[P, T]
         raise TypeError(f"compile: wants a function that returns its result, not {function!r}")
     if check not in _IS_CHECKED:
         raise ValueError(f"compile: check is one of {', '.join(_IS_CHECKED)}, not {check!r}")
-    return Compiled(function, check)
+    if engine not in _ENGINES:
+        raise ValueError(f"compile: engine is one of {', '.join(_ENGINES)}, not {engine!r}")
+    return Compiled(function, check, engine)
 
 
 class _Method:
@@ -112,10 +122,10 @@ class Compiled(Generic[P, T]):
     (array([2., 2.]), Compiled(program, 1 program))
     """
 
-    def __init__(self, function: Callable[..., Any], check: str = "doubling") -> None:
+    def __init__(self, function: Callable[..., Any], check: str = "doubling", engine: str = "numpy") -> None:
         functools.update_wrapper(self, function)
         self._function, self._check = function, check
-        self.engine = Loop
+        self._engine, self.engine = engine, _ENGINES[engine]
         self._programs: OrderedDict[Any, list[Program]] = OrderedDict()
         self._last: Program | None = None
         self._bound: weakref.WeakKeyDictionary[Any, Compiled[..., Any]] = weakref.WeakKeyDictionary()
@@ -249,14 +259,14 @@ class Compiled(Generic[P, T]):
             return self
         try:
             if instance not in self._bound:
-                self._bound[instance] = Compiled(_Method(self._function, instance), self._check)
+                self._bound[instance] = Compiled(_Method(self._function, instance), self._check, self._engine)
             return self._bound[instance]
         except TypeError:  # an instance that cannot be held weakly, or has no hash, gets a new one each time
-            return Compiled(self._function.__get__(instance, owner), self._check)
+            return Compiled(self._function.__get__(instance, owner), self._check, self._engine)
 
     def __reduce__(self) -> Any:
         """A copy has no programs: it compiles for itself."""
-        return Compiled, (self._function, self._check)
+        return Compiled, (self._function, self._check, self._engine)
 
     @property
     def _program(self) -> Program:

@@ -145,6 +145,8 @@ def _node(x: Any) -> Any:
 class _Lines(Runner):
     """The lines of a loop: those that go before it, as they compute the same in each round, and those of a round."""
 
+    reserved = frozenset({"n", "i", "done", "alive", "each", "results", "chosen"})
+
     def __init__(self, body: Body, each: Iterable[Node]) -> None:
         self._body, self._is_before = body, False
         varying = {*body.carried, *each}
@@ -153,12 +155,15 @@ class _Lines(Runner):
                 varying.add(node)
         self._before = [node for node in body.nodes if node not in varying]
         self._round = [node for node in body.nodes if node in varying]
+        self._in_round = set(self._round)
         owned = {node for node in body.carried if not body.k}
         super().__init__(body.nodes, body.results, [Effect("", "", end) for end in body.ends], body.checks, owned)
 
     def _may_go(self, x: Node, node: Node) -> bool:
-        """What is carried is still there where a check ends the loop."""
-        return x in self._owned and node in self._after_checks
+        """What was computed before the loop is needed again; what is carried is, where a check ends the loop."""
+        if x.function is None:
+            return x in self._owned and node in self._after_checks
+        return x in self._in_round
 
     def check(self, condition: str) -> str:
         """Where a check fails the loop ends, and what was carried is that of the last good call."""

@@ -235,7 +235,7 @@ class Runner(Writer):
 
         Or the result is written over one of them.
         """
-        own = [x for x in self._dying.get(node, ()) if x.function is not None or self._may_go(x, node)]
+        own = [x for x in self._dying.get(node, ()) if self._may_go(x, node)]
         dying = [x for x in own if _is_large(x) and self._final(x) is x]
         over = next((x for x in dying if self._may_hold(x, node)), None)
         lines = super().line(node)
@@ -246,8 +246,8 @@ class Runner(Writer):
         return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
 
     def _may_go(self, x: Node, node: Node) -> bool:
-        """Whether what the program was given is not needed any more by anybody after this line."""
-        return x in self._owned
+        """Whether an array is not needed any more by anybody after this line, its last use."""
+        return x.function is not None or x in self._owned
 
     def _may_hold(self, x: Node, node: Node) -> bool:
         """Whether the memory of an array that is not needed any more may hold this result."""

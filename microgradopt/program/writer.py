@@ -55,6 +55,8 @@ class Writer:
     values are spelled.
     """
 
+    reserved = frozenset({"args", "misfit"})
+    """Names that stand for something else in the text."""
     inline_constants = True
     """Whether constant arrays are written out, as literals; otherwise they are names, listed in `constants`."""
 
@@ -90,7 +92,7 @@ class Writer:
             often[base] = often.get(base, 0) + 1
         names: dict[Node, str] = {}
         functions = (spelled(node.function) for node in self.nodes if node.function is not None)
-        taken = {*self.language.imports, "args", "misfit", *functions}
+        taken = {*self.language.imports, *self.reserved, *functions}
         counts: dict[str, int] = {}
         for node, base in bases.items():
             if is_write(node):
