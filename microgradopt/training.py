@@ -18,7 +18,9 @@ import numpy.typing as npt
 from microgradopt.checkpoints import load_checkpoint as load_checkpoint
 from microgradopt.checkpoints import save_checkpoint as save_checkpoint
 from microgradopt.many import ManyRuns as ManyRuns
+from microgradopt.many import Variants as Variants
 from microgradopt.many import shared
+from microgradopt.many import vary as vary
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, check_objective

@@ -83,7 +83,8 @@ class Program:
 
         self.results, self.effects = tree.mapped(exchanged, (trace.result, trace.effects))
         self.checks = [(same.get(node, node), value) for node, value in trace.tape.checks]
-        self.name, self.reads, self.parts, self.rates = trace.name, trace.reads, trace.parts, trace.rates
+        self.name, self.reads, self.parts = trace.name, trace.reads, trace.parts
+        self.rates, self.settings = trace.rates, trace.settings
         kept = set(self.nodes)
         self.inputs = [node for node in self.reads if node in kept]
         runner = Runner(self.nodes, self.results, self.effects, self.checks, trace.tape.owned, trace.sources)

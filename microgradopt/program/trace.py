@@ -68,9 +68,10 @@ class Trace:
 
     tape: what was recorded. reads: for each input, the text that reads it. conditions: texts that have to be true.
     effects: what is put where at the end. parts: the inputs that are parts of another one. rates: the inputs that are
-    learning rates, with the text of their optimizer, their name and the number of their group. texts: what each tensor
-    is called in these texts. objects: what names in them stand for. result: what the function returned, with nodes in
-    place of Tracers and `Returned` in place of Tensors.
+    learning rates, with the text of their optimizer, their name and the number of their group. settings: those that are
+    other hyperparameters, with name and group. texts: what each tensor is called in these texts. objects: what names in
+    them stand for. result: what the function returned, with nodes in place of Tracers and `Returned` in place of
+    Tensors.
 
     In the texts, ``args`` is the list of the arrays and tensors among the arguments.
     """
@@ -86,6 +87,7 @@ class Trace:
         self.effects: list[Effect] = []
         self.parts: dict[Node, Part] = {}
         self.rates: dict[Node, tuple[str, str, int]] = {}
+        self.settings: dict[Node, tuple[str, int]] = {}
         self.objects: dict[str, Any] = {}
         self._undo: list[Callable[[], Any]] = []
         self._look: list[Callable[[], None]] = []
@@ -338,6 +340,7 @@ class Trace:
         tracers = [self.tape.input(x, name=key if own is x else f"{key}{j}") for j, x in enumerate(numbers)]
         for j, tracer in enumerate(tracers):
             self.reads[tracer.node] = read if own is numbers[j] else f"{read}[{j}]"
+            self.settings[tracer.node] = key, i
         group[key] = checked[key] = tuple(tracers) if isinstance(own, tuple) else tracers[0]
         for holder in (group, checked):
             self._undo.append(functools.partial(holder.__setitem__, key, own))

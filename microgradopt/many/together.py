@@ -1,92 +1,25 @@
-"""ManyRuns: trainings of one shape, as one.
-
-One update of one run is traced; its program is then called on stacks: θ, the optimizer's state, batches, learning rates
-and hyperparameters get a leading axis, one entry for each run (program/loop.py). What a run has of its own is found by
-walking through it and the first run side by side.
-"""
+"""Group: runs that are trained together, and what they hold meanwhile."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import CellType, FunctionType
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from microgradopt.errors import NonFiniteError
 from microgradopt.graph.graph import Node
+from microgradopt.many.traced import Traced, engine_of
 from microgradopt.optim.saving import whole
-from microgradopt.program.compiled import Compiled
 from microgradopt.program.loop import Given
 from microgradopt.program.program import Program, Ways, is_so
-from microgradopt.program.trace import traced
-from microgradopt.program.tracer import TracingError
-from microgradopt.run import Array, History, Run
+from microgradopt.run import Array, Run
 
-_BEFORE = 2  # updates that each run makes alone: then gradients and the optimizer's state are there
 _BYTES = 2**25  # of the batches that are drawn before
 
 
-class ManyRuns:
-    """k trainings, each update of all of them as one computation.
-
-    runs: of `training.Run`, each with a model and an optimizer of its own. Those whose updates are the same program
-    (models of one shape, optimizers of one class, batches of one size) are trained together, whatever their data,
-    learning rates, schedules, hyperparameters and seeds; others by themselves. compile: what makes an update quick,
-    ``mg.compile``, or with another engine ``functools.partial(mg.compile, engine="numba")``; None is ``mg.compile``.
-
-    Each update is what `Run.update` gives from the same state, to rounding. A run that diverges ends with its last good
-    state, and the reason in `stopped`; the others go on.
-
-    Raises ValueError for runs that share parameters, TypeError for what is no Run.
-
-    >>> import microgradopt as mg
-    >>> X = np.arange(4.0).reshape(4, 1)
-    >>> models = [mg.nn.Linear(1, 1, rng=seed) for seed in range(3)]
-    >>> runs = [mg.training.Run(m, mg.nn.mse_loss, mg.optim.SGD(m.parameters(), lr=0.2), X, 2 * X) for m in models]
-    >>> [run.loss[-1] < 1e-6 for run in ManyRuns(runs).train(200).runs]
-    [True, True, True]
-    """
-
-    def __init__(self, runs: Sequence[Run], compile: Callable[[Any], Any] | None = None) -> None:
-        self.runs = list(runs)
-        for run in self.runs:
-            if not isinstance(run, Run):
-                raise TypeError(f"ManyRuns: a list of training.Run is wanted, not of {type(run).__name__}")
-        moved = [parameter for run in self.runs for parameter in run.optimizer.parameters()]
-        if len(set(moved)) < len(moved):
-            raise ValueError(
-                "ManyRuns: two runs move the same parameters; each needs a model and an optimizer of its own"
-            )
-        self._compile = Compiled if compile is None else compile
-        self._groups: list[_Group | Run] | None = None
-
-    def train(self, updates: int) -> Self:
-        """So many updates of each run that has not stopped, in batches as they come."""
-        left = {run: updates for run in self.runs if not run.stopped}
-        with contextlib.ExitStack() as stack:
-            for run in left:
-                stack.enter_context(run.training())
-            if self._groups is None:
-                for run in left:
-                    left[run] -= _alone(run, min(updates, _BEFORE))
-                self._groups = list(_grouped([run for run in left if not run.stopped], self._compile))
-            for group in self._groups:
-                if isinstance(group, _Group):
-                    group.train([run for run in group.runs if not run.stopped], left[group.runs[0]])
-                elif not group.stopped:
-                    _alone(group, left[group])
-        return self
-
-    @property
-    def source(self) -> str:
-        """The text of the loops used last, in plain NumPy: values have a leading axis, one entry for each run."""
-        return "\n".join(group.source for group in self._groups or () if isinstance(group, _Group))
-
-
-def _alone(run: Run, updates: int) -> int:
+def alone(run: Run, updates: int) -> int:
     """Train one run by itself; how many updates were wanted."""
     try:
         run.updates(updates)
@@ -95,128 +28,15 @@ def _alone(run: Run, updates: int) -> int:
     return updates
 
 
-def shared(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int, jobs: int) -> None:
-    """Train the runs in several processes, by joblib: each takes some of them, and what they have become comes back."""
-    from joblib import Parallel, delayed, effective_n_jobs  # an extra
-
-    parts = [runs[i :: effective_n_jobs(jobs)] for i in range(min(len(runs), effective_n_jobs(jobs)))]
-    found = Parallel(n_jobs=jobs)(delayed(_trained)(part, compile, updates) for part in parts)
-    for part, states in zip(parts, found, strict=True):
-        for run, state in zip(part, states, strict=True):
-            _take_over(run, *state)
-
-
-def _trained(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int) -> list[tuple[Any, ...]]:
-    """What the runs have become after some updates."""
-    ManyRuns(runs, compile).train(updates)
-    return [
-        (run.vector.theta(), run.optimizer.state_dict(), {name: getattr(run, name) for name in vars(History())})
-        + ([getattr(module, name) for module, name in run.buffers], run.rng, run.stopped)
-        for run in runs
-    ]
-
-
-def _take_over(
-    run: Run, theta: Array, optimizer: Any, history: dict[str, list[float]], buffers: list[Any], rng: Any, stopped: str
-) -> None:
-    run.vector.write(theta)
-    run.optimizer.load_state_dict(optimizer)
-    for name, values in history.items():
-        getattr(run, name)[:] = values
-    for (module, name), value in zip(run.buffers, buffers, strict=True):
-        setattr(module, name, value)
-    run.rng, run.stopped = rng, stopped
-    with contextlib.ExitStack() as stack:  # model and optimizer are left in evaluation
-        stack.enter_context(run.training())
-
-
-# Runs whose updates are the same program ------------------------------------------------------------------------------
-
-
-def _grouped(runs: list[Run], compile: Callable[[Any], Any]) -> Iterator[_Group | Run]:
-    """The runs in groups that can be trained together, and those that cannot."""
-    while runs:
-        lead, *others = runs
-        together = _Group(lead, compile)
-        try:
-            taken = [run for run in others if together.takes(run)]
-        except TracingError:
-            taken = []
-        yield together if taken else lead
-        runs = [run for run in others if run not in taken]
-
-
-class _Traced:
-    """The program of an update on batches of one shape, and how to read and write the slots of each run."""
-
-    def __init__(self, lead: Run, batch: tuple[Array, ...]) -> None:
-        function = _function(lead)
-        self.lead, self.batch = lead, batch
-        self.program = Program(traced(function, batch, {}, list(batch), (), free=True))
-        self.program.let_go()
-
-    def ways(self, run: Run) -> Ways:
-        """Those of the program, with what a run has in place of what the first one has."""
-        found: dict[int, Any] = {}
-        _side_by_side(_function(self.lead), _function(run), found)
-        return self.program.ways(lambda x: _counterpart(x, found))
-
-
-def _function(run: Run) -> Any:
-    """An update of a run, as it is written."""
-    return getattr(run.step, "__wrapped__", run.step)
-
-
-def _counterpart(x: Any, found: dict[int, Any]) -> Any:
-    """What another run has in place of x. A list that was made while tracing has such things in it."""
-    if id(x) in found:
-        return found[id(x)]
-    return [found.get(id(part), part) for part in x] if type(x) is list else x
-
-
-def _side_by_side(x: Any, y: Any, found: dict[int, Any]) -> None:
-    """Note what stands in y where something stands in x, all the way down."""
-    stack = [(x, y)]
-    while stack:
-        x, y = stack.pop()
-        if x is y or id(x) in found or type(x) is not type(y):
-            continue
-        found[id(x)] = y
-        stack += _inside(x, y)
-
-
-def _inside(x: Any, y: Any) -> list[tuple[Any, Any]]:
-    if isinstance(x, FunctionType):
-        return list(zip(x.__closure__ or (), y.__closure__ or (), strict=False))
-    if isinstance(x, CellType):
-        return [(x.cell_contents, y.cell_contents)]
-    if isinstance(x, list | tuple):
-        return list(zip(x, y, strict=False))
-    if isinstance(x, dict):
-        return [(value, y[key]) for key, value in x.items() if key in y]
-    if isinstance(x, np.ndarray):
-        return []
-    slots = [name for cls in type(x).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(x, name)]
-    pairs = [(getattr(x, name), getattr(y, name)) for name in slots if hasattr(y, name)]
-    own = getattr(x, "__dict__", None)
-    if isinstance(own, dict):
-        inner = (own["__wrapped__"], vars(y)["__wrapped__"]) if "__wrapped__" in own else (own, vars(y))
-        pairs.append(inner)
-    return pairs
-
-
-# A group of runs ------------------------------------------------------------------------------------------------------
-
-
-class _Group:
+class Group:
     """Runs that are trained together, and the programs and loops of their updates, by the shapes of batches."""
 
-    def __init__(self, lead: Run, compile: Callable[[Any], Any]) -> None:
+    def __init__(self, lead: Run, compile: Callable[[Any], Any] | None) -> None:
         self.runs = [lead]
-        self._engine = compile(_function(lead)).engine
+        self._engine = engine_of(compile, lead)
         self._loops: dict[Any, Any] = {}
         self.source = ""
-        self._traced: dict[Any, _Traced] = {}
+        self._traced: dict[Any, Traced] = {}
 
     def takes(self, run: Run) -> bool:
         """Whether a run goes with the others; then it does from now on."""
@@ -228,11 +48,11 @@ class _Group:
             self.runs.append(run)
         return is_taken
 
-    def traced(self, batch: tuple[Array, ...]) -> _Traced:
+    def traced(self, batch: tuple[Array, ...]) -> Traced:
         """The program of an update on batches like this one."""
         key = tuple((x.shape, x.dtype) for x in batch)
         if key not in self._traced:
-            self._traced[key] = _Traced(self.runs[0], batch)
+            self._traced[key] = Traced(self.runs[0], batch)
         return self._traced[key]
 
     def loop(self, program: Program, given: dict[Node, Given], k: int) -> Any:
@@ -247,7 +67,7 @@ class _Group:
         """So many updates of each of these runs, which are of the group."""
         if len(runs) < 2 or not updates:
             for run in runs:
-                _alone(run, updates)
+                alone(run, updates)
             return
         going = _Going(self, runs)
         try:
@@ -262,7 +82,7 @@ class _Group:
             except NonFiniteError as error:
                 run.stopped = str(error)
             else:
-                _alone(run, updates - done - 1)
+                alone(run, updates - done - 1)
 
 
 def _kind(run: Run) -> Any:
@@ -285,14 +105,14 @@ class _Going:
     the runs that have not diverged. ended: of the others, after how many updates, and on which batch.
     """
 
-    def __init__(self, group: _Group, runs: list[Run]) -> None:
+    def __init__(self, group: Group, runs: list[Run]) -> None:
         self.group, self.runs, self.lead = group, runs, runs[0]
         self.alive = np.ones(len(runs), bool)
         self.kept: dict[str, Given] = {}
         self.ended: dict[Run, tuple[int, tuple[Array, ...]]] = {}
         self.done = 0
-        self._ways: dict[_Traced, list[Ways]] = {}
-        self._last: tuple[_Traced, list[Given]] | None = None
+        self._ways: dict[Traced, list[Ways]] = {}
+        self._last: tuple[Traced, list[Given]] | None = None
 
     # Updates
 
@@ -334,7 +154,7 @@ class _Going:
         taken = [run.taken(order) for run, order in zip(self.runs, chosen, strict=True)]
         return tuple(Given(np.stack(parts, int(each)), each, True) for parts in zip(*taken, strict=True))
 
-    def _given(self, traced: _Traced, data: tuple[Given, ...], n: int) -> dict[Node, Given]:
+    def _given(self, traced: Traced, data: tuple[Given, ...], n: int) -> dict[Node, Given]:
         """What the loop gets for each slot."""
         self._gather(traced)
         program = traced.program
@@ -366,7 +186,7 @@ class _Going:
 
     # What runs hold
 
-    def _gather(self, traced: _Traced) -> None:
+    def _gather(self, traced: Traced) -> None:
         """Take from the runs what the program reads, if it is not here yet."""
         if traced in self._ways:
             return
@@ -381,7 +201,7 @@ class _Going:
             else:
                 self.kept.setdefault(text, Given(column[0]))
 
-    def _keep(self, traced: _Traced, ends: list[Given]) -> None:
+    def _keep(self, traced: Traced, ends: list[Given]) -> None:
         """What the updates have written."""
         self._last = traced, ends
         for effect, end in zip(traced.program.effects, ends, strict=True):

@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 _fast = njit(fastmath={"contract"}, error_model="numpy", inline="never")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _bits(context: Any, x: Any) -> Any:
     """The bits of a float64, as an integer."""
     return types.int64(types.float64), lambda context, builder, signature, args: builder.bitcast(
@@ -31,7 +31,7 @@ def _bits(context: Any, x: Any) -> Any:
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _from_bits(context: Any, x: Any) -> Any:
     """The float64 with these bits."""
     return types.float64(types.int64), lambda context, builder, signature, args: builder.bitcast(
@@ -45,7 +45,7 @@ _LARGEST = 709.782712893384  # whose exponential is finite
 
 
 @_fast
-def _parts(x):  # type: ignore[no-untyped-def]
+def _parts(x):
     """2ⁿ / 2 and e^r − 1, where x = n log 2 + r, for −708 ≤ x < 709.8."""
     shifted = x * 1.4426950408889634 + _ROUNDING
     n = shifted - _ROUNDING
@@ -66,7 +66,7 @@ def _parts(x):  # type: ignore[no-untyped-def]
 
 
 @_fast
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """e^x; 0 below −708, where e^x is less than the smallest normal number."""
     half, less_one = _parts(min(max(np.float64(x), -708.0), _LARGEST))
     result = 2 * (half * less_one + half)
@@ -76,7 +76,7 @@ def exp(x):  # type: ignore[no-untyped-def]
 
 
 @_fast
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     """tanh x = E / (E + 2), E = e^{2|x|} − 1, with the sign of x."""
     half, less_one = _parts(min(2 * abs(np.float64(x)), 44.0))
     E = 2 * half * less_one + (2 * half - 1)
@@ -85,39 +85,39 @@ def tanh(x):  # type: ignore[no-untyped-def]
 
 
 @_fast
-def square(x):  # type: ignore[no-untyped-def]
+def square(x):
     return x * x
 
 
 @_fast
-def maximum(x, y):  # type: ignore[no-untyped-def]
+def maximum(x, y):
     """The larger one; NaN if one is."""
     return x if x > y or x != x else y
 
 
 @_fast
-def minimum(x, y):  # type: ignore[no-untyped-def]
+def minimum(x, y):
     """The smaller one; NaN if one is."""
     return x if x < y or x != x else y
 
 
 @_fast
-def where(condition, x, y):  # type: ignore[no-untyped-def]
+def where(condition, x, y):
     return x if condition else y
 
 
 @_fast
-def isfinite(x):  # type: ignore[no-untyped-def]
+def isfinite(x):
     return abs(x) < math.inf
 
 
 @_fast
-def sign(x):  # type: ignore[no-untyped-def]
+def sign(x):
     return x if x != x else (1.0 if x > 0 else (-1.0 if x < 0 else 0.0))
 
 
 @_fast
-def normal_cdf(x):  # type: ignore[no-untyped-def]
+def normal_cdf(x):
     return math.erfc(x / -math.sqrt(2)) / 2
 
 
@@ -129,7 +129,7 @@ _COLUMNS = 256  # that are computed at once: so many of four rows stay in the fi
 
 
 @_summed
-def multiply(A, B, C, m, k, n):  # type: ignore[no-untyped-def]
+def multiply(A, B, C, m, k, n):
     """C = A B, of shapes (m, k), (k, n). Quickest where the rows of B and C lie in memory in order; A may be any."""
     C[...] = 0
     for start in range(0, n, _COLUMNS):
@@ -163,7 +163,7 @@ def multiply(A, B, C, m, k, n):  # type: ignore[no-untyped-def]
 
 
 @_summed
-def multiply_transposed(A, B, C, m, k, n):  # type: ignore[no-untyped-def]
+def multiply_transposed(A, B, C, m, k, n):
     """C = A Bᵀ, of shapes (m, k), (n, k). Quickest where the rows of A and B lie in memory in order."""
     for j in range(0, n - n % 4, 4):
         b0, b1, b2, b3 = B[j], B[j + 1], B[j + 2], B[j + 3]
@@ -191,7 +191,7 @@ def multiply_transposed(A, B, C, m, k, n):  # type: ignore[no-untyped-def]
 
 
 @_summed
-def dot(a, b, k):  # type: ignore[no-untyped-def]
+def dot(a, b, k):
     """aᵀ b, of k elements."""
     total = a.dtype.type(0)
     for x in range(k):

@@ -1,0 +1,130 @@
+"""ManyRuns: trainings, in groups that are trained together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+from microgradopt.many.together import Group, alone
+from microgradopt.program.tracer import TracingError
+from microgradopt.run import Array, History, Run
+
+_BEFORE = 2  # updates that each run makes alone: then gradients and the optimizer's state are there
+
+
+class ManyRuns:
+    """k trainings, each update of all of them as one computation.
+
+    runs: of `training.Run`, each with a model and an optimizer of its own. Those whose updates are the same program
+    (models of one shape, optimizers of one class, batches of one size) are trained together, whatever their data,
+    learning rates, schedules, hyperparameters and seeds; others by themselves. compile: what makes an update quick,
+    ``mg.compile``, or with another engine ``functools.partial(mg.compile, engine="numba")``; None is ``mg.compile``.
+
+    Each update is what `Run.update` gives from the same state, to rounding. A run that diverges ends with its last good
+    state, and the reason in `stopped`; the others go on.
+
+    Raises ValueError for runs that share parameters, TypeError for what is no Run.
+
+    >>> import microgradopt as mg
+    >>> X = np.arange(4.0).reshape(4, 1)
+    >>> models = [mg.nn.Linear(1, 1, rng=seed) for seed in range(3)]
+    >>> runs = [mg.training.Run(m, mg.nn.mse_loss, mg.optim.SGD(m.parameters(), lr=0.2), X, 2 * X) for m in models]
+    >>> [run.loss[-1] < 1e-6 for run in ManyRuns(runs).train(200).runs]
+    [True, True, True]
+    """
+
+    def __init__(self, runs: Sequence[Run], compile: Callable[[Any], Any] | None = None) -> None:
+        self.runs = list(runs)
+        for run in self.runs:
+            if not isinstance(run, Run):
+                raise TypeError(f"ManyRuns: a list of training.Run is wanted, not of {type(run).__name__}")
+        moved = [parameter for run in self.runs for parameter in run.optimizer.parameters()]
+        if len(set(moved)) < len(moved):
+            raise ValueError(
+                "ManyRuns: two runs move the same parameters; each needs a model and an optimizer of its own"
+            )
+        self._compile = compile
+        self._groups: list[Group | Run] | None = None
+
+    def train(self, updates: int) -> Self:
+        """So many updates of each run that has not stopped, in batches as they come."""
+        left = {run: updates for run in self.runs if not run.stopped}
+        with contextlib.ExitStack() as stack:
+            for run in left:
+                stack.enter_context(run.training())
+            if self._groups is None:
+                for run in left:
+                    left[run] -= alone(run, min(updates, _BEFORE))
+                self._groups = list(_grouped([run for run in left if not run.stopped], self._compile))
+            for group in self._groups:
+                if isinstance(group, Group):
+                    group.train([run for run in group.runs if not run.stopped], left[group.runs[0]])
+                elif not group.stopped:
+                    alone(group, left[group])
+        return self
+
+    @property
+    def source(self) -> str:
+        """The text of the loops used last, in plain NumPy: values have a leading axis, one entry for each run."""
+        return "\n".join(group.source for group in self._groups or () if isinstance(group, Group))
+
+
+# Runs whose updates are the same program ------------------------------------------------------------------------------
+
+
+def _grouped(runs: list[Run], compile: Callable[[Any], Any] | None) -> Iterator[Group | Run]:
+    """The runs in groups that can be trained together, and those that cannot."""
+    while runs:
+        lead, *others = runs
+        together = Group(lead, compile)
+        try:
+            taken = [run for run in others if together.takes(run)]
+        except TracingError:
+            taken = []
+        yield together if taken else lead
+        runs = [run for run in others if run not in taken]
+
+
+# In several processes ------------------------------------------------------------------------------------------------
+
+
+def shared(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int, jobs: int) -> None:
+    """Train the runs in several processes, by joblib: each takes some of them, and what they have become comes back."""
+    from joblib import Parallel, delayed, effective_n_jobs  # an extra
+
+    parts = [runs[i :: effective_n_jobs(jobs)] for i in range(min(len(runs), effective_n_jobs(jobs)))]
+    found = Parallel(n_jobs=jobs)(delayed(_trained)(part, compile, updates) for part in parts)
+    for part, states in zip(parts, found, strict=True):
+        for run, state in zip(part, states, strict=True):
+            _take_over(run, *state)
+
+
+def _trained(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int) -> list[tuple[Any, ...]]:
+    """What the runs have become after some updates."""
+    ManyRuns(runs, compile).train(updates)
+    return [
+        (
+            run.vector.theta(),
+            run.optimizer.state_dict(),
+            {name: getattr(run, name) for name in vars(History())},
+            [getattr(module, name) for module, name in run.buffers],
+            run.rng,
+            run.stopped,
+        )
+        for run in runs
+    ]
+
+
+def _take_over(
+    run: Run, theta: Array, optimizer: Any, history: dict[str, list[float]], buffers: list[Any], rng: Any, stopped: str
+) -> None:
+    run.vector.write(theta)
+    run.optimizer.load_state_dict(optimizer)
+    for name, values in history.items():
+        getattr(run, name)[:] = values
+    for (module, name), value in zip(run.buffers, buffers, strict=True):
+        setattr(module, name, value)
+    run.rng, run.stopped = rng, stopped
+    with contextlib.ExitStack() as stack:  # model and optimizer are left in evaluation
+        stack.enter_context(run.training())

@@ -1,0 +1,119 @@
+"""vary: variants of one run, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradopt.graph.graph import Node
+from microgradopt.many.traced import Traced, engine_of
+from microgradopt.program.loop import Given
+from microgradopt.program.program import Program
+from microgradopt.run import Array, Run
+
+_VARIANTS = 1024  # that are trained at once
+_THETAS = "thetas"
+
+
+class Variants(NamedTuple):
+    """k variants of a training. losses: (updates, k), NaN from where a variant has diverged. thetas: (k, n), where each
+    has come to. updates: (k,), how many each has made.
+    """
+
+    losses: Array
+    thetas: Array
+    updates: Array
+
+
+def vary(
+    run: Run,
+    updates: int,
+    thetas: Any = None,
+    compile: Callable[[Any], Any] | None = None,
+    **hyperparameters: Any,
+) -> Variants:
+    """Train k variants of one run, as arrays: from other θ, with other learning rates and hyperparameters.
+
+    For pictures in which each pixel is a training: no model or optimizer is made for each. The variants are on all
+    data at once, and go on from the run's state; the run itself stays as it is.
+
+    thetas: (k, n), where each begins; None: where the run is. hyperparameters: by name, (k,), or (k, groups) where the
+    groups of the optimizer differ: ``lr=rates``. compile: see `ManyRuns`.
+
+    Raises ValueError for an optimizer that begins to keep a state with its first update, and has made none yet; for
+    nothing to vary; and for arrays that do not go together.
+
+    >>> import microgradopt as mg
+    >>> X = np.arange(4.0).reshape(4, 1)
+    >>> model = mg.nn.Linear(1, 1, rng=0)
+    >>> run = mg.training.Run(model, mg.nn.mse_loss, mg.optim.SGD(model.parameters()), X, 2 * X)
+    >>> vary(run, 300, lr=[0.01, 0.1, 10.0]).updates.tolist()[:2]
+    [300, 300]
+    """
+    given = {key: np.asarray(value, float) for key, value in hyperparameters.items()}
+    given |= {} if thetas is None else {_THETAS: np.asarray(thetas, run.vector.theta().dtype)}
+    k = max((len(x) for x in given.values() if x.ndim), default=0)
+    if not k or any(x.ndim not in (1, 2) or len(x) != k for x in given.values()):
+        shapes = {key: x.shape for key, x in given.items()}
+        raise ValueError(f"vary: arrays with one entry for each variant are wanted, not of shapes {shapes}")
+    traced = Traced(run, run.taken(np.arange(len(run.X))))
+    engine = engine_of(compile, run)
+    blocks = [{key: x[i : i + _VARIANTS] for key, x in given.items()} for i in range(0, k, _VARIANTS)]
+    loops: dict[int, Any] = {}
+    losses, ends, made = zip(*(_varied(run, traced, engine, loops, updates, block) for block in blocks), strict=True)
+    return Variants(np.concatenate(losses, axis=1), np.concatenate(ends), np.concatenate(made))
+
+
+def _varied(
+    run: Run,
+    traced: Traced,
+    engine: Callable[..., Any],
+    loops: dict[int, Any],
+    updates: int,
+    changed: dict[str, Array],
+) -> tuple[Array, Array, Array]:
+    """The losses of some variants, where they have come to, and how many updates each has made."""
+    program, k = traced.program, len(next(iter(changed.values())))
+    kept = {f"{text} = {{}}" for text in program.reads.values()}
+    if any(".state[" in effect.line and effect.line not in kept for effect in program.effects):
+        raise ValueError("vary: the optimizer begins to keep a state: make an update before, run.train(1)")
+    written = {effect.slot for effect in program.effects}
+    places = dict(zip(run.vector.parameters, run.vector.slices, strict=True))
+    thetas = changed.get(_THETAS, np.tile(run.vector.theta(), (k, 1)))
+    given: dict[Node, Given] = {}
+    for node, value in zip(program.slots, program.own_ways.read(list(traced.batch)), strict=True):
+        key, group = program.rates[node][1:] if node in program.rates else program.settings.get(node, ("", 0))
+        tensor = program.names.get(program.reads[node].removesuffix(".value"))
+        if key in changed:
+            column = changed[key] if changed[key].ndim == 1 else changed[key][:, group]
+            given[node] = Given(column, stacked=True)
+        elif node in program.moving.values():
+            parts = [thetas[:, places[tensor]] for tensor in _moved_in(program, node)]
+            given[node] = Given(np.concatenate(parts, axis=1), stacked=True)
+        elif tensor in places:
+            given[node] = Given(thetas[:, places[tensor]].reshape(k, *node.shape), stacked=True)
+        else:
+            given[node] = Given(np.stack([value] * k), stacked=True) if node in written else Given(value)
+    unknown = changed.keys() - {_THETAS, *(name for _, name, _ in program.rates.values())}
+    unknown -= {name for name, _ in program.settings.values()}
+    if unknown:
+        raise ValueError(f"vary: {', '.join(sorted(unknown))}: no number that {type(run.optimizer).__name__} has")
+    loop = loops[k] if k in loops else loops.setdefault(k, engine(program, given, k))
+    results, alive = [np.full((updates, k), np.nan) for _ in range(3)], np.ones(k, bool)
+    done, ends = loop(updates, given, results, alive)
+    results[0][np.arange(updates)[:, None] >= done] = np.nan
+    after = thetas.copy()
+    for effect, end in zip(program.effects, ends, strict=True):
+        if effect.slot in program.moving.values():
+            tensors = _moved_in(program, effect.slot)
+            for tensor, part in zip(tensors, np.split(end, np.cumsum([x.size for x in tensors])[:-1], 1), strict=True):
+                after[:, places[tensor]] = part
+    return results[0], after, done
+
+
+def _moved_in(program: Program, theta: Node | None) -> list[Any]:
+    """The tensors that are parts of a vector, in order."""
+    nodes = [node for node, part in program.parts.items() if part.theta is theta]
+    return [program.names[program.reads[node].removesuffix(".value")] for node in nodes]
