@@ -85,7 +85,7 @@ def surface(
     start = np.zeros(objective.n) if origin is None else np.asarray(origin)
     a, b = np.linspace(*extent[:2], resolution), np.linspace(*extent[2:], resolution)
     with no_grad():
-        values = np.array([[objective.value(start + i * u + j * v) for i in a] for j in b])
+        values = objective.values([start + i * u + j * v for j in b for i in a]).reshape(len(b), len(a))
     ax = _axes(ax)
     beyond: Any = "neither" if isinstance(levels, int) else "max"
     bounds = equal_area(values, levels) if isinstance(levels, int) else levels
@@ -275,7 +275,7 @@ def slice_along(
     value, gradient = objective.value_and_gradient(theta)
     slope, curvature = float(gradient @ direction), float(direction @ objective.hvp(direction, theta))
     with no_grad():
-        values = np.array([objective.value(theta + s * direction) for s in t])
+        values = objective.values([theta + s * direction for s in t])
     ax = _axes(ax)
     model = value + t * slope + t**2 * curvature / 2
     shown = (model >= values.min() - np.ptp(values) / 2) & (model <= values.max() + np.ptp(values) / 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,10 @@ from microgradopt.notebook import paragraph, shown, table
 from microgradopt.objective import Objective, check_objective
 
 Array = npt.NDArray[Any]
+Question = tuple[str, Array]
+Search = Generator[Question, Any, Any]  # asks for what it needs at θ; see _answered
 
+_SMALL = 64  # parameters: so many that H is a matrix
 _FLAT = 1e-3  # of ‖H‖ ‖g‖: where H g is smaller, descending ½‖g‖² has come to its end
 _SAME = 1e-5  # of the spread of the starts: points that are nearer to each other are one
 _FAR = 3.0  # times the spread of the starts
@@ -132,7 +135,7 @@ def find(
     descend = functools.partial(_METHODS[method], index=index) if method == _FOLLOWING else _METHODS[method]
     spread = _spread(starts)
     search = functools.partial(_search, objective, descend, max_iter, float(np.linalg.norm(spread)))
-    ends = [end for end in _mapped(search, starts, jobs, progress) if end is not None]
+    ends = [end for end in _from_all(objective, search, starts, jobs, progress) if end is not None]
     middle = np.median(starts, axis=0)
     critical, false, runaways = [], [], 0
     for group in _grouped(ends, spread):
@@ -149,28 +152,66 @@ def find(
     return Found([p for p, _ in critical], [p for p, _ in false], unfinished, len(starts), hits, runaways)
 
 
-def _mapped(search: Callable[[Array], Array | None], starts: Array, jobs: int, progress: bool) -> list[Array | None]:
+def _from_all(
+    objective: Objective, search: Callable[[Array], Search], starts: Array, jobs: int, progress: bool
+) -> list[Array | None]:
     """The search from every start, in order; here, or in several processes."""
-    bar: Callable[[Iterable[Any]], Iterable[Any]] = iter
-    if progress:
-        from tqdm.auto import tqdm
-
-        bar = functools.partial(tqdm, total=len(starts), desc="starts")
     if jobs == 1:
-        return list(bar(map(search, starts)))
-    from joblib import Parallel, delayed
+        return _ends(objective, search, starts, progress)
+    from joblib import Parallel, delayed, effective_n_jobs
 
-    return list(bar(Parallel(n_jobs=jobs, return_as="generator")(delayed(search)(start) for start in starts)))
+    parts = np.array_split(starts, min(len(starts), 4 * effective_n_jobs(jobs)))
+    found = Parallel(n_jobs=jobs, return_as="generator")(delayed(_ends)(objective, search, part) for part in parts)
+    return [end for part in _bar(found, len(parts), "parts of the starts", progress) for end in part]
 
 
-def _search(
-    objective: Objective, descend: Callable[..., Array], max_iter: int, size: float, start: Array
-) -> Array | None:
+def _ends(
+    objective: Objective, search: Callable[[Array], Search], starts: Array, progress: bool = False
+) -> list[Array | None]:
+    """Of some starts, in order."""
+    found = _bar(_answered(objective, list(map(search, starts))), len(starts), "starts", progress)
+    ends: dict[int, Array | None] = dict(found)
+    return [ends[i] for i in range(len(starts))]
+
+
+def _bar(things: Iterable[Any], total: int, what: str, progress: bool) -> Iterable[Any]:
+    if not progress:
+        return things
+    from tqdm.auto import tqdm
+
+    bar: Iterable[Any] = tqdm(things, total=total, desc=what)
+    return bar
+
+
+def _answered(objective: Objective, searches: list[Search]) -> Iterator[tuple[int, Array | None]]:
+    """Run all searches side by side; what they ask at the same time is answered at once. Gives the number and end of each.
+
+    A search is a generator: it yields a question, the name of a method of Objective for many θ, and θ.
+    """
+    answers: dict[int, Any] = dict.fromkeys(range(len(searches)))
+    while answers:
+        asked: dict[str, list[tuple[int, Array]]] = {}
+        ended = []
+        with np.errstate(all="ignore"):
+            for i, answer in answers.items():
+                try:
+                    question, theta = searches[i].send(answer)
+                except StopIteration as end:
+                    ended.append((i, end.value))
+                else:
+                    asked.setdefault(question, []).append((i, theta))
+            answers = {}
+            for question, some in asked.items():
+                found = getattr(objective, question)(np.array([theta for _, theta in some]))
+                answers.update(zip((i for i, _ in some), found, strict=True))
+        yield from ended
+
+
+def _search(objective: Objective, descend: Callable[..., Search], max_iter: int, size: float, start: Array) -> Search:
     """Where the method leads, polished; None where numbers stopped being finite."""
-    with np.errstate(all="ignore"):
-        end = descend(objective, start, max_iter, size)
-        end = _polished(objective, end)
-        return end if np.isfinite(end).all() and np.isfinite(objective.gradient(end)).all() else None
+    end = yield from descend(objective, start, max_iter, size)
+    end = yield from _polished(objective, end)
+    return end if np.isfinite(end).all() and np.isfinite((yield "gradients", end)).all() else None
 
 
 def _spread(starts: Array) -> Array:
@@ -216,23 +257,32 @@ def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:
 # The methods: each a function of objective, start and number of iterations that gives where it came to ----------------
 
 
-def _spectrum(objective: Objective, theta: Array) -> tuple[Array, Array, Array]:
+def _spectrum(theta: Array) -> Generator[Question, Any, tuple[Array, Array, Array]]:
     """g along the eigenvectors of H, the eigenvalues, and the eigenvectors."""
-    H = HessianOperator(objective, theta)
-    values, vectors, _, _ = dense_spectrum(H.dense())
-    return vectors.T @ H.gradient, values, vectors
+    g = yield "gradients", theta
+    values, vectors, _, _ = dense_spectrum((yield "hessians", theta))
+    return vectors.T @ g, values, vectors
 
 
-def _newton(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
+def _curvature(objective: Objective, theta: Array) -> Generator[Question, Any, tuple[Any, Array]]:
+    """H, to be multiplied with, and g: a matrix while that is small."""
+    if objective.n > _SMALL:
+        H = HessianOperator(objective, theta)
+        return H, H.gradient
+    g = yield "gradients", theta
+    return (yield "hessians", theta), g
+
+
+def _newton(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:
     """min ‖g + H p‖ over ‖p‖ ≤ radius, the radius by how well ‖g‖ was foretold (Nocedal and Wright 2006, 11.2)."""
     radius = size
-    norm = float(np.linalg.norm(objective.gradient(theta)))
+    norm = float(np.linalg.norm((yield "gradients", theta)))
     for _ in range(max_iter):
-        g, values, vectors = _spectrum(objective, theta)
+        g, values, vectors = yield from _spectrum(theta)
         p = trust_region_step(values**2, np.eye(len(values)), values * g, radius)
         new = theta + vectors @ p
         foretold = norm**2 - float(np.sum((g + values * p) ** 2))
-        new_norm = float(np.linalg.norm(objective.gradient(new)))
+        new_norm = float(np.linalg.norm((yield "gradients", new)))
         ratio = (norm**2 - new_norm**2) / foretold if foretold > 0 else 0.0
         length = float(np.linalg.norm(p))
         if not ratio > 0.25:
@@ -246,55 +296,55 @@ def _newton(objective: Objective, theta: Array, max_iter: int, size: float) -> A
     return theta
 
 
-def _gradient_norm(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
+def _gradient_norm(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:
     """Descent of f = ½‖g‖², ∇f = H g; the first trial of each step is Barzilai and Borwein's (1988, eq. 5)."""
-    H = HessianOperator(objective, theta)
-    slope, rate = H @ H.gradient, 0.0
+    H, g = yield from _curvature(objective, theta)
+    slope, rate = H @ g, 0.0
     for _ in range(max_iter):
         if not rate > 0:
             rate = 1e-3 * size / max(float(np.linalg.norm(slope)), np.finfo(slope.dtype).tiny)
-        step = _line_search(objective, theta, -slope, H.gradient, float(slope @ slope), rate)
+        step = yield from _line_search(theta, -slope, g, float(slope @ slope), rate)
         if step is None or _is_over(step, size):
             break
         theta = theta + step
-        H = HessianOperator(objective, theta)
-        change = H @ H.gradient - slope
+        H, g = yield from _curvature(objective, theta)
+        change = H @ g - slope
         slope = slope + change
         rate = float(step @ step) / float(step @ change) if step @ change != 0 else 0.0
     return theta
 
 
-def _newton_mr(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
+def _newton_mr(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:
     """p = −H⁺g by MINRES; then f = ½‖g‖² falls along it at the rate −gᵀH p = ‖g‖² − ‖r‖² (Roosta et al. 2022)."""
     for _ in range(max_iter):
-        H = HessianOperator(objective, theta)
-        p = minres(H, -H.gradient).x
-        step = _line_search(objective, theta, p, H.gradient, -float((H @ H.gradient) @ p), 1.0)
+        H, g = yield from _curvature(objective, theta)
+        p = minres(H, -g).x
+        step = yield from _line_search(theta, p, g, -float((H @ g) @ p), 1.0)
         if step is None or _is_over(step, size):
             break
         theta = theta + step
     return theta
 
 
-def _line_search(objective: Objective, theta: Array, p: Array, g: Array, rate: float, t: float) -> Array | None:
+def _line_search(theta: Array, p: Array, g: Array, rate: float, t: float) -> Search:
     """A step t p along which ½‖g‖² falls enough (Armijo), found by halving; None where there is none."""
     f = float(g @ g) / 2
     for _ in range(_HALVINGS):
-        ahead = objective.gradient(theta + t * p)
+        ahead = yield "gradients", theta + t * p
         if float(ahead @ ahead) / 2 <= f - _ARMIJO * t * rate:
             return t * p
         t /= 2
     return None
 
 
-def _saddle_free(objective: Objective, theta: Array, max_iter: int, size: float) -> Array:
+def _saddle_free(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:
     """−|H|⁻¹g (Dauphin et al. 2014, section 4), no longer than the size of θ, halved until the loss falls."""
     for _ in range(max_iter):
-        g, values, vectors = _spectrum(objective, theta)
+        g, values, vectors = yield from _spectrum(theta)
         p = _shortened(vectors @ -(g / _sizes(values)), size)
-        value = objective.value(theta)
+        value = yield "values", theta
         for _ in range(_HALVINGS):
-            if objective.value(theta + p) < value:
+            if (yield "values", theta + p) < value:
                 break
             p = p / 2
         else:
@@ -305,11 +355,11 @@ def _saddle_free(objective: Objective, theta: Array, max_iter: int, size: float)
     return theta
 
 
-def _follow(objective: Objective, theta: Array, max_iter: int, size: float, index: int) -> Array:
+def _follow(objective: Objective, theta: Array, max_iter: int, size: float, index: int) -> Search:
     """Along eigenvector i, Newton's step for a maximum if i < index, for a minimum if not; no longer than 0.1 of θ."""
     uphill = np.arange(objective.n) < index
     for _ in range(max_iter):
-        g, values, vectors = _spectrum(objective, theta)
+        g, values, vectors = yield from _spectrum(theta)
         p = _shortened(vectors @ (np.where(uphill, 1, -1) * g / _sizes(values)), 0.1 * size)
         theta = theta + p
         if _is_over(p, size):
@@ -333,13 +383,13 @@ def _sizes(values: Array) -> Array:
     return np.maximum(sizes, max(1e-10 * float(sizes.max()), float(np.finfo(values.dtype).tiny)))
 
 
-def _polished(objective: Objective, theta: Array, steps: int = 10) -> Array:
+def _polished(objective: Objective, theta: Array, steps: int = 10) -> Search:
     """Newton's steps −H⁺g as long as they make the gradient smaller, at least by half: to rounding."""
-    norm = float(np.linalg.norm(objective.gradient(theta)))
+    norm = float(np.linalg.norm((yield "gradients", theta)))
     for _ in range(steps):
-        H = HessianOperator(objective, theta)
-        new = theta + minres(H, -H.gradient).x
-        new_norm = float(np.linalg.norm(objective.gradient(new)))
+        H, g = yield from _curvature(objective, theta)
+        new = theta + minres(H, -g).x
+        new_norm = float(np.linalg.norm((yield "gradients", new)))
         if not new_norm < norm / 2:
             break
         theta, norm = new, new_norm
@@ -347,7 +397,7 @@ def _polished(objective: Objective, theta: Array, steps: int = 10) -> Array:
 
 
 _FOLLOWING = "eigenvector following"
-_METHODS: dict[str, Callable[..., Array]] = {
+_METHODS: dict[str, Callable[..., Search]] = {
     "newton": _newton,
     "gradient norm": _gradient_norm,
     "newton-mr": _newton_mr,
