@@ -319,12 +319,12 @@ class Run(History):
         results = [np.empty(n) for _ in range(3)]
         while done < n:
             started = time.perf_counter()
-            rates = [self.optimizer.rate_ahead(t) for t in range(n - done)]
             made = loop.looped(args, done, [array[done:] for array in results])
             if made:
                 took = (time.perf_counter() - started) / made
                 losses, lengths, steps = (x[done : done + made].tolist() for x in results)
-                self.extend(losses, lengths, rates[:made], [took] * made, steps)
+                rates = [self.optimizer.rate_ahead(t) for t in range(-made, 0)]
+                self.extend(losses, lengths, rates, [took] * made, steps)
             else:
                 self.update(*(args if is_one else (x[done] for x in args)))
             done += made or 1

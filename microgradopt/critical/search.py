@@ -184,7 +184,7 @@ def _bar(things: Iterable[Any], total: int, what: str, progress: bool) -> Iterab
 
 
 def _answered(objective: Objective, searches: list[Search]) -> Iterator[tuple[int, Array | None]]:
-    """Run all searches side by side; what they ask at the same time is answered at once. Gives the number and end of each.
+    """Run all searches side by side; what they ask at the same time is answered at once. Gives number and end of each.
 
     A search is a generator: it yields a question, the name of a method of Objective for many θ, and θ.
     """

@@ -27,6 +27,7 @@ class ManyRuns:
     Raises ValueError for runs that share parameters, TypeError for what is no Run.
 
     >>> import microgradopt as mg
+    >>> import numpy as np
     >>> X = np.arange(4.0).reshape(4, 1)
     >>> models = [mg.nn.Linear(1, 1, rng=seed) for seed in range(3)]
     >>> runs = [mg.training.Run(m, mg.nn.mse_loss, mg.optim.SGD(m.parameters(), lr=0.2), X, 2 * X) for m in models]

@@ -14,6 +14,7 @@ from microgradopt.many.traced import Traced, engine_of
 from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Given
 from microgradopt.program.program import Program, Ways, is_so
+from microgradopt.program.repeat import AT_ONCE
 from microgradopt.run import Array, Run
 
 _BYTES = 2**25  # of the batches that are drawn before
@@ -140,7 +141,7 @@ class _Going:
     def _at_once(self, n: int) -> int:
         """How many updates to draw the batches of, at most n."""
         bytes_of_one = sum(x.nbytes for x in _first_batch(self.lead)) * len(self.runs)
-        return n if self.lead.is_endless else max(1, min(n, _BYTES // bytes_of_one))
+        return min(n, AT_ONCE) if self.lead.is_endless else max(1, min(n, AT_ONCE, _BYTES // bytes_of_one))
 
     def _data(self, orders: list[Array]) -> tuple[Given, ...]:
         """Inputs and targets: (updates, runs, ...), without an axis for what is the same."""

@@ -315,7 +315,8 @@ def _may_raise(node: Node) -> bool:
 
 
 def _is_large(node: Node) -> bool:
-    return node.nbytes >= _LARGE
+    """Whether it takes much memory of its own."""
+    return node.nbytes >= _LARGE and not node.is_view
 
 
 _REDUCTIONS: dict[Any, np.ufunc] = {np.sum: np.add, np.prod: np.multiply, np.max: np.maximum, np.min: np.minimum}

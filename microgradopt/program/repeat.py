@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from microgradopt.program.compiled import Compiled
 
 _FIRST = 8  # calls that are made one by one, and checked
+AT_ONCE = 1000  # calls in one loop: between loops Ctrl-C is heard, and what is done is done
 
 
 class Repeated:
@@ -54,28 +55,29 @@ class Repeated:
         return self.function(*(x[i] if j in self.over else x for j, x in enumerate(args)))
 
     def looped(self, args: tuple[Any, ...], start: int, results: list[Any]) -> int:
-        """Make the calls from `start` on in a loop; how many were made. Where one does not go on, it ends before that.
+        """Make some calls from `start` on in a loop; how many were made. Where one does not go on, it ends before that.
 
-        results: arrays for the results of these calls, in order. 0, and nothing is changed, where the next call is to
-        be checked, or needs another program than the last one.
+        results: arrays for the results of the calls from there on, in order. 0, and nothing is changed, where the next
+        call is to be checked, or needs another program than the last one.
         """
         program = self.function._last
         if program is None or program.calls < _FIRST:
             return 0
+        n = min(self.n - start, AT_ONCE)
         leaves, each = self._leaves(args)
         single = [x[start] if j in each else x for j, x in enumerate(leaves)]
         ways = program.own_ways
         if not is_so(ways.fits, single):
             return 0
         given = {node: Given(x) for node, x in zip(program.slots, ways.read(single), strict=True)}
-        batches = {f"args[{j}]": Given(leaves[j][start:], each=True) for j in each}
+        batches = {f"args[{j}]": Given(leaves[j][start : start + n], each=True) for j in each}
         given |= {node: batches[program.reads[node]] for node in given if program.reads[node] in batches}
-        given |= {node: rate_of(program, node, self.n - start) for node in given if node in program.rates}
+        given |= {node: rate_of(program, node, n) for node in given if node in program.rates}
         loop = self._loop(program, given)
         if loop is None:
             return 0
         try:
-            done, ends = loop(self.n - start, given, results)
+            done, ends = loop(n, given, results)
         except Exception:  # where NumPy raises, the function itself decides what happens
             return 0
         if done:
