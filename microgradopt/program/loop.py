@@ -124,6 +124,21 @@ def _of_many(program: Program, stacked: set[Node]) -> set[Node]:
     return found
 
 
+def split(body: Body, each: Iterable[Node]) -> tuple[list[Node], list[Node]]:
+    """The nodes that are the same in each round, and the others: what depends on what is carried or given anew.
+
+    An array that is written to anew in each round is made anew.
+    """
+    varying, size = {*body.carried, *each}, -1
+    while len(varying) > size:
+        size = len(varying)
+        for node in body.nodes:
+            if not varying.isdisjoint([*node.inputs, *nodes_in(list(node.kwargs.values()))]):
+                varying.add(node)
+        varying.update(node.arguments[0] for node in body.nodes if is_write(node) and node in varying)
+    return [node for node in body.nodes if node not in varying], [node for node in body.nodes if node in varying]
+
+
 def _called(node: Node, value: Callable[[Any], Any]) -> Any:
     """The call of a node on other values."""
     args, kwargs = tree.mapped(value, node.arguments), tree.mapped(value, node.kwargs)
@@ -149,12 +164,7 @@ class _Lines(Runner):
 
     def __init__(self, body: Body, each: Iterable[Node]) -> None:
         self._body, self._is_before = body, False
-        varying = {*body.carried, *each}
-        for node in body.nodes:
-            if not varying.isdisjoint([*node.inputs, *nodes_in(list(node.kwargs.values()))]):
-                varying.add(node)
-        self._before = [node for node in body.nodes if node not in varying]
-        self._round = [node for node in body.nodes if node in varying]
+        self._before, self._round = split(body, each)
         self._in_round = set(self._round)
         owned = {node for node in body.carried if not body.k}
         super().__init__(body.nodes, body.results, [Effect("", "", end) for end in body.ends], body.checks, owned)

@@ -58,7 +58,7 @@ class NativeLoop:
         lines = [
             "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'reassoc'})",
             f"def loop({', '.join(arguments)}):",
-            *(f"    {line}" for line in writer.prologue),
+            *(f"    {line}" for line in [*writer.prologue, *writer.before]),
             *(f"    {name} = 0.0" for name in numbers),
             "    done = 0",
             "    for round_ in range(n):",

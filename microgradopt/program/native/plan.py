@@ -27,29 +27,30 @@ class Nest:
 
 
 class Plan:
-    """Where in a round everything is computed.
+    """Where some nodes of a loop are computed: those of a round, or those that go before it.
 
     parts: nests, single nodes, and checks (a node and its value), in order. The first is a list of numbers that depend
-    on nothing else of the round. place: for each node the part after which it is there. inline: nodes that have no
+    on none of the others. place: for each node the part after which it is there. inline: nodes that have no
     place in memory: their expression stands where an element is needed.
     """
 
-    def __init__(self, body: Body) -> None:
-        self.body = body
+    def __init__(self, body: Body, nodes: list[Node]) -> None:
         self.readers: dict[Node, list[Node]] = {node: [] for node in body.nodes}
         for node in body.nodes:
             for x in all_inputs(node):
                 self.readers[x].append(node)
         self.wanted = {*body.results, *nodes_in(body.ends), *(node for node, _ in body.checks)}
+        own = set(nodes)
+        self.wanted |= {x for node in body.nodes if node not in own for x in all_inputs(node)}
         self.inline: set[Node] = set()
         self.parts: list[Any] = [[]]
-        self.place: dict[Node, int] = {}
+        self.place: dict[Node, int] = dict.fromkeys(body.nodes, 0)
         self._leaves: dict[Node, set[Node]] = {}
-        for node in body.nodes:
+        for node in nodes:
             self._put(node)
             self.parts += [check for check in body.checks if check[0] is node]
         self.users: dict[Node, set[Node]] = {node: set() for node in body.nodes}
-        for node in body.nodes:
+        for node in nodes:
             if node not in self.inline:
                 for x in self.leaves(node):
                     self.users[x].add(node)

@@ -10,7 +10,7 @@ import numpy as np
 
 from microgradopt.graph.graph import CONSTANT, Node, nodes_in
 from microgradopt.graph.text import NUMPY, Text
-from microgradopt.program.loop import Body
+from microgradopt.program.loop import Body, split
 from microgradopt.program.native.calls import (
     FUNCTIONS,
     NAMED,
@@ -48,15 +48,23 @@ class NativeText:
     """The text of a native loop, from its plan. each: the nodes that are given anew in each round."""
 
     def __init__(self, body: Body, each: list[Node]) -> None:
-        self.plan, self.body, self._each = Plan(body), body, each
+        self.body, self._each = body, each
+        before, in_round = split(body, each)
+        plans = [Plan(body, before), Plan(body, in_round)]
+        self._before = set(before)
+        self._inline = {node for plan in plans for node in plan.inline}
         self.names = _Named(body.nodes, [*body.results, *nodes_in(body.ends)], body.checks).names
         self.constants = {self.names[x]: x.value for x in body.nodes if x.role == CONSTANT and x.shape}
         self.prologue: list[str] = []
         self.head: list[str] = []
         self._within: dict[Node, str] = {}
         self._joined()
-        self.round = [line for part in self.plan.parts for line in self._part(part)]
+        self.before, self.round = (self._lines(plan) for plan in plans)
         self.views()
+
+    def _lines(self, plan: Plan) -> list[str]:
+        self.plan = plan
+        return [line for part in plan.parts for line in self._part(part)]
 
     # Memory
 
@@ -79,7 +87,7 @@ class NativeText:
 
     def _has_memory(self, node: Node) -> bool:
         """Whether the loop makes an array for it."""
-        if not node.shape or node.function is None or node in self.plan.inline or is_write(node):
+        if not node.shape or node.function is None or node in self._inline or is_write(node):
             return False
         return of_elements(node) or node.function in (np.matmul, *REDUCTIONS)
 
@@ -110,7 +118,8 @@ class NativeText:
         if isinstance(part, tuple):
             node, value = part
             wanted = "" if value is True or value is np.True_ else f" == {NUMPY.literal(value).text}"
-            return [f"if not ({self.names[node]}{wanted}): break"]
+            ended = "n = 0" if node in self._before else "break"
+            return [f"if not ({self.names[node]}{wanted}): {ended}"]
         return self._single(part)
 
     def _number(self, node: Node) -> str:
