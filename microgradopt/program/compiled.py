@@ -164,23 +164,20 @@ class Compiled(Generic[P, T]):
         """
         return Repeated(self, n, over)
 
+    def program_for(self, args: Any) -> Program | None:
+        """The program that is there for such a call; None, if there is none."""
+        known, leaves, _ = _described(args, {})
+        return next((program for program in self._programs.get(known, ()) if program.fits(leaves)), None)
+
     def _called(self, args: Any, kwargs: Any) -> Any:
-        mode = current_mode.get()
-        key: list[Any] = [mode.recording, mode.measuring]
-        leaves: list[Any] = []
-        statics: list[Any] = []
-        for x in args:
-            _describe(x, key, leaves, statics)
-        if kwargs:
-            _describe(kwargs, key, leaves, statics)
-        known = tuple(key)
+        known, leaves, statics = _described(args, kwargs)
         for program in self._programs.get(known, ()):
             result = self._run(program, leaves, args, kwargs)
             if result is not MISFIT:
                 self._last = program
                 return result
         try:
-            self._last = self._traced(args, kwargs, leaves, tuple(statics))
+            self._last = self._traced(args, kwargs, leaves, statics)
         except (UnsettledError, CaughtError):
             return self._function(*args, **kwargs)
         self._keep(known, self._last)
@@ -310,6 +307,19 @@ class Compiled(Generic[P, T]):
         units = ("operations", "floating-point operations", "bytes of all results")
         rows += [(unit, f"{count:,}") for unit, count in zip(units, self.cost, strict=True)]
         return shown(table(name, rows), folded("source of the program used last", self.source))
+
+
+def _described(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], list[Any], tuple[Any, ...]]:
+    """What a program for a call depends on; the arrays and tensors among the arguments; and their other objects."""
+    mode = current_mode.get()
+    key: list[Any] = [mode.recording, mode.measuring]
+    leaves: list[Any] = []
+    statics: list[Any] = []
+    for x in args:
+        _describe(x, key, leaves, statics)
+    if kwargs:
+        _describe(kwargs, key, leaves, statics)
+    return tuple(key), leaves, tuple(statics)
 
 
 def _describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> None:

@@ -112,7 +112,7 @@ class Program:
 
     def run(self, leaves: list[Any]) -> Any:
         """The result for these arrays and tensors, or MISFIT. What the function did besides is done."""
-        return self._run(leaves) if is_so(self._fits, leaves) else MISFIT
+        return self._run(leaves) if self.fits(leaves) else MISFIT
 
     @functools.cached_property
     def slots(self) -> list[Node]:
@@ -143,6 +143,10 @@ class Program:
         write = "".join(f"    {line}\n" for line in lines) or "    pass\n"
         text = f"{self._fits_text()}\ndef read(args):\n    return [{read}]\n\ndef write(args, values):\n{write}"
         return builtins.compile(text, "<program>", "exec")
+
+    def fits(self, leaves: list[Any]) -> bool:
+        """Whether it is the program for a call with these arrays and tensors, whose shapes are its own."""
+        return is_so(self._fits, leaves)
 
     def is_same(self, other: Program) -> bool:
         """Whether another program computes the same from the same."""

@@ -11,7 +11,7 @@ from microgradopt import tree
 from microgradopt.graph.graph import Node
 from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Given
-from microgradopt.program.program import Program, is_so
+from microgradopt.program.program import Program
 from microgradopt.program.trace import is_leaf
 from microgradopt.program.tracer import TracingError
 from microgradopt.tensor import plain
@@ -51,24 +51,26 @@ class Repeated:
                 found = f"argument {i} has shape {np.shape(args[i])}" if i < len(args) else f"there is no argument {i}"
                 raise ValueError(f"repeat: arguments in `over` have one entry for each of {self.n} calls; {found}")
 
+    def _of_call(self, args: tuple[Any, ...], i: int) -> list[Any]:
+        """The arguments of one call."""
+        return [x[i] if j in self.over else x for j, x in enumerate(args)]
+
     def _single(self, args: tuple[Any, ...], i: int) -> Any:
-        return self.function(*(x[i] if j in self.over else x for j, x in enumerate(args)))
+        return self.function(*self._of_call(args, i))
 
     def looped(self, args: tuple[Any, ...], start: int, results: list[Any]) -> int:
         """Make some calls from `start` on in a loop; how many were made. Where one does not go on, it ends before that.
 
         results: arrays for the results of the calls from there on, in order. 0, and nothing is changed, where the next
-        call is to be checked, or needs another program than the last one.
+        call is to be checked, or needs a program that is not there yet.
         """
-        program = self.function._last
+        program = self.function.program_for(self._of_call(args, start))
         if program is None or program.calls < _FIRST:
             return 0
         n = min(self.n - start, AT_ONCE)
         leaves, each = self._leaves(args)
         single = [x[start] if j in each else x for j, x in enumerate(leaves)]
         ways = program.own_ways
-        if not is_so(ways.fits, single):
-            return 0
         given = {node: Given(x) for node, x in zip(program.slots, ways.read(single), strict=True)}
         batches = {f"args[{j}]": Given(leaves[j][start : start + n], each=True) for j in each}
         given |= {node: batches[program.reads[node]] for node in given if program.reads[node] in batches}
