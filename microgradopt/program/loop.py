@@ -59,8 +59,16 @@ def result_leaves(results: Any) -> list[Any]:
     return [results] if parts is None else [leaf for part in parts for leaf in result_leaves(part)]
 
 
-def body_of(program: Program, values: Mapping[Node, Any], stacked: Iterable[Node] = (), k: int = 0) -> Body:
+def body_of(
+    program: Program,
+    values: Mapping[Node, Any],
+    stacked: Iterable[Node] = (),
+    k: int = 0,
+    written_as: Callable[[Any], Any] = lambda function: function,
+) -> Body:
     """The call of a program, recorded once more. values: of its slots; of the `stacked` ones, k in an array.
+
+    written_as: gives what is called in place of a function.
 
     Raises TracingError where a shape depends on values: calls would differ.
     """
@@ -94,7 +102,7 @@ def body_of(program: Program, values: Mapping[Node, Any], stacked: Iterable[Node
             if node in known:
                 continue
             with Switched(sweeps=SWEEPS.get(node.role, 0)):
-                x = tape.traced(node.value) if node.function is None else _called(node, value)
+                x = tape.traced(node.value) if node.function is None else _called(node, value, written_as)
                 known[node] = of_each(x, node)
             new = _node(known[node])
             if type(new) is Node and node.function is not None:
@@ -139,12 +147,12 @@ def split(body: Body, each: Iterable[Node]) -> tuple[list[Node], list[Node]]:
     return [node for node in body.nodes if node not in varying], [node for node in body.nodes if node in varying]
 
 
-def _called(node: Node, value: Callable[[Any], Any]) -> Any:
+def _called(node: Node, value: Callable[[Any], Any], written_as: Callable[[Any], Any]) -> Any:
     """The call of a node on other values."""
     args, kwargs = tree.mapped(value, node.arguments), tree.mapped(value, node.kwargs)
     if node.function is operator.getitem and any(type(x) is Stack for x in tree.leaves(args)):
         return selected(*args)
-    result = node.function(*args, **kwargs)  # type: ignore[misc]
+    result = written_as(node.function)(*args, **kwargs)
     return args[0] if is_write(node) else result
 
 

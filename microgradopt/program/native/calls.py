@@ -37,6 +37,32 @@ NAMED: dict[Any, str] = {  # functions of numbers, where they are not called as 
 FUNCTIONS = {"multiply", "multiply_transposed", *(name for name in NAMED.values() if name.isidentifier())}
 
 
+def _variance(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False, **none: Any) -> Any:
+    if any(value is not None for value in none.values()):
+        raise NotNativeError(f"var with {', '.join(none)}")
+    deviations = x - np.mean(x, axis=axis, keepdims=True)
+    squares = np.sum(deviations * deviations, axis=axis, keepdims=keepdims)
+    return squares / (x.size // squares.size - ddof)
+
+
+def _deviation(x: Any, **how: Any) -> Any:
+    return np.sqrt(_variance(x, **how))
+
+
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    if ord not in (None, "fro"):
+        raise NotNativeError(f"linalg.norm with ord={ord!r}")
+    return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+_WRITTEN_AS: dict[Any, Any] = {np.var: _variance, np.std: _deviation, np.linalg.norm: _norm}
+
+
+def written_as(function: Any) -> Any:
+    """What a function is in terms of others, where it has no native form itself."""
+    return _WRITTEN_AS.get(function, function)
+
+
 def is_elementwise(node: Node) -> bool:
     """Whether each element of the result comes from one element of each operand."""
     function = node.function
@@ -48,6 +74,11 @@ def is_elementwise(node: Node) -> bool:
         return function.signature is None and function.nout == 1 and node.kwargs.keys() <= {"dtype"}
     is_operator = getattr(function, "__module__", "") == "_operator"
     return is_operator and not is_write(node) and function is not operator.getitem
+
+
+def is_view(node: Node) -> bool:
+    """Whether it is another shape of the same memory; of a transposed array, np.ravel is a copy."""
+    return node.function in VIEWS and bool(node.shape) and node.is_view and not is_gather(node)
 
 
 def is_gather(node: Node) -> bool:

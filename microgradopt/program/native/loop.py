@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from microgradopt.graph.graph import Node
 from microgradopt.program.loop import Given, Loop, body_of
-from microgradopt.program.native.calls import NotNativeError
+from microgradopt.program.native.calls import NotNativeError, written_as
 from microgradopt.program.native.machine import made
 from microgradopt.program.native.text import NativeText
 from microgradopt.program.program import Program
@@ -32,7 +32,7 @@ class NativeLoop:
     def __init__(self, program: Program, given: Mapping[Node, Given], k: int = 0) -> None:
         self.k = k
         values = {node: _of_run(x.first, x.stacked, 0) for node, x in given.items()}
-        self.body = body = body_of(program, values)
+        self.body = body = body_of(program, values, written_as=written_as)
         self._each = [node for node, x in given.items() if x.each]
         self._others = [node for node, x in given.items() if not x.each]
         writer = NativeText(body, [body.given[node] for node in self._each])

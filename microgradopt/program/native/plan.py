@@ -14,6 +14,7 @@ from microgradopt.program.native.calls import (
     VIEWS,
     is_elementwise,
     is_gather,
+    is_view,
     of_elements,
 )
 
@@ -74,7 +75,7 @@ class Plan:
             self._put_in_nest(node, node.arguments[0].shape)
         elif of_elements(node) and node.shape and not self.is_flat(node):
             self._put_in_nest(node, node.shape)
-        elif node.function in VIEWS and node.shape:
+        elif is_view(node):
             self.place[node] = self.place[node.arguments[0]]
         elif not node.shape and after == 0 and is_elementwise(node):
             self.parts[0].append(node)

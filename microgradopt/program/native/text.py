@@ -18,11 +18,10 @@ from microgradopt.program.native.calls import (
     SAME,
     SIGNS,
     TRANSPOSED,
-    VIEWS,
     NotNativeError,
     cast,
     extreme,
-    is_gather,
+    is_view,
     number,
     of_elements,
     operands,
@@ -76,7 +75,7 @@ class NativeText:
             start = 0
             for part in node.arguments[0]:
                 source = part
-                while source.function in (np.ravel, np.reshape):
+                while source.function in (np.ravel, np.reshape) and source.is_view:
                     source = source.arguments[0]
                 place = f"{self.names[node]}[{start}:{start + part.size}]"
                 if self._has_memory(source) and source not in self.body.carried.values():
@@ -101,7 +100,7 @@ class NativeText:
         """Other shapes of arrays: made once, where the array is always the same."""
         moving = {*self._each, *self.body.carried, *nodes_in(list(self.body.carried.values()))}
         for node in self.body.nodes:
-            if node.function in VIEWS and node.shape and not is_gather(node):
+            if is_view(node):
                 source = node.arguments[0]
                 if source in moving:
                     moving.add(node)
@@ -189,6 +188,8 @@ class NativeText:
             return [f"{name} = {self._text(node, [])}"]
         if not node.shape and function in REDUCTIONS:
             return [f"{name} = {self._element(node.arguments[0], [], (), None, node.dtype)}"]
+        if function in (np.ravel, np.reshape):
+            return [f"{name} = np.ascontiguousarray({self._name(node.arguments[0])}).reshape({node.shape})"]
         self._allocate(node)
         if self.plan.is_flat(node):
             (x,) = node.inputs
@@ -208,7 +209,7 @@ class NativeText:
         lines, start = [], 0
         for part in node.arguments[0]:
             source = part
-            while source.function in (np.ravel, np.reshape):
+            while source.function in (np.ravel, np.reshape) and source.is_view:
                 source = source.arguments[0]
             end = start + part.shape[0]
             if not self._within.get(source, "").startswith(f"{self.names[node]}[{start}:{end}]"):
