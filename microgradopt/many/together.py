@@ -14,7 +14,7 @@ from microgradopt.many.traced import Traced, engine_of
 from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Given
 from microgradopt.program.program import Program, Ways, is_so
-from microgradopt.program.repeat import AT_ONCE
+from microgradopt.program.repeat import AT_ONCE, own
 from microgradopt.run import Array, Run
 
 _BYTES = 2**25  # of the batches that are drawn before
@@ -215,7 +215,8 @@ class _Going:
             return
         traced, ends = self._last
         for r, ways in enumerate(self._ways[traced]):
-            ways.write(list(traced.batch), [_own(end.value[r] if end.stacked else end.value) for end in ends])
+            effects = zip(traced.program.effects, ends, strict=True)
+            ways.write(list(traced.batch), [own(effect, x.value[r] if x.stacked else x.value) for effect, x in effects])
 
     def _record(self, done: Array, results: list[Array], n: int, seconds: float) -> None:
         """Lines in the histories."""
@@ -227,10 +228,3 @@ class _Going:
             made = done[r]
             losses, lengths, steps, lr = (x[:made, r].tolist() for x in (*results, lrs))
             run.extend(losses, lengths, lr, [seconds] * made, steps)
-
-
-def _own(x: Any) -> Any:
-    """A value as a run keeps it: an array of its own, or one of Python's numbers."""
-    return (
-        x.copy() if isinstance(x, np.ndarray) and x.ndim else x.item() if isinstance(x, np.generic | np.ndarray) else x
-    )

@@ -12,7 +12,7 @@ from microgradopt.graph.graph import Node
 from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Given
 from microgradopt.program.program import Program
-from microgradopt.program.trace import is_leaf
+from microgradopt.program.trace import Effect, is_leaf
 from microgradopt.program.tracer import TracingError
 from microgradopt.tensor import plain
 
@@ -83,7 +83,8 @@ class Repeated:
         except Exception:  # where NumPy raises, the function itself decides what happens
             return 0
         if done:
-            whole(lambda: ways.write(single, ends))
+            kept = [own(effect, end) for effect, end in zip(program.effects, ends, strict=True)]
+            whole(lambda: ways.write(single, kept))
         self.source = loop.text
         return int(done)
 
@@ -107,6 +108,14 @@ class Repeated:
                 each.update(range(len(leaves), len(leaves) + len(found)))
             leaves += found
         return leaves, each
+
+
+def own(effect: Effect, x: Any) -> Any:
+    """What a loop has left for a place, as it is kept there: an array of its own, or a number as there was one."""
+    if not isinstance(x, np.ndarray | np.generic):
+        return x
+    is_array = effect.slot is None or isinstance(effect.slot.dtype, np.dtype)
+    return np.array(x) if is_array or x.ndim else x.item()
 
 
 def rate_of(program: Program, node: Node, n: int) -> Given:

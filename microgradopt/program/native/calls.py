@@ -78,7 +78,8 @@ def is_elementwise(node: Node) -> bool:
 
 def is_view(node: Node) -> bool:
     """Whether it is another shape of the same memory; of a transposed array, np.ravel is a copy."""
-    return node.function in VIEWS and bool(node.shape) and node.is_view and not is_gather(node)
+    of_array = node.function in VIEWS and bool(node.shape) and bool(node.arguments[0].shape)
+    return of_array and node.is_view and not is_gather(node)
 
 
 def is_gather(node: Node) -> bool:

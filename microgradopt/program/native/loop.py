@@ -105,7 +105,7 @@ class NativeLoop:
             for x in self._others
         ]
         done, ends = self._function(n, *each, *results, *others, *self._constants)
-        return done, [np.array(end) if isinstance(end, np.ndarray) else end for end in ends]
+        return done, [np.array(end) if isinstance(end, np.ndarray) else end for end in ends]  # in memory of its own
 
     def is_of_each_run(self, j: int) -> bool:
         """Whether the j-th of all that is written has one value for each run."""

@@ -188,8 +188,8 @@ class NativeText:
             return [f"{name} = {self._text(node, [])}"]
         if not node.shape and function in REDUCTIONS:
             return [f"{name} = {self._element(node.arguments[0], [], (), None, node.dtype)}"]
-        if function in (np.ravel, np.reshape):
-            return [f"{name} = np.ascontiguousarray({self._name(node.arguments[0])}).reshape({node.shape})"]
+        if function in (np.ravel, np.reshape) or (function is operator.getitem and not node.arguments[0].shape):
+            return [f"{name} = {self._reshaped(node)}"]
         self._allocate(node)
         if self.plan.is_flat(node):
             (x,) = node.inputs
@@ -203,6 +203,14 @@ class NativeText:
         if function is np.zeros_like:
             return [f"{name}[...] = 0"]
         raise NotNativeError(name_of(function))  # type: ignore[arg-type]
+
+    def _reshaped(self, node: Node) -> str:
+        """A copy in another shape; of a number, an array of it, and the other way round."""
+        source = node.arguments[0]
+        if not source.shape:
+            return f"np.full({node.shape}, {self._name(source)})" if node.shape else self._name(source)
+        copy = f"np.ascontiguousarray({self._name(source)})"
+        return f"{copy}.reshape({node.shape})" if node.shape else f"{copy}.ravel()[0]"
 
     def _concatenation(self, node: Node) -> list[str]:
         """What is not there yet is copied."""
