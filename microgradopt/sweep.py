@@ -18,6 +18,7 @@ import numpy as np
 
 from microgradopt.errors import OverwrittenError
 from microgradopt.mode import Observer, Switched, clock, current_mode
+from microgradopt.rules.indexing import repeats_nothing, scatter
 from microgradopt.rules.outputs import Outputs
 from microgradopt.rules.registry import KNOWN
 from microgradopt.tensor import Tensor, tensors_in
@@ -111,9 +112,14 @@ def _visit(
     """Visit the nodes, newest first: each hands its inputs their shares. Cotangents that are not `kept` are let go."""
     nodes, active = graph
     stale = bool(nodes) and clock.last_write > nodes[0].order
+    is_plain = not (create_graph or observers)
+    own: dict[Tensor, Any] = {}
     for node in reversed(nodes):
         g = cotangents.get(node) if node in kept else cotangents.pop(node, None)
         if g is None:
+            continue
+        if node.function is operator.getitem and is_plain and _is_plain_selection(node, g):
+            _hand_over_there(g, node.inputs[0], node.values[1], cotangents, own)
             continue
         args, kwargs = node.inputs, node.kwargs
         out, values = (node, args) if create_graph else (node.value, node.values)
@@ -169,6 +175,30 @@ def _hand_over(share: Any, x: Tensor, node: Tensor, cotangents: Cotangents) -> N
         share = _fitted(share, x, node)
     # The sum is a new array: the one before may be somebody else's too.
     cotangents[x] = cotangents[x] + share if x in cotangents else share
+
+
+def _is_plain_selection(node: Tensor, g: Any) -> bool:
+    """Whether x[index] is of an array, and takes each place once."""
+    array, index = node.values
+    return type(array) is np.ndarray and type(g) in (np.ndarray, type(node.value)) and repeats_nothing(index)
+
+
+def _hand_over_there(g: Any, x: Tensor, index: Any, cotangents: Cotangents, own: dict[Tensor, Any]) -> None:
+    """Add g, the share by x[index], to the cotangent of x at this place alone: a loop over all x[i] is then linear.
+
+    own: the tensors whose cotangents are arrays that were made here, and that nobody else has yet, with the last place
+    that was added to. The sum is, to the last bit, that with zeros elsewhere. These make 0.0 of -0.0, which can only be
+    at the last place: all others have had a zero added.
+    """
+    if x in own:
+        total = cotangents[x]
+        sum_there = total[index] + g
+        total[own[x]] += 0.0
+        total[index] = sum_there
+    else:
+        share = scatter(g, index, x.value.shape)
+        cotangents[x] = cotangents[x] + share if x in cotangents else share
+    own[x] = index
 
 
 def _fitted(share: Any, x: Tensor, node: Tensor) -> Any:

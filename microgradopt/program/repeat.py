@@ -112,10 +112,12 @@ class Repeated:
 
 def own(effect: Effect, x: Any) -> Any:
     """What a loop has left for a place, as it is kept there: an array of its own, or a number as there was one."""
-    if not isinstance(x, np.ndarray | np.generic):
-        return x
-    is_array = effect.slot is None or isinstance(effect.slot.dtype, np.dtype)
-    return np.array(x) if is_array or x.ndim else x.item()
+    dtype = None if effect.slot is None else effect.slot.dtype
+    if isinstance(dtype, np.dtype):
+        return np.array(x, dtype)
+    if isinstance(x, np.ndarray) and (dtype is None or x.ndim):
+        return x.copy()
+    return x.item() if isinstance(x, np.ndarray | np.generic) else x
 
 
 def rate_of(program: Program, node: Node, n: int) -> Given:

@@ -17,14 +17,14 @@ Array = Any
 def scatter(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of the given shape with g added at `index`: what indexing is, backwards. Repeated positions add up."""
     result = np.zeros_like(g, order="C", shape=shape)
-    if _repeats_nothing(index):
+    if repeats_nothing(index):
         result[index] = g
     else:
         np.add.at(result, index, g)
     return result
 
 
-def _repeats_nothing(index: Any) -> bool:
+def repeats_nothing(index: Any) -> bool:
     """Slices, integers and boolean masks name every position at most once; lists and arrays of integers may not."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(
