@@ -66,8 +66,6 @@ def rows(quick: bool) -> Iterator[Row]:
         yield Row(f"gradient: {problem}", "gradient", problem, goals)
     for problem in problems:
         yield Row(f"Adam step: {problem}", "adam", problem, {TORCH: 0.25})
-    for problem in problems[:3]:
-        yield Row(f"Adam step, torch's with fused=True: {problem}", "adam", problem, {}, {TORCH: "adam_fused"})
     for problem in problems:
         yield Row(f"training step: {problem}", "training_step", problem)
     for problem, goals in zip(problems, hvp_goals, strict=True):
@@ -223,7 +221,8 @@ os._exit(0)
 def printed(programs: dict[str, str], rounds: int) -> Samples:
     """The number that each program prints, in each round."""
     samples: Samples = {name: [] for name in programs}
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": ""}  # as installed
+    path = _with_repository(os.environ.get("PYTHONPATH", ""))
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""}  # as installed
     for i in range(rounds + 1):  # the first reads the files from disk and writes the byte code: not counted
         for name, program in programs.items():
             done = subprocess.run(
@@ -313,15 +312,22 @@ def with_threads(threads: int) -> None:
         "OPENBLAS_NUM_THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
+        "NUMBA_NUM_THREADS": str(threads),
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={single} intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
         # glibc otherwise gives memory back to the system, and fetches it again, or not, as chance puts things in a row.
         "MALLOC_TRIM_THRESHOLD_": str(2**30),
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": _with_repository(os.environ.get("PYTHONPATH", "")),
     }
     if any(os.environ.get(key) != value for key, value in wanted.items()):
-        os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | wanted)
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
+
+
+def _with_repository(path: str) -> str:
+    """A PYTHONPATH with this repository in front of what was there."""
+    places = [place for place in path.split(os.pathsep) if place]
+    return os.pathsep.join(places if str(REPOSITORY) in places else [str(REPOSITORY), *places])
 
 
 def main() -> None:
