@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import ref
 
@@ -219,6 +219,16 @@ class RecordedGradient:
         swept = sweep(self._graph, start, self.inputs)
         return [swept[x] if x in swept else np.zeros(x.shape, x.dtype) for x in self.inputs]
 
+    def steps(self) -> list[int]:
+        """How many rows of H `hessian` computes at once, for each input; 0 where they are all zeros."""
+        graphs = {i: graph_of([self.gradients[i]], self.inputs) for i in self._curved}
+        return [_at_once(graphs[i]) if i in graphs else 0 for i in range(len(self.inputs))]
+
+    def rows(self, i: int, vectors: Array) -> list[Array]:
+        """H v by parts, where all of v but the part of input i is 0. vectors: k of these parts, (k, *its shape)."""
+        g = self.gradients[i]
+        return _swept(graph_of([g], self.inputs), g, self.inputs, vectors)
+
     def hessian(self, symmetric: bool = False) -> Array:
         """H, (n, n), all inputs flattened in order: one block of rows for each input. symmetric: see `hessian`."""
         ends = np.cumsum([x.size for x in self.inputs]).tolist()
@@ -273,13 +283,22 @@ def _at_once(graph: Graph) -> int:
 def _rows(output: Tensor, inputs: list[Tensor]) -> list[Array]:
     """The gradients of each element of the output, as the rows of one array per input: (output.size, *input.shape)."""
     graph = graph_of([output], inputs)
-    step = _at_once(graph)
-    blocks: list[list[Any]] = [[] for _ in inputs]
-    for first in range(0, output.size, step):
-        k = min(step, output.size - first)
-        one_hot = np.eye(k, output.size, first, dtype=output.dtype).reshape(k, *output.shape)
-        cotangents = sweep(graph, {output: Stack(one_hot)}, inputs)
-        for found, x in zip(blocks, inputs, strict=True):
-            found.append(cotangents[x].data if x in cotangents else np.zeros((k, *x.shape), x.dtype))
-    nothing = [[np.zeros((0, *x.shape), x.dtype)] for x in inputs]
-    return [np.concatenate(found or none) for found, none in zip(blocks, nothing, strict=True)]
+    found = [_swept(graph, output, inputs, e) for _, e in basis(output, _at_once(graph))]
+    found = found or [[np.zeros((0, *x.shape), x.dtype) for x in inputs]]
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+def _swept(graph: Graph, output: Tensor, inputs: list[Tensor], cotangents: Array) -> list[Array]:
+    """Some of these rows, k of them: cotangents, (k, *output.shape); one array per input, (k, *input.shape)."""
+    swept = sweep(graph, {output: Stack(cotangents)}, inputs)
+    return [swept[x].data if x in swept else np.zeros((len(cotangents), *x.shape), x.dtype) for x in inputs]
+
+
+def basis(x: Tensor, step: int) -> Iterator[tuple[int, Array]]:
+    """The unit vectors in the space of x, so many at once: where they begin, and an array, (step, *x.shape).
+
+    The last array may be shorter. No step, no vectors.
+    """
+    for first in range(0, x.size, step) if step else ():
+        k = min(step, x.size - first)
+        yield first, np.eye(k, x.size, first, dtype=x.dtype).reshape(k, *x.shape)

@@ -7,6 +7,7 @@ into θ and θ is scattered back. `Objective` is L(θ) with its gradient, Hessia
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.autodiff import RecordedGradient, grad, hessian, hvp
+from microgradopt.autodiff import RecordedGradient, basis, grad, hessian, hvp
 from microgradopt.errors import ARRAYS
 from microgradopt.external import ExternalLoss, external_loss
 from microgradopt.mode import Observer, clock, measuring, observed
@@ -304,7 +305,12 @@ class Objective:
         self._value: Callable[[], Tensor] = made(self.loss)
         self._value_and_gradient: Callable[[], tuple[Tensor, Array]] = made(self._with_gradient)
         self._product: Callable[[Array], Array] = made(self._with_product)
-        self._second: Callable[[], Array] = made(self._with_hessian)
+        self._whole: Callable[[], Array] = made(self._with_hessian)
+        self._steps: Callable[[], list[int]] = made(self._with_steps)
+        self._rows: list[Callable[[Array], Array]] = [
+            made(functools.partial(self._with_rows, i)) for i in range(len(self.vector.parameters))
+        ]
+        self._second = self._whole if compile is None else self._in_blocks
 
     def _with_gradient(self) -> tuple[Tensor, Array]:
         loss = self._dependent()
@@ -315,6 +321,27 @@ class Objective:
 
     def _with_hessian(self) -> Array:
         return hessian(self._dependent(), self.vector.parameters)
+
+    def _with_steps(self) -> list[int]:
+        return self._recorded().steps()
+
+    def _with_rows(self, i: int, vectors: Array) -> Array:
+        return np.concatenate([part.reshape(len(vectors), -1) for part in self._recorded().rows(i, vectors)], axis=1)
+
+    def _recorded(self) -> RecordedGradient:
+        return RecordedGradient(self._dependent(), self.vector.parameters)
+
+    def _in_blocks(self) -> Array:
+        """H, by one program for the rows of each parameter, some at a time: one for all would be as long as H."""
+        parameters, steps = self.vector.parameters, self._steps()
+        if all(step == 0 or step >= parameter.size for parameter, step in zip(parameters, steps, strict=True)):
+            return self._whole()
+        H = np.zeros_like(self.vector.theta(), shape=(self.n, self.n))
+        for rows, parameter, place, step in zip(self._rows, parameters, self.vector.slices, steps, strict=True):
+            for first, vectors in basis(parameter, step):
+                start = place.start + first
+                H[start : start + len(vectors)] = rows(vectors)
+        return H
 
     @property
     def n(self) -> int:

@@ -62,13 +62,7 @@ class Epoch:
     """The samples once, as places in the data: of each batch those of its samples."""
 
     def __init__(self, X: Array, y: Array, batch_size: int | None, rng: RNG, shuffle: bool) -> None:
-        if len(X) != len(y) or not len(X):
-            raise ValueError(
-                f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one"
-            )
-        size = len(X) if batch_size is None else batch_size
-        if not (isinstance(size, int) and size >= 1):
-            raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
+        size = _checked_size(X, y, batch_size)
         in_order = batch_size is None or not shuffle
         self._order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
         self._size, self._start = size, 0
@@ -85,6 +79,20 @@ class Epoch:
         chosen = self._order[self._start : self._start + n * size].reshape(n, size)
         self._start += n * size
         return chosen
+
+    def put_back(self, samples: int) -> None:
+        """So many of those taken last were not used."""
+        self._start -= samples
+
+
+def _checked_size(X: Array, y: Array, batch_size: int | None) -> int:
+    """How many samples a batch has. ValueError for unequal lengths, no samples, or no size."""
+    if len(X) != len(y) or not len(X):
+        raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
+    size = len(X) if batch_size is None else batch_size
+    if not (isinstance(size, int) and size >= 1):
+        raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
+    return size
 
 
 def _array(name: str, data: Any) -> Array:
@@ -372,10 +380,15 @@ class Run(History):
         orders = self.epoch.take(n)
         return np.broadcast_to(orders, (n, orders.shape[1])) if self.is_endless else orders
 
+    def put_back(self, orders: Array) -> None:
+        """The last of the batches that were drawn, which were not used."""
+        if self.epoch is not None and not self.is_endless:
+            self.epoch.put_back(orders.size)
+
     @property
     def in_an_epoch(self) -> int:
         """How many updates an epoch has."""
-        return 1 if self.batch_size is None else -(-len(self.X) // self.batch_size)
+        return -(-len(self.X) // _checked_size(np.asarray(self.X), np.asarray(self.y), self.batch_size))
 
     @property
     def is_endless(self) -> bool:

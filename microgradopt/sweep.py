@@ -139,9 +139,8 @@ def _visit(
                     _hand_over_all(rule(g, out, *values, **kwargs), x, node, cotangents, active)  # type: ignore[misc]
         except np.linalg.LinAlgError as error:
             raise np.linalg.LinAlgError(f"the derivative of {node.made_by()}: {error}") from None
-        if create_graph:
+        if not is_plain:
             _date_of(g, node)
-        if observers:
             _tell(observers, node, g, cotangents)
     return cotangents
 
@@ -178,9 +177,10 @@ def _hand_over(share: Any, x: Tensor, node: Tensor, cotangents: Cotangents) -> N
 
 
 def _is_plain_selection(node: Tensor, g: Any) -> bool:
-    """Whether x[index] is of an array, and takes each place once."""
+    """Whether x[index] is of an array, not of a single number, and takes each place once."""
     array, index = node.values
-    return type(array) is np.ndarray and type(g) in (np.ndarray, type(node.value)) and repeats_nothing(index)
+    are_arrays = type(array) is np.ndarray and type(g) in (np.ndarray, type(node.value))
+    return are_arrays and array.ndim > 0 and repeats_nothing(index)
 
 
 def _hand_over_there(g: Any, x: Tensor, index: Any, cotangents: Cotangents, own: dict[Tensor, Any]) -> None:

@@ -586,26 +586,31 @@ def _arguments(
     """The arguments as they are recorded, their values, and whether a gradient is to flow into any of them."""
     inputs, values = [], []
     needs_grad = False
-    for x, rule in zip(args, known.rules, strict=False):
+    for x, rule in zip(args, known.rules):  # noqa: B905 (trailing arguments may be left out)
         if type(x) is Tensor:
-            flows = x.needs_grad
-        elif type(x) is list or type(x) is tuple:
-            flows = _needs_grad(x)
-            if rule is not None:  # several arrays to join; or, where arguments broadcast, one array spelled as a list
-                one = known.broadcasts
-                x = np.asarray(x) if one else [part if type(part) is Tensor else np.asarray(part) for part in x]
+            flows, value = x.needs_grad, x.value
+        elif type(x) is np.ndarray:
+            flows, value = False, x
         elif isinstance(x, MaskedArray):
             raise masked(name_of(function))
         else:
-            flows = False
-            if rule is not None and not isinstance(x, ARRAYS) and _is_like_an_array(x):
-                x = np.asarray(x)
-        if flows and rule is None and current_mode.get().recording:
-            raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
-        needs_grad = needs_grad or flows
+            flows = type(x) in (list, tuple) and _needs_grad(x)
+            x = x if rule is None else _of_arrays(x, known.broadcasts)
+            value = _value(x)
+        if flows:
+            if rule is None and current_mode.get().recording:
+                raise NotDifferentiableError(f"{name_of(function)}: no gradient flows to this argument; .detach() it")
+            needs_grad = True
         inputs.append(x)
-        values.append(_value(x))
+        values.append(value)
     return tuple(inputs), tuple(values), needs_grad
+
+
+def _of_arrays(x: Any, is_one: bool) -> Any:
+    """What is no tensor, as rules take it: a list as a list of arrays to join; or as one array, spelled as a list."""
+    if type(x) is list or type(x) is tuple:
+        return np.asarray(x) if is_one else [part if type(part) is Tensor else np.asarray(part) for part in x]
+    return np.asarray(x) if not isinstance(x, ARRAYS) and _is_like_an_array(x) else x
 
 
 def _is_like_an_array(x: Any) -> bool:

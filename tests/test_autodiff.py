@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import microgradopt as mg
-from microgradopt import Tensor
+from microgradopt import Tensor, sweep
+from microgradopt.mode import Observer, observed
+from microgradopt.rules.indexing import scatter
 
 
 def needing(values, dtype=None):
@@ -255,6 +257,77 @@ def test_a_constant_has_no_gradient_rather_than_a_part_of_it():
     with pytest.raises(RuntimeError, match="require a gradient"):
         mg.grad(y, c)
     assert mg.grad(y, [c, x], allow_unused=True) == [None, 6.0]
+
+
+# Selections: their shares are added in place --------------------------------------------------------------------------
+
+SELECTIONS = [
+    0, 2, -1, np.int64(3), slice(1, 4), slice(None, None, -2), [0, 0, 3], np.array([4, 4, 4]), ..., None,
+    np.array([True, False, True, False, True]), (slice(2), None), np.array([[1, 2], [2, 1]]), slice(3, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_selections_of_one_tensor(seed):
+    """L = Σₖ cₖ ‖x[iₖ]‖² has the Hessian diag(2 Σₖ cₖ nₖ), nₖ how often iₖ has a place, and the gradient H x."""
+    rng = np.random.default_rng(seed)
+    x = needing(rng.integers(-4, 5, size=5))
+    y = x * 1.0  # a result on the way; x itself is used as a whole, too
+    chosen = [(int(rng.integers(-3, 4)), SELECTIONS[rng.integers(len(SELECTIONS))]) for _ in range(8)]
+    loss = (y * y).sum() + sum(c * (part * part).sum() for c, part in ((c, y[index]) for c, index in chosen))
+    weights = np.full(5, 2.0)
+    for c, index in chosen:
+        np.add.at(weights, index, 2.0 * c)
+    by_x, by_y = mg.grad(loss, [x, y])
+    np.testing.assert_array_equal(by_x, weights * x.data)
+    np.testing.assert_array_equal(by_y, by_x)
+    recorded, _ = mg.grad(loss, [x, y], create_graph=True)
+    np.testing.assert_array_equal(recorded.data, by_x)
+    np.testing.assert_array_equal(mg.hessian(loss, x), np.diag(weights))
+    np.testing.assert_array_equal(mg.jacobian(recorded, x)[0], np.diag(weights))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(20))
+def test_selections_give_the_bits_of_whole_arrays(seed, dtype):
+    """The signs of zeros, too. With an observer the sweep adds whole arrays."""
+    rng = np.random.default_rng(seed)
+    x = needing(rng.normal(size=5), dtype)
+    weights = rng.choice([-0.0, 0.0, -0.3, 0.7], size=8, p=[0.6, 0.1, 0.1, 0.2])
+    indices = [SELECTIONS[i] for i in rng.integers(len(SELECTIONS), size=8)] if seed % 2 else rng.integers(2, size=8)
+    loss = sum((x[index] * w).sum() for w, index in zip(weights, indices, strict=True))
+    (there,) = mg.grad(loss, x)
+    with observed(Observer()):
+        (whole,) = mg.grad(loss, x)
+    assert there.dtype == dtype
+    assert there.tobytes() == whole.tobytes()
+
+
+def test_selections_leave_other_cotangents_alone():
+    """x + y hands one array to both; what is then added to the cotangent of x must not reach y's, or the caller's."""
+    x, y, start = needing([1.0, 2.0]), needing([3.0, 4.0]), np.array([1.0, 1.0])
+    parts = [x[0], x[1], x[0]]
+    found = mg.grad([sum(parts), x + y], [x, y], [1.0, start])
+    np.testing.assert_array_equal(found, [[3.0, 2.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(start, [1.0, 1.0])
+
+
+def test_selections_of_a_single_number():
+    """The sum of two 0-d arrays is a scalar, which cannot be written to."""
+    w = needing([2.0])
+    x = w.reshape(())
+    assert mg.grad(x[()] * 2 + x * 3 + x[()] * 5 + x[None].sum(), w)[0].tolist() == [11.0]
+
+
+def test_a_loop_over_elements_is_linear(monkeypatch):
+    made = []
+    monkeypatch.setattr(sweep, "scatter", lambda g, index, shape: made.append(1) or scatter(g, index, shape))
+    x, weights = needing(np.ones(1000)), np.arange(1000.0)
+    total = 0.0
+    for i in range(1000):
+        total = total + x[i] * weights[i]
+    np.testing.assert_array_equal(mg.grad(total, x)[0], weights)
+    assert len(made) == 1
 
 
 # Pruning, and rules that are wrong ------------------------------------------------------------------------------------

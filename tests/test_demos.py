@@ -304,6 +304,31 @@ def test_20_overfitting_and_mismatch(demo):
     assert found["mismatch"]["200 images, and 200 that are turned"][1] > turned + 0.4
 
 
+def test_21_the_boundary_of_trainability(demo):
+    """Windows lie in each other. The red line by the eigenvalues of I − D H: stable where all are in ±1."""
+    found = demo("21")
+    for outer, inner in zip(found["windows"][:-1], found["windows"][1:], strict=True):
+        assert outer[0] <= inner[0] < inner[1] <= outer[1] + 1e-9
+        assert outer[2] <= inner[2] < inner[3] <= outer[3] + 1e-9
+        assert (inner[1] - inner[0]) * 8 == pytest.approx(outer[1] - outer[0])
+    assert all(0 < np.mean(picture > 0) < 1 for picture in found["pictures"])
+    for log_rates in ((-2.0, -2.0), (0.5, -2.0), (-2.0, 0.3), (-0.9, -0.4)):
+        rates = np.where(found["first_layer"], *(10.0**x for x in log_rates))
+        multipliers = np.linalg.eigvals(np.eye(len(rates)) - rates[:, None] * found["H"])
+        assert (found["sharpness"](log_rates) < 2) == (np.min(multipliers.real) > -1)
+    straight = np.tile(np.arange(found["pixels"]) < 10, (found["pixels"], 1)) * 2.0 - 1
+    assert found["dimension"](straight) == pytest.approx(1, abs=0.01)
+
+
+def test_22_learning_rate_and_batch_size(demo):
+    found = demo("22")
+    assert set(found["causes"]) == {(size, lr) for size in found["sizes"] for lr in found["rates"]}
+    for size in found["sizes"]:
+        samples_seen = len(found["runs"][size][0]) * size
+        assert samples_seen == pytest.approx(found["seen"], rel=0.01)
+        assert found["losses"][size, 0.3] < found["losses"][size, 1e-3], "the small rate has not come so far"
+
+
 def test_every_demo_is_tested():
     here = Path(__file__).read_text(encoding="utf-8")
     assert all(f'demo("{name[:2]}")' in here for name in NAMES)

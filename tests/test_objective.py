@@ -265,6 +265,23 @@ class TestModels:
         expected = torch.autograd.functional.hessian(reference, torch.tensor(objective.theta))
         np.testing.assert_allclose(objective.hessian(), expected.numpy(), rtol=1e-10, atol=1e-13)
 
+    def test_a_compiled_hessian_has_one_program_for_many_blocks(self):
+        A = np.random.default_rng(0).normal(size=(5000, 20))  # 6 rows at once: 3 blocks, and 2 more rows
+        x, c, unused = (Tensor(np.linspace(-1, 1, n), requires_grad=True) for n in (20, 3, 2))
+
+        def loss():
+            return np.sum((A @ x) ** 4) / 12 + c.sum()
+
+        objective = Objective.of([c, x, unused], loss, compile=mg.compile)
+        expected = np.zeros((25, 25))
+        expected[3:23, 3:23] = A.T @ ((A @ x.data)[:, None] ** 2 * A)
+        H = objective.hessian()
+        np.testing.assert_allclose(H, expected, rtol=1e-11, atol=1e-9)
+        np.testing.assert_array_equal(H, Objective.of([c, x, unused], loss).hessian())
+        np.testing.assert_array_equal(H, mg.compile(objective.hessian)())
+        assert "2 programs" in repr(objective._rows[1])
+        assert len(objective._rows[1].source.splitlines()) < 40
+
 
 class TestParameterVector:
     def test_mixed_dtypes_keep_their_own(self):

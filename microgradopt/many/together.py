@@ -76,13 +76,10 @@ class Group:
                 going.advance(updates - going.done)
         finally:
             whole(going.write)
-        for run, (done, batch) in going.ended.items():
-            try:
-                with np.errstate(all="ignore"):
-                    run.update(*batch)  # says why it goes no further
-            except NonFiniteError as error:
-                run.stopped = str(error)
-            else:
+        for run, done in going.ended.items():
+            with np.errstate(all="ignore"):
+                alone(run, 1)  # says why it goes no further
+            if not run.stopped:
                 alone(run, updates - done - 1)
 
 
@@ -92,26 +89,42 @@ def _kind(run: Run) -> Any:
         {key: bool(value) for key, value in group.items() if key != "params"} for group in run.optimizer.param_groups
     ]
     left = None if run.epoch is None else run.epoch.left
-    return [type(run.model), type(run.optimizer), groups, len(run.X), run.batch_size, run.shuffle, left]
+    batches = _samples(run), run.batch_size, run.shuffle, run.validation is None, left
+    return [type(run.model), type(run.optimizer), groups, batches]
+
+
+def _mark(rate: Any) -> Any:
+    """Something that is equal for learning rates that are."""
+    try:
+        hash(rate)
+    except TypeError:
+        return id(rate)
+    return rate
 
 
 def _first_batch(run: Run) -> tuple[Array, ...]:
-    return run.taken(np.arange(min(run.batch_size or len(run.X), len(run.X))))
+    samples = _samples(run)
+    return run.taken(np.arange(min(run.batch_size or samples, samples)))
+
+
+def _samples(run: Run) -> int:
+    """How many there are; 0 where the data are not known."""
+    return 0 if run.X is None else len(run.X)
 
 
 class _Going:
     """Runs while they are trained together: what they read and write is here, and in the runs only at the end.
 
     kept: what the slots hold, by the text that reads them: parameters, the optimizer's state, hyperparameters. alive:
-    the runs that have not diverged. ended: of the others, after how many updates, and on which batch.
+    the runs that go on. ended: of the others, after how many updates.
     """
 
     def __init__(self, group: Group, runs: list[Run]) -> None:
         self.group, self.runs, self.lead = group, runs, runs[0]
         self.alive = np.ones(len(runs), bool)
         self.kept: dict[str, Given] = {}
-        self.ended: dict[Run, tuple[int, tuple[Array, ...]]] = {}
-        self.done = 0
+        self.ended: dict[Run, int] = {}
+        self.done = self._written = 0
         self._ways: dict[Traced, list[Ways]] = {}
         self._last: tuple[Traced, list[Given]] | None = None
 
@@ -122,19 +135,28 @@ class _Going:
         started = time.perf_counter()
         if self.lead.validation is not None:
             self.write()
-        orders = [run.next_orders(self._at_once(n)) for run in self.runs]
-        n = len(orders[0])
+        at_once = self._at_once(n)
+        drawn = {run: run.next_orders(at_once) for run in self.runs if run not in self.ended}
+        some = next(iter(drawn.values()))
+        orders = [drawn.get(run, some) for run in self.runs]
+        n = len(some)
         data = self._data(orders)
-        traced = self.group.traced(self.lead.taken(orders[0][0]))
+        traced = self.group.traced(self.lead.taken(some[0]))
         given = self._given(traced, data, n)
-        loop = self.group.loop(traced.program, given, len(self.runs))
         results = [np.empty((n, len(self.runs))) for _ in range(3)]
-        done, ends = loop(n, given, results, self.alive)
-        self._keep(traced, [Given(x, stacked=loop.is_of_each_run(j)) for j, x in enumerate(ends)])
-        self._record(done, results, n, (time.perf_counter() - started) / (n * len(self.runs)))
+        try:
+            loop = self.group.loop(traced.program, given, len(self.runs))
+            done, ends = loop(n, given, results, self.alive)
+        except Exception:  # no program for stacks; or where NumPy raises, each run decides by itself what happens
+            done, self.alive[:] = np.zeros(len(self.runs), int), False
+        else:
+            self._keep(traced, [Given(x, stacked=loop.is_of_each_run(j)) for j, x in enumerate(ends)])
+            self._record(done, results, n, (time.perf_counter() - started) / (n * len(self.runs)))
         for i in np.flatnonzero(done < n):
-            run, place = self.runs[i], min(done[i], n - 1)
-            self.ended.setdefault(run, (self.done + int(done[i]), run.taken(orders[i][place])))
+            run = self.runs[i]
+            if run not in self.ended:
+                self.ended[run] = self.done + int(done[i])
+                run.put_back(some[done[i] :])
         self.done += n
         return n
 
@@ -176,9 +198,11 @@ class _Going:
         columns = []
         for run in self.runs:
             optimizer = run.optimizer
-            mark = optimizer.param_groups[i][key], optimizer._steps[i]
+            mark = _mark(optimizer.param_groups[i][key]), optimizer._steps[i]
             if mark not in known:
-                known[mark] = [optimizer.rate(key, i, self.done + t) for t in range(n if scheduled else 1)]
+                known[mark] = [
+                    optimizer.rate(key, i, self.done - self._written + t) for t in range(n if scheduled else 1)
+                ]
             columns.append(known[mark])
         if len(known) == 1:
             return Given(columns[0] if scheduled else columns[0][0], scheduled)
@@ -197,7 +221,7 @@ class _Going:
         columns = zip(*(each.read(list(traced.batch)) for each in ways), strict=True)
         for node, column in zip(program.slots, columns, strict=True):
             text, is_same = program.reads[node], all(x is column[0] for x in column)
-            if node in written or not (is_same or (np.ndim(column[0]) == 0 and len({*column}) == 1)):
+            if node in written or not (is_same or (np.ndim(column[0]) == 0 and all(x == column[0] for x in column))):
                 self.kept.setdefault(text, Given(np.stack(column), stacked=True))
             else:
                 self.kept.setdefault(text, Given(column[0]))
@@ -214,6 +238,7 @@ class _Going:
         if self._last is None:
             return
         traced, ends = self._last
+        self._written = self.done
         for r, ways in enumerate(self._ways[traced]):
             effects = zip(traced.program.effects, ends, strict=True)
             ways.write(list(traced.batch), [own(effect, x.value[r] if x.stacked else x.value) for effect, x in effects])

@@ -11,6 +11,7 @@ from microgradopt.graph.graph import Node
 from microgradopt.many.traced import Traced, engine_of
 from microgradopt.program.loop import Given
 from microgradopt.program.program import Program
+from microgradopt.program.repeat import rate_of
 from microgradopt.run import Array, Run
 
 _VARIANTS = 1024  # that are trained at once
@@ -43,7 +44,8 @@ def vary(
     groups of the optimizer differ: ``lr=rates``. compile: see `ManyRuns`.
 
     Raises ValueError for an optimizer that begins to keep a state with its first update, and has made none yet; for
-    nothing to vary; and for arrays that do not go together.
+    nothing to vary; for arrays that do not go together; and for numbers with which the formula is another one than in the
+    run: zero leaves a term out.
 
     >>> import microgradopt as mg
     >>> X = np.arange(4.0).reshape(4, 1)
@@ -55,10 +57,11 @@ def vary(
     given = {key: np.asarray(value, float) for key, value in hyperparameters.items()}
     given |= {} if thetas is None else {_THETAS: np.asarray(thetas, run.vector.theta().dtype)}
     k = max((len(x) for x in given.values() if x.ndim), default=0)
-    if not k or any(x.ndim not in (1, 2) or len(x) != k for x in given.values()):
+    of_n = given.get(_THETAS, np.empty((0, run.vector.size))).shape[1:] == (run.vector.size,)
+    if not k or not of_n or any(x.ndim not in (1, 2) or len(x) != k for x in given.values()):
         shapes = {key: x.shape for key, x in given.items()}
         raise ValueError(f"vary: arrays with one entry for each variant are wanted, not of shapes {shapes}")
-    traced = Traced(run, run.taken(np.arange(len(run.X))))
+    traced = Traced(run, run.taken(np.arange(0 if run.X is None else len(run.X))))
     engine = engine_of(compile, run)
     blocks = [{key: x[i : i + _VARIANTS] for key, x in given.items()} for i in range(0, k, _VARIANTS)]
     loops: dict[int, Any] = {}
@@ -89,6 +92,8 @@ def _varied(
         if key in changed:
             column = changed[key] if changed[key].ndim == 1 else changed[key][:, group]
             given[node] = Given(column, stacked=True)
+        elif node in program.rates:
+            given[node] = rate_of(program, node, updates)
         elif node in program.moving.values():
             parts = [thetas[:, places[tensor]] for tensor in _moved_in(program, node)]
             given[node] = Given(np.concatenate(parts, axis=1), stacked=True)
@@ -103,6 +108,13 @@ def _varied(
     loop = loops[k] if k in loops else loops.setdefault(k, engine(program, given, k))
     results, alive = [np.full((updates, k), np.nan) for _ in range(3)], np.ones(k, bool)
     done, ends = loop(updates, given, results, alive)
+    for r in np.flatnonzero(done < updates):
+        if all(np.isfinite(x[done[r], r]) for x in results[:2]):
+            values = {key: x[r].tolist() for key, x in changed.items() if key != _THETAS}
+            raise ValueError(
+                f"vary: with {values} an update is none, or another formula than in the run (zero leaves a term out): "
+                "make the run with numbers like these"
+            )
     results[0][np.arange(updates)[:, None] >= done] = np.nan
     after = thetas.copy()
     for effect, end in zip(program.effects, ends, strict=True):

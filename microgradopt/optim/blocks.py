@@ -32,6 +32,11 @@ class State(dict[str, Any]):
         """The same values, in arrays of its own."""
         return State({key: value.copy() if isinstance(value, np.ndarray) else value for key, value in self.items()})
 
+    def clear(self) -> None:
+        """Empty it. What is put in then does not come from its rooms: they would only take memory."""
+        super().clear()
+        self._room.clear()
+
     def room(self, key: str, like: Any) -> Array | None:
         """An array to compute the next ``state[key]`` in. Of two in turn: that of the last step is still needed.
 

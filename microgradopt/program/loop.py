@@ -151,7 +151,7 @@ def _called(node: Node, value: Callable[[Any], Any], written_as: Callable[[Any],
     """The call of a node on other values."""
     args, kwargs = tree.mapped(value, node.arguments), tree.mapped(value, node.kwargs)
     if node.function is operator.getitem and any(type(x) is Stack for x in tree.leaves(args)):
-        return selected(*args)
+        return args[0][args[1]] if isinstance(args[0], list | tuple) else selected(*args)
     result = written_as(node.function)(*args, **kwargs)
     return args[0] if is_write(node) else result
 

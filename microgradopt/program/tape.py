@@ -154,6 +154,8 @@ _SMALL = 1024  # bytes of a value that a graph keeps, to be looked at
 
 
 def forget(node: Node) -> None:
-    """Let go of the value of a node, but for a small one: it would keep a batch alive."""
+    """Let go of the value of a node, but for a small one: it would keep a batch alive, and a view of θ all of θ."""
     if node.nbytes > _SMALL:
         node.value = None
+    elif getattr(node.value, "base", None) is not None:
+        node.value = np.array(node.value)

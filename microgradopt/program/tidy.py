@@ -92,7 +92,8 @@ class Memory:
         """
         if not _alike(x, node) or node in self._written or x in self._written:
             return False
-        is_same_memory = node.is_view and (x in node.inputs or (x.is_view and _identity(x) == _identity(node)))
+        is_flattened_twice = node.function is np.ravel and x.is_view and _identity(x) == _identity(node)
+        is_same_memory = node.is_view and (x in node.inputs or is_flattened_twice)
         kinds = [kind for kind in (self.outputs, self._viewed) if node in kind] if _is_array(node) else []
         if kinds and not is_same_memory and (x in self.outputs or x in self._viewed or not _is_made_here(x)):
             return False

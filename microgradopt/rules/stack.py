@@ -11,16 +11,18 @@ is called on each of the k arrays, which is slow and right.
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from microgradopt import tree
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.rules.indexing import scatter
-from microgradopt.rules.reductions import reduced_axes
+from microgradopt.rules.reductions import checked_axes
 from microgradopt.rules.registry import KNOWN, Known
 
 Array = Any
@@ -62,20 +64,30 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
     def mT(self) -> Any:
         return np.swapaxes(self, -1, -2)
 
-    def reshape(self, *shape: Any) -> Stack:
+    def reshape(self, *shape: Any, order: str = "C") -> Any:
+        if order != "C":
+            return _each(np.reshape, self, *shape, order=order)
         target = shape[0] if len(shape) == 1 else shape
         return Stack(self.data.reshape((len(self.data), *np.atleast_1d(target).tolist())))
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Stack:
+    def sum(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
+        if told or more:
+            return np.sum(self, axis, *told, keepdims=keepdims, **more)
         return Stack(self.data.sum(axis=_hidden_first(self, axis), keepdims=keepdims))
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Stack:
+    def mean(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
+        if told or more:
+            return np.mean(self, axis, *told, keepdims=keepdims, **more)
         return Stack(self.data.mean(axis=_hidden_first(self, axis), keepdims=keepdims))
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Stack:
+    def max(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
+        if told or more:
+            return np.max(self, axis, *told, keepdims=keepdims, **more)
         return Stack(self.data.max(axis=_hidden_first(self, axis), keepdims=keepdims))
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Stack:
+    def min(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
+        if told or more:
+            return np.min(self, axis, *told, keepdims=keepdims, **more)
         return Stack(self.data.min(axis=_hidden_first(self, axis), keepdims=keepdims))
 
     def astype(self, dtype: Any) -> Stack:
@@ -85,8 +97,10 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
         return Stack(self.data.view(dtype))
 
     def __pow__(self, other: Any) -> Any:
-        """Not np.power: NumPy computes x**2 as a square."""
-        return np.power(self, other) if type(other) is Stack else Stack(self.data**other)
+        """With a number not np.power: NumPy computes x**2 as a square."""
+        if type(other) in (int, float) or (type(other) is not Stack and np.ndim(other) == 0):
+            return Stack(self.data**other)
+        return np.power(self, other)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -109,7 +123,16 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
             return NotImplemented
         if method == "__call__" and not kwargs and ufunc is np.matmul:
             return Stack(_matmul(*inputs))
-        if method == "__call__" and "out" not in kwargs and ufunc.signature is None and ufunc.nout == 1:
+        if "out" in kwargs:  # x += y
+            (target,) = kwargs.pop("out")
+            target[...] = getattr(ufunc, method)(*inputs, **kwargs)
+            return target
+        if (
+            method == "__call__"
+            and ufunc.signature is None
+            and ufunc.nout == 1
+            and Stack not in map(type, kwargs.values())
+        ):
             return Stack(ufunc(*_aligned(inputs), **kwargs))
         if method == "at":
             target, index, value = inputs
@@ -121,12 +144,13 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
         if any(map(_holds_stacks, types)):
             return NotImplemented
         known = KNOWN.get(function, Known(function))
-        if known.stacked is not None:
-            return known.stacked(*args, **kwargs)
+        together = known.stacked or (known.call if known.call is not function else None)
+        if together is None or Stack in map(type, kwargs.values()):
+            return _each(function, *args, **kwargs)
         try:
-            return known.call(*args, **kwargs) if known.call is not function else _each(function, *args, **kwargs)
-        except TypeError:  # the body of a composite writes into an array
-            return _each(known.call, *args, **kwargs)
+            return together(*args, **kwargs)
+        except TypeError:  # told something that it does not know; the body of a composite writes into an array
+            return _each(function, *args, **kwargs)
 
 
 def _holds_stacks(kind: type) -> bool:
@@ -136,25 +160,27 @@ def _holds_stacks(kind: type) -> bool:
 
 def _each(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The function called on the first of every stack, the second of every stack, and so on."""
-    k = next(len(x.data) for x in _flat(args) if type(x) is Stack)
-    results = [function(*_nth(args, i), **kwargs) for i in range(k)]
+    stacks = list(_stacks((args, kwargs)))
+    if not stacks:
+        raise TypeError(f"{function.__name__}: no way to tell it of a Stack")
+    results = []
+    for i in range(len(stacks[0].data)):
+        own, told = tree.mapped(functools.partial(_nth, i), (args, kwargs))
+        results.append(function(*own, **told))
     if isinstance(results[0], list | tuple):
-        return [Stack(np.stack(parts)) for parts in zip(*results, strict=True)]
+        return tree.with_children(results[0], [Stack(np.stack(parts)) for parts in zip(*results, strict=True)])
+    if results[0] is None:
+        raise TypeError(f"{function.__name__} writes into an array, which a Stack is not")
     return Stack(np.stack(results))
 
 
-def _flat(args: Any) -> Any:
-    for x in args:
-        if isinstance(x, list | tuple):
-            yield from _flat(x)
-        else:
-            yield x
+def _nth(i: int, x: Any) -> Any:
+    return x.data[i] if type(x) is Stack else x
 
 
-def _nth(x: Any, i: int) -> Any:
-    if type(x) is Stack:
-        return x.data[i]
-    return type(x)(_nth(part, i) for part in x) if type(x) in (list, tuple) else x
+def _stacks(x: Any) -> Iterator[Stack]:
+    """The stacks in some arguments."""
+    return (leaf for leaf in tree.leaves(x) if type(leaf) is Stack)
 
 
 # Where the hidden axis is ---------------------------------------------------------------------------------------------
@@ -162,7 +188,7 @@ def _nth(x: Any, i: int) -> Any:
 
 def _hidden_first(x: Stack, axis: Any) -> tuple[int, ...]:
     """Axes of each array as axes of the whole."""
-    return tuple(i + 1 for i in reduced_axes(x.shape, axis))
+    return tuple(range(1, x.ndim + 1)) if axis is None else tuple(i + 1 for i in checked_axes(x.ndim, axis))
 
 
 def _aligned(operands: Any) -> list[Any]:
@@ -249,7 +275,7 @@ def stacked(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
 def _together(function: Callable[..., Any], new_axes: int = 0) -> Callable[..., Any]:
     """For functions of a list of arrays that lay them along an axis, a new one or not."""
 
-    def of_stacks(parts: Any, axis: int = 0, **kwargs: Any) -> Stack:
+    def of_stacks(parts: Any, axis: int = 0, **kwargs: Any) -> Stack:  # where axis is None, a TypeError
         k = next(len(part.data) for part in parts if type(part) is Stack)
         whole = [
             part.data if type(part) is Stack else np.broadcast_to(part, (k, *np.shape(part)))  # the same for each
@@ -268,7 +294,10 @@ def _of_one_axis(function: Callable[..., Any]) -> Callable[..., Any]:
     """For functions that take all elements in a row where no axis is told."""
 
     def of_stack(a: Stack, axis: int | None = None, **kwargs: Any) -> Stack:
-        a, axis = (a.reshape(-1), 0) if axis is None and not kwargs else (a, axis)
+        if axis is None and not kwargs:
+            a, axis = a.reshape(-1), 0
+        if axis is None or not a.ndim:
+            raise TypeError("each array by itself")
         return Stack(function(a.data, axis=_hidden_first(a, axis)[0], **kwargs))
 
     return of_stack
@@ -276,7 +305,7 @@ def _of_one_axis(function: Callable[..., Any]) -> Callable[..., Any]:
 
 stacked(np.shape)(lambda a: a.shape)
 stacked(np.ndim)(lambda a: a.ndim)
-stacked(np.size)(lambda a: a.size)
+stacked(np.size)(lambda a, axis=None: a.size if axis is None else a.shape[axis])
 stacked(np.sum)(_reduced(np.sum))
 stacked(np.mean)(_reduced(np.mean))
 _function: Callable[..., Any]
@@ -286,9 +315,11 @@ for _function in (np.cumsum, np.argmax, np.argmin):
     stacked(_function)(_of_one_axis(_function))
 stacked(np.reshape)(lambda a, shape: a.reshape(shape))
 stacked(np.ravel)(lambda a: a.reshape(-1))
-stacked(np.vdot)(lambda a, b: np.sum(a * b))
+stacked(np.vdot)(lambda a, b: np.ravel(a) @ np.ravel(b))
 stacked(np.copy)(lambda a: Stack(a.data.copy()))
-stacked(np.swapaxes)(lambda a, i, j: Stack(np.swapaxes(a.data, *_hidden_first(a, (i, j)))))
+stacked(np.swapaxes)(
+    lambda a, axis1, axis2: Stack(np.swapaxes(a.data, *_hidden_first(a, axis1), *_hidden_first(a, axis2)))
+)
 stacked(np.matrix_transpose)(lambda a: np.swapaxes(a, -1, -2))
 stacked(np.flip)(lambda a, axis=None: Stack(np.flip(a.data, _hidden_first(a, axis))))
 stacked(np.where)(lambda *args: Stack(np.where(*_aligned(args))))

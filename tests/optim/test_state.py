@@ -1,6 +1,7 @@
 """What an optimizer keeps from step to step: per tensor, in the right dtype, saved and loaded whole."""
 
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -298,3 +299,17 @@ def test_a_subclass_without_a_formula():
 
     with pytest.raises(TypeError, match="update"):
         Nothing(tensors())
+
+
+def test_a_state_that_is_emptied_keeps_no_memory():
+    """A compiled step puts its own arrays in: those that were there to be computed in would stay, and not be used."""
+    w = Tensor([1.0, -2.0], requires_grad=True)
+    w.grad = np.ones(2)
+    optimizer = optim.Adam([w])
+    for _ in range(3):
+        optimizer.step()
+    ((_, _, _, state),) = optimizer.blocks()
+    arrays = [weakref.ref(x) for pair in state._room.values() for x in pair]
+    assert len(arrays) == 4
+    state.clear()
+    assert [ref() for ref in arrays] == [None] * 4
