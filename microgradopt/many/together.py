@@ -13,7 +13,7 @@ from microgradopt.graph.graph import Node
 from microgradopt.many.traced import Traced, engine_of
 from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Given
-from microgradopt.program.program import Program, Ways, is_so
+from microgradopt.program.program import Program, Ways
 from microgradopt.program.repeat import AT_ONCE, own
 from microgradopt.run import Array, Run
 
@@ -41,13 +41,13 @@ class Group:
 
     def takes(self, run: Run) -> bool:
         """Whether a run goes with the others; then it does from now on."""
-        if _kind(run) != _kind(self.runs[0]):
-            return False
-        batch = _first_batch(self.runs[0])
-        is_taken = is_so(self.traced(batch).ways(run).fits, list(_first_batch(run)))
+        is_taken = _kind(run) == _kind(self.runs[0]) and self._fits(run)
         if is_taken:
             self.runs.append(run)
         return is_taken
+
+    def _fits(self, run: Run) -> bool:
+        return self.traced(_first_batch(self.runs[0])).fits(run, _first_batch(run))
 
     def traced(self, batch: tuple[Array, ...]) -> Traced:
         """The program of an update on batches like this one."""
@@ -65,11 +65,15 @@ class Group:
         return self._loops[key]
 
     def train(self, runs: list[Run], updates: int) -> None:
-        """So many updates of each of these runs, which are of the group."""
-        if len(runs) < 2 or not updates:
-            for run in runs:
+        """So many updates of each of these runs, which are of the group: together, where nothing was changed since."""
+        together = [run for run in runs if self._fits(run)]
+        for run in runs:
+            if run not in together or len(together) < 2:
                 alone(run, updates)
-            return
+        if len(together) > 1:
+            self._train(together, updates)
+
+    def _train(self, runs: list[Run], updates: int) -> None:
         going = _Going(self, runs)
         try:
             while going.done < updates and going.alive.any():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.program.compiled import Compiled
-from microgradopt.program.program import Program, Ways
+from microgradopt.program.program import Program, Ways, is_so
 from microgradopt.program.trace import traced
 from microgradopt.run import Array, Run
 from microgradopt.tensor import Tensor
@@ -24,12 +24,19 @@ class Traced:
         self.lead, self.batch = lead, batch
         self.program = Program(traced(function, batch, {}, list(batch), (), free=True))
         self.program.let_go()
+        self._ways: dict[Run, Ways] = {}
 
     def ways(self, run: Run) -> Ways:
         """Those of the program, with what a run has in place of what the first one has."""
-        found: dict[int, Any] = {}
-        _side_by_side(plain_step(self.lead), plain_step(run), found)
-        return self.program.ways(lambda x: _counterpart(x, found))
+        if run not in self._ways:
+            found: dict[int, Any] = {}
+            _side_by_side(plain_step(self.lead), plain_step(run), found)
+            self._ways[run] = self.program.ways(lambda x: _counterpart(x, found))
+        return self._ways[run]
+
+    def fits(self, run: Run, batch: tuple[Array, ...]) -> bool:
+        """Whether an update of this run, on this batch, is the same program."""
+        return is_so(self.ways(run).fits, list(batch))
 
 
 def plain_step(run: Run) -> Any:

@@ -44,8 +44,8 @@ def vary(
     groups of the optimizer differ: ``lr=rates``. compile: see `ManyRuns`.
 
     Raises ValueError for an optimizer that begins to keep a state with its first update, and has made none yet; for
-    nothing to vary; for arrays that do not go together; and for numbers with which the formula is another one than in the
-    run: zero leaves a term out.
+    nothing to vary; for arrays that do not go together; and for numbers with which the formula is another one than in
+    the run: zero leaves a term out.
 
     >>> import microgradopt as mg
     >>> X = np.arange(4.0).reshape(4, 1)
@@ -108,13 +108,7 @@ def _varied(
     loop = loops[k] if k in loops else loops.setdefault(k, engine(program, given, k))
     results, alive = [np.full((updates, k), np.nan) for _ in range(3)], np.ones(k, bool)
     done, ends = loop(updates, given, results, alive)
-    for r in np.flatnonzero(done < updates):
-        if all(np.isfinite(x[done[r], r]) for x in results[:2]):
-            values = {key: x[r].tolist() for key, x in changed.items() if key != _THETAS}
-            raise ValueError(
-                f"vary: with {values} an update is none, or another formula than in the run (zero leaves a term out): "
-                "make the run with numbers like these"
-            )
+    _check_diverged(changed, updates, done, results)
     results[0][np.arange(updates)[:, None] >= done] = np.nan
     after = thetas.copy()
     for effect, end in zip(program.effects, ends, strict=True):
@@ -123,6 +117,17 @@ def _varied(
             for tensor, part in zip(tensors, np.split(end, np.cumsum([x.size for x in tensors])[:-1], 1), strict=True):
                 after[:, places[tensor]] = part
     return results[0], after, done
+
+
+def _check_diverged(changed: dict[str, Array], updates: int, done: Array, results: list[Array]) -> None:
+    """Raise ValueError for a variant that has ended for another reason: its numbers."""
+    for r in np.flatnonzero(done < updates):
+        if all(np.isfinite(x[done[r], r]) for x in results[:2]):
+            values = {key: x[r].tolist() for key, x in changed.items() if key != _THETAS}
+            raise ValueError(
+                f"vary: with {values} an update is none, or another formula than in the run (zero leaves a term out): "
+                "make the run with numbers like these"
+            )
 
 
 def _moved_in(program: Program, theta: Node | None) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.graph import Node
 from microgradopt.optim.saving import whole
-from microgradopt.program.loop import Given
+from microgradopt.program.loop import Given, result_leaves
 from microgradopt.program.program import Program
 from microgradopt.program.trace import Effect, is_leaf
 from microgradopt.program.tracer import TracingError
@@ -79,7 +79,7 @@ class Repeated:
         if loop is None:
             return 0
         try:
-            done, ends = loop(n, given, results)
+            done, ends = loop(n, given, _changing(program, results))
         except Exception:  # where NumPy raises, the function itself decides what happens
             return 0
         if done:
@@ -130,12 +130,25 @@ def rate_of(program: Program, node: Node, n: int) -> Given:
     return Given([optimizer.rate(key, i, t) for t in range(n)], each=True)
 
 
+def _changing(program: Program, results: list[Any]) -> list[Any]:
+    """The arrays for what a program computes; those for numbers that are the same in each of its calls are filled."""
+    leaves = [x for x in result_leaves(program.results) if type(x) is Node or _is_number(x)]
+    for array, x in zip(results, leaves, strict=True):
+        if type(x) is not Node:
+            array[...] = x
+    return [array for array, x in zip(results, leaves, strict=True) if type(x) is Node]
+
+
+def _is_number(x: Any) -> bool:
+    return np.asarray(plain(x)).dtype.kind in "fiub"
+
+
 class _Results:
     """Arrays for the results of n calls, one for each place of one result where an array or a number is."""
 
     def __init__(self, first: Any, n: int) -> None:
         values = [np.asarray(plain(x)) for x in tree.leaves(first)]
-        self._are = [x.dtype.kind in "fiub" for x in values]
+        self._are = [_is_number(x) for x in values]
         self._arrays = [np.empty((n, *x.shape), x.dtype) for x, is_one in zip(values, self._are, strict=True) if is_one]
         self.put(0, first)
 

@@ -65,9 +65,9 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
         return np.swapaxes(self, -1, -2)
 
     def reshape(self, *shape: Any, order: str = "C") -> Any:
-        if order != "C":
-            return _each(np.reshape, self, *shape, order=order)
         target = shape[0] if len(shape) == 1 else shape
+        if order != "C":
+            return _each(np.reshape, self, target, order=order)
         return Stack(self.data.reshape((len(self.data), *np.atleast_1d(target).tolist())))
 
     def sum(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:

@@ -162,7 +162,7 @@ def measured(problem: Problem, rounds: int, seconds: float) -> dict[str, float]:
         ways |= found
     for theta in thetas[1:]:
         np.testing.assert_allclose(theta, thetas[0], rtol=1e-6, atol=1e-9)
-    counts = {name: max(20, min(1000, round(seconds / (_time(run, 20) / 20)))) for name, (run, _) in ways.items()}
+    counts = {name: max(20, min(1000, round(seconds / (_time(run, 100) / 100)))) for name, (run, _) in ways.items()}
     for name, (run, _) in ways.items():
         run(counts[name])  # compiled for this count
     times: dict[str, list[float]] = {name: [] for name in ways}

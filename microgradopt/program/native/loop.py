@@ -83,18 +83,18 @@ class NativeLoop:
         going = np.flatnonzero(alive)
 
         def train(some: Array) -> None:
-            own = [x[:, r].copy() for x in results]
+            own = [np.empty((n, *x.shape[2:]), x.dtype) for x in results]
             for r in some:
                 made[r] = self._run(n, given, own, r)
                 for whole, part in zip(results, own, strict=True):
-                    whole[:, r] = part
+                    whole[: made[r][0], r] = part[: made[r][0]]
 
         threads = numba.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(train, np.array_split(going, min(len(going), 4 * threads))))
         done = np.zeros(self.k, int)
-        for r in going:
-            done[r] = made[r][0]
+        for run in going:
+            done[run] = made[run][0]
         alive &= done == n
         nothing = next(ends for ends in made if ends is not None)[1]
         columns = zip(*(nothing if one is None else one[1] for one in made), strict=True)
