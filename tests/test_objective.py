@@ -321,3 +321,129 @@ def test_what_was_recorded_elsewhere_is_not_mixed_with_what_is_here():
     with pytest.raises(mg.OverwrittenError):
         mg.grad(loss, objective.parameters, create_graph=True)
     assert objective.theta.tolist() == [1, 2]
+
+
+# At many θ at once: the same as one by one ----------------------------------------------------------------------------
+
+M = np.random.default_rng(3).normal(size=(6, 5))
+
+
+def one_by_one(w):
+    """Python chooses, by value."""
+    return (w * w).sum() if w.data[0] > 0 else np.sin(w).sum()
+
+
+def by_number(w):
+    return w.sum() ** 2 * (1.0 if float(w.detach().sum().item()) > 0 else 2.0)
+
+
+def in_place(w):
+    y = w * 2.0
+    y += w[0]
+    y **= 2
+    return y.sum()
+
+
+LOSSES = {
+    "a bowl": lambda w: (w * w).sum(),
+    "products": lambda w: np.sum(np.tanh(M @ w) ** 2),
+    "rows": lambda w: (np.outer(w, w) @ M.T[:, 0]).sum() ** 2,
+    "indices": lambda w: (
+        (w[[0, 0, 2]] * w[1:4]).sum() + w[-1] ** 3 + w[np.array([True, False, True, False, True])].prod()
+    ),
+    "powers": lambda w: (np.abs(w) ** np.array([1.0, 2, 3, 2, 1])).sum(),
+    "where": lambda w: np.where(w > 0, w * w, np.exp(w)).sum(),
+    "clipped": lambda w: np.clip(w, min=-0.5).sum() ** 2 + np.clip(w, None, 0.2).sum(),
+    "largest": lambda w: np.max(w) * np.min(w) + mg.logsumexp(w),
+    "spread": lambda w: np.var(w, ddof=1) + np.std(w) + np.linalg.norm(w),
+    "sorted": lambda w: np.sort(w)[1] ** 2 + np.median(w) ** 2,
+    "weights": lambda w: np.average(np.arange(5.0), weights=w * w + 1),
+    "running": lambda w: (np.cumsum(w) * np.cumprod(w)).sum(),
+    "einsum": lambda w: np.einsum("i,ij,j->", w, M[:5], w),
+    "matrices": lambda w: (
+        np.linalg.slogdet(np.eye(5) * 9 + np.outer(w, w)).logabsdet
+        + np.linalg.inv(np.eye(5) * 9 + np.outer(w, w)).sum()
+    ),
+    "stacked": lambda w: (np.stack([w, w * w]) @ w).prod() + np.concatenate([w, w[:2]], axis=None).sum() ** 2,
+    "chosen": lambda w: w[int(np.argmax(w.data))] ** 2,
+    "branches": one_by_one,
+    "numbers": by_number,
+    "in place": in_place,
+    "filled": lambda w: np.full_like(w, w[0] * w[1]).sum() + np.sum(w, where=np.arange(5) > 1),
+    "padded": lambda w: (np.pad(w, 1)[:-2] * w).sum(),
+    "gelu": lambda w: nn.functional.gelu(w).sum() + nn.functional.softplus(w).sum(),
+    "constant in one": lambda w: w[1:].sum() ** 2,
+    "scalars": lambda w: w[0] * w[1] / (1 + w[2] ** 2),
+}
+
+
+def assert_one_by_one(objective, thetas, near=1e-11):
+    before, gradients = objective.theta, [p.grad for p in objective.parameters]
+    for many, one in (("values", "value"), ("gradients", "gradient"), ("hessians", "hessian")):
+        found = getattr(objective, many)(thetas)
+        expected = np.array([getattr(objective, one)(theta) for theta in thetas])
+        assert found.dtype == before.dtype
+        assert found.shape == (len(thetas), *(objective.n,) * ("values", "gradients", "hessians").index(many))
+        np.testing.assert_allclose(
+            found, expected.reshape(found.shape), rtol=near, atol=near * np.max(np.abs(expected), initial=1)
+        )
+    np.testing.assert_array_equal(objective.theta, before)
+    assert [p.grad for p in objective.parameters] == gradients
+
+
+class TestAtManyPoints:
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_losses(self, name):
+        objective = Objective(LOSSES[name], [0.3, -0.4, 0.5, 0.9, -1.1])
+        for k in (1, 3, 8):  # fewer points than parameters, and more
+            assert_one_by_one(objective, np.random.default_rng(k).normal(size=(k, 5)))
+
+    def test_of_one_and_two_parameters(self):
+        assert_one_by_one(Objective(lambda w: w[0] ** 3, [2.0]), [[1.0], [-2.0], [0.5]])
+        assert_one_by_one(Objective(rosenbrock, [0.0, 0.0]), np.random.default_rng(0).normal(size=(300, 2)))
+
+    @pytest.mark.parametrize("k", [0, 1, 256, 257, 300])
+    def test_numbers_of_points(self, k):
+        assert_one_by_one(Objective(himmelblau, [0.0, 0.0]), np.random.default_rng(k).normal(size=(k, 2)))
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    @pytest.mark.parametrize("compile", [None, mg.compile])
+    def test_networks(self, dtype, compile):
+        objective = Objective.of(*network(dtype=dtype), compile=compile)
+        thetas = np.random.default_rng(1).normal(size=(30, objective.n)).astype(dtype)
+        assert_one_by_one(objective, thetas, 1e-11 if dtype == np.float64 else 1e-5)
+
+    def test_buffers_stay_what_they_are(self):
+        model = nn.Sequential(nn.Linear(3, 2, rng=0), nn.BatchNorm1d(2), nn.Dropout(0.5, rng=0), nn.Linear(2, 2, rng=1))
+        X = np.random.default_rng(1).normal(size=(7, 3))
+        objective = Objective.of(model, lambda: nn.mse_loss(model(X), np.ones((7, 2))))
+        before = [getattr(m, name).copy() for _, m in model.named_modules() for name in type(m).buffers]
+        assert_one_by_one(objective, np.random.default_rng(2).normal(size=(20, objective.n)), 1e-9)
+        after = [getattr(m, name) for _, m in model.named_modules() for name in type(m).buffers]
+        assert all(map(np.array_equal, before, after))
+
+    def test_other_ways_to_make_one(self):
+        w = Tensor([1.0, 2.0], requires_grad=True)
+        thetas = np.random.default_rng(0).normal(size=(4, 2))
+        assert_one_by_one(Objective.least_squares([w], lambda: w[0] * np.arange(4.0) + w[1] ** 2 - 1), thetas)
+        quartic = Objective.external(lambda x: (np.sum(x**4), 4 * x**3), [1.0, 2.0], lambda x, v: 12 * x**2 * v)
+        assert_one_by_one(quartic, thetas)
+
+    def test_an_error_is_the_loss_s_own_and_theta_stays(self):
+        def loss(w):
+            raise KeyError("mine")
+
+        objective = Objective(loss, [1.0, 2.0])
+        for f in (objective.values, objective.gradients, objective.hessians):
+            with pytest.raises(KeyError, match="mine"):
+                f(np.ones((3, 2)))
+        with pytest.raises(np.exceptions.AxisError):
+            Objective(lambda w: np.sum(w, axis=1), [1.0, 2.0]).values(np.ones((3, 2)))
+        assert objective.theta.tolist() == [1, 2]
+
+    @pytest.mark.parametrize("thetas", [np.ones(2), np.ones((3, 1)), np.ones((1, 3, 2)), 1.0])
+    def test_wrong_shapes(self, thetas):
+        objective = Objective(rosenbrock, [1.0, 2.0])
+        for f in (objective.values, objective.gradients, objective.hessians):
+            with pytest.raises(ValueError, match=r"\(k, 2\)"):
+                f(thetas)

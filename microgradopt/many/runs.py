@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
+from microgradopt.errors import NonFiniteError
 from microgradopt.many.together import Group, alone
 from microgradopt.program.tracer import TracingError
 from microgradopt.run import Array, History, Run
@@ -60,7 +61,8 @@ class ManyRuns:
                 self._groups = list(_grouped([run for run in left if not run.stopped], self._compile))
             for group in self._groups:
                 if isinstance(group, Group):
-                    group.train([run for run in group.runs if not run.stopped], left[group.runs[0]])
+                    going = [run for run in group.runs if not run.stopped]
+                    group.train(going, max(map(left.__getitem__, going), default=0))
                 elif not group.stopped:
                     alone(group, left[group])
         return self
@@ -81,7 +83,7 @@ def _grouped(runs: list[Run], compile: Callable[[Any], Any] | None) -> Iterator[
         together = Group(lead, compile)
         try:
             taken = [run for run in others if together.takes(run)]
-        except TracingError:
+        except (TracingError, NonFiniteError):
             taken = []
         yield together if taken else lead
         runs = [run for run in others if run not in taken]
@@ -110,6 +112,7 @@ def _trained(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int
             run.optimizer.state_dict(),
             {name: getattr(run, name) for name in vars(History())},
             [getattr(module, name) for module, name in run.buffers],
+            [parameter.grad for parameter in run.vector.parameters],
             run.rng,
             run.stopped,
         )
@@ -118,7 +121,14 @@ def _trained(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int
 
 
 def _take_over(
-    run: Run, theta: Array, optimizer: Any, history: dict[str, list[float]], buffers: list[Any], rng: Any, stopped: str
+    run: Run,
+    theta: Array,
+    optimizer: Any,
+    history: dict[str, list[float]],
+    buffers: list[Any],
+    gradients: list[Any],
+    rng: Any,
+    stopped: str,
 ) -> None:
     run.vector.write(theta)
     run.optimizer.load_state_dict(optimizer)
@@ -126,6 +136,8 @@ def _take_over(
         getattr(run, name)[:] = values
     for (module, name), value in zip(run.buffers, buffers, strict=True):
         setattr(module, name, value)
+    for parameter, gradient in zip(run.vector.parameters, gradients, strict=True):
+        parameter.grad = gradient
     run.rng, run.stopped = rng, stopped
     with contextlib.ExitStack() as stack:  # model and optimizer are left in evaluation
         stack.enter_context(run.training())

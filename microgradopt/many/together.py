@@ -53,7 +53,7 @@ class Group:
         """The program of an update on batches like this one."""
         key = tuple((x.shape, x.dtype) for x in batch)
         if key not in self._traced:
-            self._traced[key] = Traced(self.runs[0], batch)
+            self._traced[key] = Traced(next(run for run in self.runs if not run.stopped), batch)
         return self._traced[key]
 
     def loop(self, program: Program, given: dict[Node, Given], k: int) -> Any:
@@ -66,7 +66,10 @@ class Group:
 
     def train(self, runs: list[Run], updates: int) -> None:
         """So many updates of each of these runs, which are of the group: together, where nothing was changed since."""
-        together = [run for run in runs if self._fits(run)]
+        try:
+            together = [run for run in runs if self._fits(run)]
+        except NonFiniteError:  # there is no program of an update that fails
+            together = []
         for run in runs:
             if run not in together or len(together) < 2:
                 alone(run, updates)
@@ -144,11 +147,10 @@ class _Going:
         some = next(iter(drawn.values()))
         orders = [drawn.get(run, some) for run in self.runs]
         n = len(some)
-        data = self._data(orders)
-        traced = self.group.traced(self.lead.taken(some[0]))
-        given = self._given(traced, data, n)
         results = [np.empty((n, len(self.runs))) for _ in range(3)]
         try:
+            traced = self.group.traced(self.lead.taken(some[0]))
+            given = self._given(traced, self._data(orders), n)
             loop = self.group.loop(traced.program, given, len(self.runs))
             done, ends = loop(n, given, results, self.alive)
         except Exception:  # no program for stacks; or where NumPy raises, each run decides by itself what happens

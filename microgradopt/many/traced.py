@@ -31,7 +31,9 @@ class Traced:
         if run not in self._ways:
             found: dict[int, Any] = {}
             _side_by_side(plain_step(self.lead), plain_step(run), found)
-            self._ways[run] = self.program.ways(lambda x: _counterpart(x, found))
+            ways = self.program.ways(lambda x: _counterpart(x, found))
+            is_alike = run is self.lead or found  # else it would be asked whether the first one fits
+            self._ways[run] = ways if is_alike else ways._replace(fits=lambda leaves: False)
         return self._ways[run]
 
     def fits(self, run: Run, batch: tuple[Array, ...]) -> bool:
@@ -48,7 +50,9 @@ def _counterpart(x: Any, found: dict[int, Any]) -> Any:
     """What another run has in place of x. A list that was made while tracing has such things in it."""
     if id(x) in found:
         return found[id(x)]
-    return [found.get(id(part), part) for part in x] if type(x) is list else x
+    if type(x) is list and any(id(part) in found for part in x):
+        return [found.get(id(part), part) for part in x]
+    return x
 
 
 def _side_by_side(x: Any, y: Any, found: dict[int, Any]) -> None:

@@ -212,7 +212,7 @@ class Optimizer(Declares, ABC):
             self._blocks[i], self._steps[i] = blocks, n
 
     def _not_finite(self, parameters: list[Tensor]) -> NonFiniteError:
-        i, wrong = next((i, p) for i, p in enumerate(parameters) if not np.isfinite(p.grad).all())  # type: ignore[arg-type]
+        i, wrong = next((i, p) for i, p in enumerate(parameters) if not expect(np.isfinite(p.grad).all()))  # type: ignore[arg-type]
         return NonFiniteError(
             f"{self._name}.step: the gradient of parameter {i}, of shape {wrong.shape}, is not finite; the parameters "
             "stay as they were. mg.detect_anomaly() finds the operation; step(allow_nonfinite=True) lets it through"

@@ -173,7 +173,7 @@ class _Lines(Runner):
     def __init__(self, body: Body, each: Iterable[Node]) -> None:
         self._body, self._is_before = body, False
         self._before, self._round = split(body, each)
-        self._in_round = set(self._round)
+        self._in_round, self._ends = set(self._round), set(nodes_in(body.ends))
         owned = {node for node in body.carried if not body.k}
         super().__init__(body.nodes, body.results, [Effect("", "", end) for end in body.ends], body.checks, owned)
 
@@ -182,6 +182,10 @@ class _Lines(Runner):
         if x.function is None:
             return x in self._owned and node in self._after_checks
         return x in self._in_round
+
+    def may_be_inline(self, node: Node) -> bool:
+        """What is written at the end is computed before what it is computed from is carried on."""
+        return node not in self._ends and super().may_be_inline(node)
 
     def check(self, condition: str) -> str:
         """Where a check fails the loop ends, and what was carried is that of the last good call."""
