@@ -34,7 +34,9 @@ NAMED: dict[Any, str] = {  # functions of numbers, where they are not called as 
     np.where: "where", np.isfinite: "isfinite", np.sign: "sign", np.absolute: "abs", np.sqrt: "math.sqrt",
     normal_cdf: "normal_cdf",
 }  # fmt: skip
-FUNCTIONS = {"multiply", "multiply_transposed", *(name for name in NAMED.values() if name.isidentifier())}
+FUNCTIONS = {"multiply", "multiply_transposed", "multiply_apart", "multiply_transposed_apart"} | {
+    *(name for name in NAMED.values() if name.isidentifier())
+}
 
 
 def _variance(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False, **none: Any) -> Any:

@@ -197,3 +197,10 @@ def dot(a, b, k):
     for x in range(k):
         total += a[x] * b[x]
     return total
+
+
+# The same, compiled once for all places: inlined in many, they would take minutes.
+multiply_apart, multiply_transposed_apart = (
+    njit(fastmath={"contract", "reassoc"}, error_model="numpy")(product.py_func)
+    for product in (multiply, multiply_transposed)
+)

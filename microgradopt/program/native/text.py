@@ -34,6 +34,7 @@ from microgradopt.program.writer import Writer
 from microgradopt.rules.outputs import astype, view
 from microgradopt.rules.registry import name_of
 
+_INLINED = 16  # matrix products, at most, that are inlined: quicker for small ones, and slow to be compiled
 _LARGE = 2**24  # multiplications of a matrix product, from which on BLAS is quicker
 
 
@@ -54,6 +55,7 @@ class NativeText:
         self._inline = {node for plan in plans for node in plan.inline}
         self.names = _Named(body.nodes, [*body.results, *nodes_in(body.ends)], body.checks).names
         self.constants = {self.names[x]: x.value for x in body.nodes if x.role == CONSTANT and x.shape}
+        self._products = sum(node.function is np.matmul for node in body.nodes)
         self.prologue: list[str] = []
         self.head: list[str] = []
         self._within: dict[Node, str] = {}
@@ -230,20 +232,20 @@ class NativeText:
         A, B = node.arguments
         a, b, c = self._name(A), self._name(B), self.names[node]
         m, k, n = math.prod(A.shape[-2:-1]), A.shape[-1], math.prod(B.shape[1:][-1:])
-        sizes = f"{m}, {k}, {n}"
+        sizes, apart = f"{m}, {k}, {n}", "" if self._products <= _INLINED else "_apart"
         if len(A.shape) == len(B.shape) == 3 and A.shape[0] == B.shape[0]:
-            return [f"for i in range({A.shape[0]}):", f"    multiply({a}[i], {b}[i], {c}[i], {sizes})"]
+            return [f"for i in range({A.shape[0]}):", f"    multiply{apart}({a}[i], {b}[i], {c}[i], {sizes})"]
         if len(A.shape) > 2 or len(B.shape) > 2 or len(A.shape) + len(B.shape) < 3:
             raise NotNativeError(f"matmul of shapes {A.shape} and {B.shape}")
         if len(B.shape) == 1:
-            return [f"multiply_transposed({a}, {b}.reshape((1, -1)), {c}.reshape((-1, 1)), {sizes})"]
+            return [f"multiply_transposed{apart}({a}, {b}.reshape((1, -1)), {c}.reshape((-1, 1)), {sizes})"]
         if len(A.shape) == 1:
-            return [f"multiply({a}.reshape((1, -1)), {b}, {c}.reshape((1, -1)), {sizes})"]
+            return [f"multiply{apart}({a}.reshape((1, -1)), {b}, {c}.reshape((1, -1)), {sizes})"]
         if m * k * n > _LARGE:
             return [f"np.dot({a}, {b}, {c})"]
         if B.function in TRANSPOSED and A.function not in TRANSPOSED and B.arguments[0].shape == B.shape[::-1]:
-            return [f"multiply_transposed({a}, {self._name(B.arguments[0])}, {c}, {sizes})"]
-        return [f"multiply({a}, {b}, {c}, {sizes})"]
+            return [f"multiply_transposed{apart}({a}, {self._name(B.arguments[0])}, {c}, {sizes})"]
+        return [f"multiply{apart}({a}, {b}, {c}, {sizes})"]
 
     def _write(self, node: Node) -> list[str]:
         """Elements put, or added, to places of an array."""
