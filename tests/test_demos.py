@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import microgradopt as mg
+from microgradopt import nn, optim, training
+
 for package in ("sklearn", "matplotlib", "tqdm", "tabulate", "joblib"):
     pytest.importorskip(package)
 
@@ -305,28 +308,68 @@ def test_20_overfitting_and_mismatch(demo):
 
 
 def test_21_the_boundary_of_trainability(demo):
-    """Windows lie in each other. The red line by the eigenvalues of I − D H: stable where all are in ±1."""
+    """Windows lie in each other; what each pixel says is what training alone gives; the line is that of I − D H."""
     found = demo("21")
     for outer, inner in zip(found["windows"][:-1], found["windows"][1:], strict=True):
         assert outer[0] <= inner[0] < inner[1] <= outer[1] + 1e-9
         assert outer[2] <= inner[2] < inner[3] <= outer[3] + 1e-9
         assert (inner[1] - inner[0]) * 8 == pytest.approx(outer[1] - outer[0])
-    assert all(0 < np.mean(picture > 0) < 1 for picture in found["pictures"])
-    for log_rates in ((-2.0, -2.0), (0.5, -2.0), (-2.0, 0.3), (-0.9, -0.4)):
-        rates = np.where(found["first_layer"], *(10.0**x for x in log_rates))
-        multipliers = np.linalg.eigvals(np.eye(len(rates)) - rates[:, None] * found["H"])
-        assert (found["sharpness"](log_rates) < 2) == (np.min(multipliers.real) > -1)
-    straight = np.tile(np.arange(found["pixels"]) < 10, (found["pixels"], 1)) * 2.0 - 1
-    assert found["dimension"](straight) == pytest.approx(1, abs=0.01)
+    assert all(0.1 < np.mean(good) < 0.9 for good in found["converged"])
+    rates, (means, late) = found["middles"](found["windows"][0]), found["pictures"][0]
+    for i in (0, found["pixels"] ** 2 - 1):
+        model = nn.MLP((8, 8, 1), nn.Tanh, rng=0)
+        layers = [{"params": list(model[j].parameters()), "lr": lr} for j, lr in zip((0, 2), rates[i], strict=True)]
+        alone = training.Run(model, nn.mse_loss, optim.SGD(layers), found["X"], found["y"]).train(found["updates"])
+        assert np.isfinite(means.flat[i]) == (i == 0)
+        if i == 0:
+            assert means.flat[i] == pytest.approx(np.mean(alone.loss) / alone.loss[0], rel=1e-6)
+        else:
+            assert late.flat[i] == np.argmax(np.array([*alone.loss, np.inf]) > 1e3 * alone.loss[0])
+    for H in found["hessians"].values():
+        for rates in 10.0 ** np.array([(-2.0, -2.0), (0.5, -2.0), (-2.0, 0.3), (-0.9, -0.4)]):
+            each = np.where(np.arange(len(H)) < 72, *rates)
+            multipliers = np.linalg.eigvals(np.eye(len(H)) - each[:, None] * H)
+            assert found["largest"](H, rates) == pytest.approx(1 - np.min(multipliers.real), rel=1e-9)
+    straight = np.tile(np.arange(found["pixels"]) < 10, (found["pixels"], 1))
+    assert found["dimension"](found["edge"](straight), found["sizes"]) == pytest.approx(1, abs=0.01)
+
+
+def test_21_on_a_quadratic_the_boundary_is_where_curvature_says():
+    """L = ½ (a x² + 2 b x y + c y²), rates η for x and ζ for y: stable below ζ = (4 − 2 a η) / (2 c − η (a c − b²)).
+
+    That is λ_max(D^½ H D^½) = 2 with the eigenvalues of a 2 × 2 matrix written out.
+    """
+    a, b, c = 3.0, 1.0, 2.0
+    x, y = (mg.Tensor([1.0], requires_grad=True) for _ in range(2))
+    layers = [{"params": [x]}, {"params": [y]}]
+    quadratic = mg.Objective.of([x, y], lambda: ((a * x * x + 2 * b * x * y + c * y * y) / 2).sum())
+    bowl = training.Run.of(quadratic, optim.SGD(layers))
+    first = np.linspace(0.02, 0.6, 32)  # below 2 / a
+    boundary = (4 - 2 * a * first) / (2 * c - first * (a * c - b * b))
+    rates = np.stack([np.tile(first, 2), np.concatenate([0.99 * boundary, 1.01 * boundary])], axis=1)
+    ends = np.linalg.norm(training.vary(bowl, 3_000, lr=rates).thetas, axis=1)
+    assert np.all(ends[:32] < 0.01)
+    assert np.all(ends[32:] > 10)
+    H = np.array([[a, b], [b, c]])
+    for each, expected in ((rates[:32], True), (rates[32:], False)):
+        roots = np.sqrt(each)
+        assert np.all((np.linalg.eigvalsh(roots[:, :, None] * H * roots[:, None])[:, -1] < 2) == expected)
 
 
 def test_22_learning_rate_and_batch_size(demo):
+    """As many samples seen in each cell; a verdict for each; of the smallest rate, that it is too small."""
     found = demo("22")
     assert set(found["causes"]) == {(size, lr) for size in found["sizes"] for lr in found["rates"]}
+    assert set(found["order"]) == set(found["causes"].values())
+    assert found["causes"][100, 1e-3] == "learning rate too small"
     for size in found["sizes"]:
-        samples_seen = len(found["runs"][size][0]) * size
-        assert samples_seen == pytest.approx(found["seen"], rel=0.01)
+        assert all(len(each) * size == found["seen"] for each in found["runs"][size])
         assert found["losses"][size, 0.3] < found["losses"][size, 1e-3], "the small rate has not come so far"
+    model = nn.MLP((64, 32, 10), nn.Tanh, rng=0)
+    alone = training.fit(
+        model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.3, momentum=0.9), *found["train"], 20
+    )
+    assert found["runs"][100][1].loss == pytest.approx(alone.loss, rel=1e-6)
 
 
 def test_every_demo_is_tested():
