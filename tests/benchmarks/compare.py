@@ -31,9 +31,10 @@ import numpy as np
 from problems import Chain, Contender, Problem
 
 OURS, HAND, TORCH, JAX = "microgradopt", "hand-written NumPy", "torch eager", "jax.jit"
+TORCH_COMPILED = "torch.compile"
 GRADIENT = "its own gradient"
-ENGINES = ["ours", "by_hand", "torch_eager", "jax_jit", "hips_autograd", "micrograd_scalars"]
-COLUMNS = [HAND, TORCH, JAX, "HIPS autograd", "micrograd", GRADIENT]
+ENGINES = ["ours", "by_hand", "torch_eager", "torch_compile", "jax_jit", "hips_autograd", "micrograd_scalars"]
+COLUMNS = [HAND, TORCH, TORCH_COMPILED, JAX, "HIPS autograd", "micrograd", GRADIENT]
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4}  # relative to the largest element
 FEWEST, LONGEST = 7, 25.0  # rounds of a row; and the seconds after which it is to be content with fewer than asked for
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -115,7 +116,7 @@ def engines(names: list[str]) -> dict[str, ModuleType]:
     for name in names:
         try:
             module = importlib.import_module(f"engines.{name}")
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             print(f"left out: {name} ({error})", file=sys.stderr)
         else:
             found[module.NAME] = module
@@ -289,7 +290,8 @@ def conditions(threads: int, rounds: int) -> str:
         [
             f"- machine: {_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
             f"- versions: {', '.join(versions)}",
-            f"- threads: {threads} for every engine; garbage collector on; {rounds} rounds, fewer where slow",
+            f"- threads: {threads} for every engine, on as many cores; garbage collector on",
+            f"- rounds: {rounds}, fewer where slow",
             "- glibc keeps freed memory (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), for every engine",
             f"- command: `python {' '.join(['tests/benchmarks/compare.py', *sys.argv[1:]])}`",
         ]
@@ -306,7 +308,12 @@ def _processor() -> str:
 
 
 def with_threads(threads: int) -> None:
-    """Start this program again with the number of threads in the environment, where every library reads it once."""
+    """Start this program again with the number of threads in the environment, where every library reads it once.
+
+    On so many cores too, where the system can: XLA takes a second thread for large products, whatever its flags say.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     single = "false" if threads == 1 else "true"
     wanted = {
         "OPENBLAS_NUM_THREADS": str(threads),
@@ -315,6 +322,7 @@ def with_threads(threads: int) -> None:
         "NUMBA_NUM_THREADS": str(threads),
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={single} intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # or a pool of processes waits beside what is measured
         # glibc otherwise gives memory back to the system, and fetches it again, or not, as chance puts things in a row.
         "MALLOC_TRIM_THRESHOLD_": str(2**30),
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
@@ -326,8 +334,8 @@ def with_threads(threads: int) -> None:
 
 def _with_repository(path: str) -> str:
     """A PYTHONPATH with this repository in front of what was there."""
-    places = [place for place in path.split(os.pathsep) if place]
-    return os.pathsep.join(places if str(REPOSITORY) in places else [str(REPOSITORY), *places])
+    others = [place for place in path.split(os.pathsep) if place not in ("", str(REPOSITORY))]
+    return os.pathsep.join([str(REPOSITORY), *others])
 
 
 def main() -> None:
@@ -336,12 +344,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds for each row (31)")
     parser.add_argument("--threads", type=int, default=1, help="threads for every engine (1)")
     parser.add_argument("--only", default="", help="only rows with this in their title")
-    parser.add_argument("--peers", default=",".join(ENGINES[2:]), help="which peers, by the names of engines/*.py")
+    parser.add_argument("--peers", help="which, by the names of engines/*.py; all, of --quick without torch_compile")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table there too")
     options = parser.parse_args()
     with_threads(options.threads)
     rounds = options.rounds or (2 if options.quick else 31)
-    available = engines([*ENGINES[:2], *filter(None, options.peers.split(","))])
+    peers = [name for name in ENGINES[2:] if not (options.quick and name == "torch_compile")]
+    if options.peers is not None:
+        peers = [name for name in options.peers.split(",") if name]
+    available = engines([*ENGINES[:2], *peers])
     if TORCH in available:
         available[TORCH].torch.set_num_threads(options.threads)
 

@@ -1,19 +1,18 @@
 """Growth: how time and memory grow with width, depth, batch, number of runs, and size of the graph.
 
-    python tests/benchmarks/growth.py                                   prints the table
-    python tests/benchmarks/growth.py --write docs/speed.md             and puts it into the docs
+    python tests/benchmarks/growth.py                                      prints the table
+    python tests/benchmarks/growth.py --write docs/speed.md                and puts it into the docs
     python tests/benchmarks/growth.py --picture docs/results/growth.png    and draws it
 
-A training step (gradient and Adam) of a net of tanh units, one thread, float64. The slope is that of the logarithm of
-time over the last half of the sizes: 1 is linear, 2 quadratic. JAX: lax.scan, buffers donated.
+A training step (gradient and Adam) of a net of tanh units, one thread, float64, the ways of loops.py. A time is the
+best of three turns. Memory is the peak of what tracemalloc sees in five steps: Python's and NumPy's, nothing of JAX's.
+A slope is that of the logarithm over the last half of the sizes: 1 is linear, 2 quadratic.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import gc
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -22,13 +21,12 @@ from typing import Any
 
 import numpy as np
 from compare import _processor, with_threads
-from problems import LR, Problem
+from loops import Way, Ways, _time, check, jaxs, markdown, ours, shown, stepped
+from problems import Problem
 
 import microgradopt as mg
-from microgradopt import nn, training
 
 BEGIN, END = "<!-- growth -->", "<!-- /growth -->"
-Point = tuple[float, float]  # size, microseconds or bytes
 SIZES = {
     "width": [8, 16, 32, 64, 128, 256, 512, 1024],
     "depth": [2, 4, 8, 16, 32, 64],
@@ -36,6 +34,17 @@ SIZES = {
     "runs": [1, 2, 4, 8, 16, 32, 64, 128, 256],
     "operations": [1_000, 10_000, 100_000, 1_000_000],
 }
+NAMES = {
+    "eager": "eager",
+    "loop": "`.repeat(n)`",
+    "native": "`.repeat(n)`, native",
+    "scan": "JAX: `lax.scan`",
+    "many": "`ManyRuns`",
+    "native many": "`ManyRuns`, native",
+    "vmap": "JAX: `vmap` in `lax.scan`",
+}
+Point = tuple[int, float, float]  # size, time, memory (nan where it is not seen)
+Curves = dict[str, list[Point]]
 
 
 def net(width: int = 16, depth: int = 2, batch: int = 32) -> Problem:
@@ -43,71 +52,81 @@ def net(width: int = 16, depth: int = 2, batch: int = 32) -> Problem:
     return Problem((2, *(width,) * depth, 1), batch, "mse")
 
 
-def steps(problem: Problem) -> dict[str, Callable[[int], Any]]:
-    """What makes n steps, of each engine."""
-    from engines.ours import network
+def of_one(problem: Problem) -> Ways:
+    """The ways to train one net."""
+    called, thetas = stepped(problem, lambda step: step)
+    eager = {"eager": Way(lambda n: [called() for _ in range(n)], 1, thetas)}
+    return eager | ours(problem, 1, {"loop", "native"}) | _of_jax(problem, 1, {"scan"})
 
-    def made(wrap: Callable[[Any], Any]) -> Any:
-        model = network(problem)
-        optimizer = mg.optim.Adam(model.parameters(), lr=LR)
 
-        def step() -> None:
-            optimizer.zero_grad()
-            nn.mse_loss(model(problem.x), problem.y).backward()
-            optimizer.step()
+def of_many(problem: Problem, runs: int) -> Ways:
+    """The ways to train many nets of one shape."""
+    return ours(problem, runs, {"many", "native many"}) | _of_jax(problem, runs, {"vmap"})
 
-        return wrap(step)
 
-    eager, compiled = made(lambda step: step), made(mg.compile)
-    ways: dict[str, Callable[[int], Any]] = {
-        "eager": lambda n: [eager() for _ in range(n)],
-        "loop": lambda n: compiled.repeat(n)(),
+def _of_jax(problem: Problem, runs: int, names: set[str]) -> Ways:
+    try:
+        return jaxs(problem, runs, names)
+    except ImportError:
+        return {}
+
+
+def measured(seconds: float, largest: int) -> dict[str, Curves]:
+    """For each thing that grows, the points of each way. largest: how many of its sizes."""
+    makers: dict[str, Callable[[int], Ways]] = {
+        "width": lambda n: of_one(net(width=n)),
+        "depth": lambda n: of_one(net(depth=n)),
+        "batch": lambda n: of_one(net(batch=n)),
+        "runs": lambda n: of_many(net(), n),
     }
-    try:
-        native = made(functools.partial(mg.compile, engine="numba"))
-        ways["native loop"] = lambda n: native.repeat(n)()
-    except ImportError as error:
-        print(f"left out: {error}", file=sys.stderr)
-    try:
-        from loops import jaxs
-
-        ways["JAX, lax.scan"] = jaxs(problem, 1)[0]["scan"][0]
-    except ModuleNotFoundError as error:
-        print(f"left out: {error}", file=sys.stderr)
-    return ways
-
-
-def many(k: int) -> dict[str, Callable[[int], Any]]:
-    """n updates of k runs."""
-    from engines.ours import network
-
-    problem = net()
-
-    def made(compile: Any) -> Callable[[int], Any]:
-        models = [network(problem) for _ in range(k)]
-        runs = [
-            training.Run(model, nn.mse_loss, mg.optim.Adam(model.parameters(), lr=LR), problem.x, problem.y)
-            for model in models
-        ]
-        return training.ManyRuns(runs, compile).train
-
-    return {"ManyRuns, NumPy": made(None)}
+    found: dict[str, Curves] = {what: {} for what in SIZES}
+    for what, make in makers.items():
+        for size in SIZES[what][:largest]:
+            ways = make(size)
+            check(ways, 3)
+            for name, way in ways.items():
+                space = float("nan") if name in ("scan", "vmap") else peak(way.run) / 1e3
+                found[what].setdefault(name, []).append((size, microseconds(way.run, seconds), space))
+    for size in SIZES["operations"][: max(2, largest // 2)]:
+        chain(size, found["operations"])
+    return found
 
 
-def chain(n: int) -> tuple[float, float, float]:
-    """Seconds to build a chain of n operations, to sweep it, and bytes of each operation."""
-    x = mg.Tensor(0.5, requires_grad=True)
+def microseconds(run: Callable[[int], Any], seconds: float) -> float:
+    """For one of n steps, n so that they take about so long."""
+    n = max(10, min(1000, round(10 * seconds / _time(run, 10))))
+    run(n)  # JAX compiles for each n
+    return min(_time(run, n) for _ in range(3)) / n * 1e6
+
+
+def peak(run: Callable[[int], Any]) -> float:
+    """Bytes at the peak of five steps, of what they allocate."""
+    run(10)  # compiled, and beyond the calls that are checked
+    gc.collect()
     tracemalloc.start()
-    y = _built(x, min(n, 10_000))
-    size = tracemalloc.get_traced_memory()[0] / min(n, 10_000)
+    run(5)
+    largest = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    del y
+    return largest
+
+
+def chain(n: int, curves: Curves) -> None:
+    """A graph of n operations on a scalar: built, and swept."""
+    x = mg.Tensor(0.5, requires_grad=True)
     gc.collect()
     started = time.perf_counter()
     y = _built(x, n)
     built = time.perf_counter()
     y.backward()
-    return built - started, time.perf_counter() - built, size
+    ended = time.perf_counter()
+    del y
+    tracemalloc.start()
+    kept = _built(x, n)
+    size = tracemalloc.get_traced_memory()[0] / 1e3
+    tracemalloc.stop()
+    del kept
+    curves.setdefault("built", []).append((n, (built - started) / n * 1e6, size))
+    curves.setdefault("swept", []).append((n, (ended - built) / n * 1e6, float("nan")))
 
 
 def _built(y: Any, n: int) -> Any:
@@ -117,69 +136,43 @@ def _built(y: Any, n: int) -> Any:
     return y
 
 
-def microseconds(run: Callable[[int], Any], seconds: float) -> float:
-    """For one of n steps; n so that they take about so long; the best of three."""
-    run(10)  # compiled, and beyond the calls that are checked
-    once = _time(run, 10) / 10
-    n = max(10, min(1000, round(seconds / once)))
-    run(n)
-    return min(_time(run, n) for _ in range(3)) / n * 1e6
+def slope(points: list[Point], of: int) -> float:
+    """Of log time (1) or log memory (2) against log size, over the last half."""
+    last = np.log([(point[0], point[of]) for point in points[len(points) // 2 - 1 :]])
+    return float(np.polyfit(*last.T, 1)[0])
 
 
-def _time(run: Callable[[int], Any], n: int) -> float:
-    started = time.perf_counter()
-    run(n)
-    return time.perf_counter() - started
-
-
-def slope(points: list[Point]) -> float:
-    """Of log time against log size, over the last half."""
-    size, value = np.log(np.array(points[len(points) // 2 - 1 :])).T
-    return float(np.polyfit(size, value, 1)[0])
-
-
-def measured(seconds: float, largest: int) -> dict[str, dict[str, list[Point]]]:
-    """For each thing that grows, the points of each engine. largest: how many of its sizes."""
-    found: dict[str, dict[str, list[Point]]] = {}
-    for what in ("width", "depth", "batch"):
-        curves = found.setdefault(f"{what}, µs for one step", {})
-        for size in SIZES[what][:largest]:
-            for name, run in steps(net(**{what: size})).items():
-                curves.setdefault(name, []).append((size, microseconds(run, seconds)))
-    curves = found.setdefault("runs, µs for one step of all", {})
-    for k in SIZES["runs"][:largest]:
-        for name, run in many(k).items():
-            curves.setdefault(name, []).append((k, microseconds(run, seconds)))
-    curves = found.setdefault("operations, µs for each", {})
-    for n in SIZES["operations"][: max(2, largest // 2)]:
-        built, swept, _ = chain(n)
-        curves.setdefault("built", []).append((n, built / n * 1e6))
-        curves.setdefault("swept", []).append((n, swept / n * 1e6))
-    return found
-
-
-def table(found: dict[str, dict[str, list[Point]]]) -> str:
+def table(found: dict[str, Curves]) -> str:
     """First and last value of each curve, and its slope."""
-    lines = ["| | | smallest | largest | slope |", "| --- | --- | ---: | ---: | ---: |"]
+    heads = ["", "", "µs, smallest", "largest", "slope", "kB, smallest", "largest", "slope"]
+    lines = [heads, ["---", "---", *["---:"] * 6]]
     for what, curves in found.items():
         for name, points in curves.items():
-            (first, low), (last, high) = points[0], points[-1]
-            cells = [what, name, f"{low:.3g} at {first:,}", f"{high:.3g} at {last:,}", f"{slope(points):.2f}"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            first, last = points[0][0], points[-1][0]
+            cells = []
+            for of in (1, 2):
+                ends = [shown(points[i][of]) for i in (0, -1)]
+                seen = not np.isnan(points[0][of])
+                cells += [*ends, f"{slope(points, of):.2f}"] if seen else ["–"] * 3
+            lines.append([f"{what} {first:,} to {last:,}", NAMES.get(name, name), *cells])
+    return markdown(lines)
 
 
-def draw(found: dict[str, dict[str, list[Point]]], path: Path) -> None:
-    """One panel for each thing that grows, log against log."""
+def draw(found: dict[str, Curves], path: Path) -> None:
+    """Time above, memory below; a column for each thing that grows, log against log."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(found), figsize=(4 * len(found), 3.6), layout="constrained")
-    for ax, (what, curves) in zip(axes, found.items(), strict=True):
-        for name, points in curves.items():
-            ax.loglog(*zip(*points, strict=True), "o-", label=name, markersize=3)
-        thing, _, unit = what.partition(", ")
-        ax.set(xlabel=thing, ylabel=unit, title=f"Growth with {thing}")
-        ax.legend(fontsize="small")
+    figure, axes = plt.subplots(2, len(found), figsize=(4 * len(found), 6.6), layout="constrained")
+    for (what, curves), column in zip(found.items(), axes.T, strict=True):
+        for of, ax in zip((1, 2), column, strict=True):
+            for name, points in curves.items():
+                label = NAMES.get(name, name).replace("`", "")
+                ax.loglog([p[0] for p in points], [p[of] for p in points], "o-", label=label, markersize=3)
+            ax.set_xlabel(what)
+        column[0].set_title(f"Growth with {what}")
+        column[0].legend(fontsize="small")
+    axes[0, 0].set_ylabel("µs for one step of all runs\n(operations: for each)")
+    axes[1, 0].set_ylabel("kB")
     figure.savefig(path, dpi=110)
 
 

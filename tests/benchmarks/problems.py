@@ -5,6 +5,7 @@ A workload is a function of an engine (``engines/``) that takes a `Problem` and 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -57,6 +58,14 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{'-'.join(map(str, self.sizes))}, batch {self.batch}, {np.dtype(self.dtype).name}"
+
+    def of_run(self, r: int) -> Problem:
+        """The same, of one of many runs: each has starting weights of its own, the first those of this."""
+        rng, other = np.random.default_rng(r), copy.copy(self)
+        if r:
+            weights = [w * rng.uniform(0.5, 1.5, w.shape).astype(w.dtype) for w in self.weights]
+            object.__setattr__(other, "weights", weights)
+        return other
 
     def copied_weights(self) -> list[Array]:
         return [w.copy() for w in self.weights]
