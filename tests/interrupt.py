@@ -15,12 +15,19 @@ class Interrupt:
         self.at, self.count = at, 0
 
     def __enter__(self):
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._dropped
         sys._getframe().f_trace_opcodes = True  # Python 3.12 asks when tracing begins whether bytecodes are wanted
         sys.settrace(self._called)
         return self
 
     def __exit__(self, *error):
         sys.settrace(None)
+        sys.unraisablehook = self._unraisable
+
+    def _dropped(self, unraisable):
+        """Python drops an interruption that comes while it closes a generator (any() that stopped early)."""
+        if unraisable.exc_type is not KeyboardInterrupt:
+            self._unraisable(unraisable)
 
     def _called(self, frame, event, arg):
         if not frame.f_code.co_filename.startswith(_HOME):

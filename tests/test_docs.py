@@ -21,6 +21,12 @@ MODULES = [
     for module in pkgutil.walk_packages(microgradopt.__path__, "microgradopt.")
     if "__main__" not in module.name
 ]
+NEEDS = {
+    "microgradopt.bridges.jax": "jax",
+    "microgradopt.bridges.scipy": "scipy",
+    "microgradopt.bridges.torch": "torch",
+    "microgradopt.program.native.math": "numba",
+}
 
 
 def blocks(page: Path) -> list[str]:
@@ -38,8 +44,8 @@ def test_code_blocks_run_and_print_what_they_say(page, capsys):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
-    if name.startswith("microgradopt.bridges."):
-        pytest.importorskip({"foreign": "numpy"}.get(name.rpartition(".")[2], name.rpartition(".")[2]))
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     module = importlib.import_module(name)  # which may add rules
     known = dict(KNOWN)
     try:

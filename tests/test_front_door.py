@@ -59,10 +59,11 @@ def test_without_the_package_graphviz_only_pictures_are_missing():
 
 
 def modules():
-    """All of them, but for the bridges to what is not installed."""
+    """All of them, but for those that import what is not installed."""
     names = [m.name for m in pkgutil.walk_packages(mg.__path__, "microgradopt.")]
-    bridges = [f"microgradopt.bridges.{name}" for name in ("jax", "torch") if importlib.util.find_spec(name) is None]
-    return [name for name in names if name not in bridges]
+    needs = {"bridges.jax": "jax", "bridges.torch": "torch", "program.native.math": "numba"}
+    absent = [f"microgradopt.{name}" for name, other in needs.items() if importlib.util.find_spec(other) is None]
+    return [name for name in names if name not in absent]
 
 
 def test_no_function_has_the_name_of_its_module():

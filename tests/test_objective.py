@@ -353,7 +353,7 @@ LOSSES = {
     ),
     "powers": lambda w: (np.abs(w) ** np.array([1.0, 2, 3, 2, 1])).sum(),
     "where": lambda w: np.where(w > 0, w * w, np.exp(w)).sum(),
-    "clipped": lambda w: np.clip(w, min=-0.5).sum() ** 2 + np.clip(w, None, 0.2).sum(),
+    "clipped": lambda w: np.clip(w, -0.5, None).sum() ** 2 + np.clip(w, None, 0.2).sum(),
     "largest": lambda w: np.max(w) * np.min(w) + mg.logsumexp(w),
     "spread": lambda w: np.var(w, ddof=1) + np.std(w) + np.linalg.norm(w),
     "sorted": lambda w: np.sort(w)[1] ** 2 + np.median(w) ** 2,
