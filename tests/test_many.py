@@ -8,6 +8,7 @@ import pytest
 
 import microgradopt as mg
 from microgradopt import nn, optim
+from microgradopt.many.traced import Traced
 from microgradopt.optim import schedules
 from microgradopt.training import ManyRuns, Run, fit, fit_many, vary
 
@@ -65,8 +66,8 @@ def assert_same(found, expected, near):
     assert len(found.seconds) == len(expected.seconds)
 
 
-def assert_as_alone(make, parts=(2, 1), near=1e-12, groups=None, compile=None):
-    """Train so many updates, and so many more; together and alone."""
+def assert_as_alone(make, parts=(3, 1), near=1e-12, groups=None, compile=None):
+    """Train so many updates, and so many more; together and alone. The first three each run makes by itself."""
     together, alone = make(), make()
     with np.errstate(all="ignore"):
         many = ManyRuns(together, compile)
@@ -307,6 +308,28 @@ def test_layers_of_their_own(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_of_their_own(name):
     assert_as_alone(lambda: runs_of([D(lr=0.1)] * 4, loss=LOSSES[name], batch_size=6), (2, 7), 1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+@pytest.mark.parametrize("wrong", [0, 1, 3])
+def test_a_program_that_is_wrong_for_a_run_is_not_used_for_it(wrong, batch_size, monkeypatch):
+    """If all that decides who fits were mistaken, an update that each run makes by itself would show it."""
+    monkeypatch.setattr(Traced, "fits", lambda self, run, batch: True)
+    given = {"model": lambda i: net(i, nn.ReLU if i == wrong else nn.Tanh), "batch_size": batch_size}
+    many = assert_as_alone(lambda: runs_of([D(lr=0.1)] * 4, **given), parts=(3, 1, 4))
+    (group,) = many._groups
+    expected = {many.runs[wrong]} if wrong else set(many.runs[1:])  # the program is that of the first
+    assert group.apart == expected
+
+
+def test_a_run_that_stops_while_it_is_checked():
+    def make():
+        runs = runs_of([D(lr=0.1), D(lr=0.1), D(lr=0.1)], optim.SGD)
+        runs[1].optimizer.param_groups[0]["lr"] = lambda t: 0.1 if t < 1 else 1e308
+        return runs
+
+    many = assert_as_alone(make, parts=(5, 3))
+    assert [bool(run.stopped) for run in many.runs] == [False, True, False]
 
 
 def test_what_has_no_program_for_stacks_is_trained_alone():

@@ -22,8 +22,9 @@ class ManyRuns:
     learning rates, schedules, hyperparameters and seeds; others by themselves. compile: what makes an update quick,
     ``mg.compile``, or with another engine ``functools.partial(mg.compile, engine="numba")``; None is ``mg.compile``.
 
-    Each update is what `Run.update` gives from the same state, to rounding. A run that diverges ends with its last good
-    state, and the reason in `stopped`; the others go on.
+    Each update is what `Run.update` gives from the same state, to rounding. The first updates each run makes by itself,
+    one on each size of batch; what the program gives is compared, and a run for which that is something else goes on by
+    itself. A run that diverges ends with its last good state, and the reason in `stopped`; the others go on.
 
     Raises ValueError for runs that share parameters, TypeError for what is no Run.
 

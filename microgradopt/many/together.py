@@ -30,7 +30,11 @@ def alone(run: Run, updates: int) -> int:
 
 
 class Group:
-    """Runs that are trained together, and the programs and loops of their updates, by the shapes of batches."""
+    """Runs that are trained together, and the programs and loops of their updates, by the shapes of batches.
+
+    checked: the programs that were compared, for each run, with an update that it made by itself. apart: the runs for
+    which that gave something else, and which are trained by themselves.
+    """
 
     def __init__(self, lead: Run, compile: Callable[[Any], Any] | None) -> None:
         self.runs = [lead]
@@ -38,6 +42,8 @@ class Group:
         self._loops: dict[Any, Any] = {}
         self.source = ""
         self._traced: dict[Any, Traced] = {}
+        self.checked: set[Traced] = set()
+        self.apart: set[Run] = set()
 
     def takes(self, run: Run) -> bool:
         """Whether a run goes with the others; then it does from now on."""
@@ -67,7 +73,7 @@ class Group:
     def train(self, runs: list[Run], updates: int) -> None:
         """So many updates of each of these runs, which are of the group: together, where nothing was changed since."""
         try:
-            together = [run for run in runs if self._fits(run)]
+            together = [run for run in runs if run not in self.apart and self._fits(run)]
         except NonFiniteError:  # there is no program of an update that fails
             together = []
         for run in runs:
@@ -84,8 +90,9 @@ class Group:
         finally:
             whole(going.write)
         for run, done in going.ended.items():
-            with np.errstate(all="ignore"):
-                alone(run, 1)  # says why it goes no further
+            if not run.stopped:
+                with np.errstate(all="ignore"):
+                    alone(run, min(1, updates - done))  # says why it goes no further
             if not run.stopped:
                 alone(run, updates - done - 1)
 
@@ -119,6 +126,15 @@ def _samples(run: Run) -> int:
     return 0 if run.X is None else len(run.X)
 
 
+def _near(x: Any, y: Any) -> bool:
+    """Whether arrays are the same but for rounding, which is measured by the largest number."""
+    x, y = np.asarray(x), np.asarray(y)
+    if x.dtype.kind != "f":
+        return np.array_equal(x, y)
+    size = np.max(np.abs(y), initial=0.0, where=np.isfinite(y))
+    return np.allclose(x, y, rtol=0, atol=size * np.finfo(x.dtype).eps ** 0.5, equal_nan=True)
+
+
 class _Going:
     """Runs while they are trained together: what they read and write is here, and in the runs only at the end.
 
@@ -146,17 +162,20 @@ class _Going:
         drawn = {run: run.next_orders(at_once) for run in self.runs if run not in self.ended}
         some = next(iter(drawn.values()))
         orders = [drawn.get(run, some) for run in self.runs]
-        n = len(some)
-        results = [np.empty((n, len(self.runs))) for _ in range(3)]
+        n, is_checked = len(some), True
         try:
             traced = self.group.traced(self.lead.taken(some[0]))
-            given = self._given(traced, self._data(orders), n)
-            loop = self.group.loop(traced.program, given, len(self.runs))
-            done, ends = loop(n, given, results, self.alive)
+            is_checked = traced in self.group.checked
+            n = n if is_checked else 1
+            results = [np.empty((n, len(self.runs))) for _ in range(3)]
+            done, ends = self._computed(traced, [order[:n] for order in orders], results)
         except Exception:  # no program for stacks; or where NumPy raises, each run decides by itself what happens
             done, self.alive[:] = np.zeros(len(self.runs), int), False
         else:
-            self._keep(traced, [Given(x, stacked=loop.is_of_each_run(j)) for j, x in enumerate(ends)])
+            if not is_checked:
+                self._check(traced, orders, ends)
+                return 1
+            self._keep(traced, ends)
             self._record(done, results, n, (time.perf_counter() - started) / (n * len(self.runs)))
         for i in np.flatnonzero(done < n):
             run = self.runs[i]
@@ -165,6 +184,38 @@ class _Going:
                 run.put_back(some[done[i] :])
         self.done += n
         return n
+
+    def _computed(self, traced: Traced, orders: list[Array], results: list[Array]) -> tuple[Array, list[Given]]:
+        """How many updates each run made, and what the last one wrote; nothing is kept yet."""
+        given = self._given(traced, self._data(orders), len(results[0]))
+        loop = self.group.loop(traced.program, given, len(self.runs))
+        done, ends = loop(len(results[0]), given, results, self.alive)
+        return done, [Given(x, stacked=loop.is_of_each_run(j)) for j, x in enumerate(ends)]
+
+    def _check(self, traced: Traced, orders: list[Array], ends: list[Given]) -> None:
+        """One update that each run makes by itself; who comes to something else than the program has given, leaves."""
+        self.write()
+        self._last = None
+        self._ways.clear()
+        self.kept.clear()
+        self.done = self._written = self.done + 1
+        for r, run in enumerate(self.runs):
+            if run in self.ended:
+                continue
+            run.put_back(orders[r])
+            with np.errstate(all="ignore"):
+                alone(run, 1)
+            if not self._has(r, traced, ends):
+                self.group.apart.add(run)
+            if run.stopped or run in self.group.apart:
+                self.ended[run], self.alive[r] = self.done, False
+        self.group.checked.add(traced)
+
+    def _has(self, r: int, traced: Traced, ends: list[Given]) -> bool:
+        """Whether a run holds what the program has computed for it, to rounding."""
+        held = dict(zip(traced.program.slots, traced.ways(self.runs[r]).read(list(traced.batch)), strict=True))
+        pairs = zip(traced.program.effects, ends, strict=True)
+        return all(_near(x.value[r] if x.stacked else x.value, held[e.slot]) for e, x in pairs if e.slot in held)
 
     def _at_once(self, n: int) -> int:
         """How many updates to draw the batches of, at most n."""
