@@ -28,7 +28,7 @@ from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
 from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of, near
 from microgradopt.rules.special import known_of_scipy
-from microgradopt.rules.values import MaskedArray, check_real, floats, masked, read_only
+from microgradopt.rules.values import check_real, floats, is_masked, masked, read_only
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
@@ -472,7 +472,7 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
     """
     if type(x) is float or type(x) is int:
         return x
-    if isinstance(x, MaskedArray):
+    if is_masked(x):
         raise masked(name_of(function))
     array = x if isinstance(x, ARRAYS) else np.asarray(x)
     if array.dtype.kind == "f":
@@ -591,7 +591,7 @@ def _arguments(
             flows, value = x.needs_grad, x.value
         elif type(x) is np.ndarray:
             flows, value = False, x
-        elif isinstance(x, MaskedArray):
+        elif is_masked(x):
             raise masked(name_of(function))
         else:
             flows = type(x) in (list, tuple) and _needs_grad(x)

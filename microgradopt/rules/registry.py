@@ -21,7 +21,6 @@ says otherwise: logsumexp is smooth though its body takes a maximum.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -289,6 +288,8 @@ def supported() -> list[str]:
 
 def near(name: str) -> str:
     """A sentence on functions with rules whose names are like this one, or nothing."""
+    import difflib  # on use: errors alone need it
+
     found = difflib.get_close_matches(name, supported(), n=3, cutoff=0.6)
     return f"Near by name: {', '.join(found)}. " if found else ""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
-from numpy.ma import MaskedArray as MaskedArray  # exported
 
 from microgradopt.rules.registry import dispatched
 
@@ -24,7 +24,7 @@ def floats(data: Any, dtype: Any = None, name: str = "Tensor") -> Any:
 
     Raises TypeError for complex numbers, strings, objects and masked arrays, and for a dtype that is not floating.
     """
-    if isinstance(data, MaskedArray):
+    if is_masked(data):
         raise masked(name)
     try:
         array = np.array(data, order="C")
@@ -35,6 +35,12 @@ def floats(data: Any, dtype: Any = None, name: str = "Tensor") -> Any:
     if target.kind != "f":
         raise TypeError(f"{name}: a Tensor holds floats, not {target}; keep integers (labels) in a plain array")
     return array if array.dtype == target else array.astype(target)
+
+
+def is_masked(x: Any) -> bool:
+    """Whether it is a masked array. Who has one has imported numpy.ma, which takes some milliseconds."""
+    masked_arrays = sys.modules.get("numpy.ma")
+    return masked_arrays is not None and isinstance(x, masked_arrays.MaskedArray)
 
 
 def check_real(name: str, array: Any) -> None:
