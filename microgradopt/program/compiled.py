@@ -20,6 +20,7 @@ from microgradopt.graph.text import identifier
 from microgradopt.mode import Switched, current_mode
 from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
+from microgradopt.program.javascript import javascript
 from microgradopt.program.loop import Loop
 from microgradopt.program.native import native_loop
 from microgradopt.program.program import MISFIT, Program, Source
@@ -381,8 +382,14 @@ def _again(graph: Graph) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str,
     return program, (), given
 
 
-def source(function: Callable[..., Any] | Tensor, *args: Any, target: str = "numpy", **kwargs: Any) -> Source:
-    """The program that a function amounts to, in plain NumPy (or JAX, PyTorch, CuPy), as the text of a Python function.
+def source(
+    function: Callable[..., Any] | Tensor,
+    *args: Any,
+    target: str = "numpy",
+    hyperparameters: bool = False,
+    **kwargs: Any,
+) -> Source:
+    """The program that a function amounts to, in plain NumPy (or JAX, PyTorch, CuPy, JavaScript), as a function's text.
 
     function: what `compile` takes. args, kwargs: what it is called with; nothing is changed by that. Or a tensor that
     is there already, and how it was computed is printed; then ``names=`` is as for `trace`.
@@ -395,7 +402,11 @@ def source(function: Callable[..., Any] | Tensor, *args: Any, target: str = "num
     target: "numpy", "jax", "torch" or "cupy", the library that the text is for. Results are the same to rounding. The
     text says on top what it needs; for "jax" and "torch", whose compilers allow no checks, also what has to hold of the
     inputs. These are NumPy arrays for every target (``jnp.asarray``, ``torch.from_numpy``, ``cp.asarray``), and numbers
-    stay numbers. An argument of the function that is itself called target is given by position.
+    stay numbers. "javascript" is for small arrays, and for pages: every element of an array is a number by itself, so
+    that the text needs no library; arguments and results are numbers and arrays of arrays; it checks as NumPy's does.
+
+    hyperparameters: whether those of optimizers (learning rates always) are arguments of the text, for sliders, in
+    place of constants. An argument of the function that is itself called target or so is given by position.
 
     Returns a `Source`, a str with `inputs`, the values of its arguments by name: ``exec(text, names)``, then
     ``names[text.name](**text.inputs)`` gives the function's result, bit for bit.
@@ -407,10 +418,17 @@ def source(function: Callable[..., Any] | Tensor, *args: Any, target: str = "num
     add = x * 2 + 1
     >>> print(source(lambda x: np.tanh(x), np.ones(2), target="torch").splitlines()[-2].strip())
     tanh = torch.tanh(x)
+    >>> print(source(lambda x: np.sum(x * x), np.ones(2), target="javascript"))
+    function program(x) {
+      const sum1 = x[0] * x[0] + x[1] * x[1];
+      return sum1;
+    }
+    <BLANKLINE>
     """
-    if not isinstance(target, str) or target not in TARGETS:
+    names = [*TARGETS, "javascript"]
+    if not isinstance(target, str) or target not in names:
         raise ValueError(
-            f"source: target is one of {', '.join(TARGETS)}, not {target!r:.60}; an argument of the function that is "
+            f"source: target is one of {', '.join(names)}, not {target!r:.60}; an argument of the function that is "
             "called target is given by position"
         )
     if isinstance(function, Tensor):
@@ -422,4 +440,5 @@ def source(function: Callable[..., Any] | Tensor, *args: Any, target: str = "num
     leaves: list[Any] = []
     statics: list[Any] = []
     _describe((args, kwargs), [], leaves, statics)
-    return Program(traced(function, args, kwargs, leaves, tuple(statics))).source_in(TARGETS[target])
+    program = Program(traced(function, args, kwargs, leaves, tuple(statics), free=hyperparameters))
+    return javascript(program) if target == "javascript" else program.source_in(TARGETS[target])
