@@ -43,6 +43,8 @@ NAMES = {
     "native many": "`ManyRuns`, native",
     "vmap": "JAX: `vmap` in `lax.scan`",
 }
+COLOURS = {"JAX": "tab:red", "native": "tab:green", "repeat": "tab:orange", "ManyRuns": "tab:orange",
+           "swept": "tab:orange", "eager": "tab:blue"}  # fmt: skip
 Point = tuple[int, float, float]  # size, time, memory (nan where it is not seen)
 Curves = dict[str, list[Point]]
 
@@ -94,8 +96,9 @@ def measured(seconds: float, largest: int) -> dict[str, Curves]:
 
 def microseconds(run: Callable[[int], Any], seconds: float) -> float:
     """For one of n steps, n so that they take about so long."""
+    run(10)  # compiled: JAX for each n
     n = max(10, min(1000, round(10 * seconds / _time(run, 10))))
-    run(n)  # JAX compiles for each n
+    run(n)
     return min(_time(run, n) for _ in range(3)) / n * 1e6
 
 
@@ -161,14 +164,18 @@ def table(found: dict[str, Curves]) -> str:
 def draw(found: dict[str, Curves], path: Path) -> None:
     """Time above, memory below; a column for each thing that grows, log against log."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure, axes = plt.subplots(2, len(found), figsize=(4 * len(found), 6.6), layout="constrained")
     for (what, curves), column in zip(found.items(), axes.T, strict=True):
         for of, ax in zip((1, 2), column, strict=True):
             for name, points in curves.items():
                 label = NAMES.get(name, name).replace("`", "")
-                ax.loglog([p[0] for p in points], [p[of] for p in points], "o-", label=label, markersize=3)
+                colour = COLOURS[next((word for word in COLOURS if word in label), "eager")]
+                ax.loglog([p[0] for p in points], [p[of] for p in points], "o-", c=colour, label=label, markersize=3)
             ax.set_xlabel(what)
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_minor_formatter(NullFormatter())
         column[0].set_title(f"Growth with {what}")
         column[0].legend(fontsize="small")
     axes[0, 0].set_ylabel("µs for one step of all runs\n(operations: for each)")
