@@ -6,11 +6,17 @@ The pages need no network: formulas are MathML, which browsers draw themselves.
 import os
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import latex2mathml.converter
 from docutils import nodes
+from docutils.parsers.rst import Directive, directives
 
 import microgradopt
+from microgradopt.page import explorable
+
+sys.path.insert(0, str(Path(__file__).parent))
+from figures import FIGURES
 
 project = "microgradopt"
 author = "The microgradopt authors"
@@ -40,7 +46,7 @@ default_role = "code"
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["wide.css"]
+html_css_files = ["wide.css", "live/live.css"]
 html_title = "microgradopt"
 
 # The demos run at their smallest while the pages are built. The chapters show what they gave in full (docs/results).
@@ -92,7 +98,41 @@ def _displayed(translator, node):
     raise nodes.SkipNode
 
 
+class LiveFigure(Directive):
+    """A figure of figures.py. Without a script, the reader sees the still picture."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {"still": directives.uri, "alt": directives.unchanged_required}
+
+    def run(self):
+        """The picture, in an element that the figure's script takes over."""
+        name, env = self.arguments[0], self.state.document.settings.env
+        if name not in FIGURES:
+            raise self.error(f"live: no figure {name!r}; there are {', '.join(FIGURES)}")
+        scripts = [] if hasattr(self.state.document, "has_live") else ["live"]
+        self.state.document.has_live = True
+        up = "../" * env.docname.count("/")
+        tags = "".join(f'<script src="{up}_static/live/{script}.js"></script>\n' for script in [*scripts, name])
+        return [
+            nodes.raw("", f'<figure class="live" data-figure="{name}">\n', format="html"),
+            nodes.image(uri=self.options["still"], alt=self.options["alt"]),
+            nodes.raw("", f"</figure>\n{tags}", format="html"),
+        ]
+
+
+def _figures(app):
+    """The scripts of the live figures, derived anew."""
+    folder = Path(__file__).parent / "_static" / "live"
+    folder.mkdir(exist_ok=True)
+    for name in ("live.js", "live.css"):
+        (folder / name).write_text(explorable.asset(name), encoding="utf-8")
+    for name, make in FIGURES.items():
+        (folder / f"{name}.js").write_text(explorable.script_of(name, make()), encoding="utf-8")
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.add_directive("live", LiveFigure)
+    app.connect("builder-inited", _figures)
     app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
     app.connect("autodoc-process-docstring", _bars)

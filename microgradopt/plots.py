@@ -28,6 +28,7 @@ from microgradopt.curvature.spectrum import SpectralDensity
 from microgradopt.diagnosis import Diagnosis
 from microgradopt.mode import no_grad
 from microgradopt.objective import Objective
+from microgradopt.page.explorable import live as live  # exported
 from microgradopt.training import History
 
 Array = npt.NDArray[Any]
