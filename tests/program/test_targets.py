@@ -412,7 +412,7 @@ def test_a_spelling_more(monkeypatch):
 
 
 def test_another_target_is_refused():
-    with pytest.raises(ValueError, match="numpy, jax, torch, cupy, not 'fortran'"):
+    with pytest.raises(ValueError, match="numpy, jax, torch, cupy, javascript, not 'fortran'"):
         mg.source(np.tanh, np.ones(2), target="fortran")
     with pytest.raises(ValueError, match="given by position"):
         mg.source(lambda x, target: x - target, np.ones(2), target=np.ones(2))
