@@ -90,10 +90,6 @@ class Term:
     def __truediv__(self, other: Any) -> Any:
         return number(np.divide, self, other)
 
-    def sqrt(self) -> Any:
-        """For np.std of an array of objects."""
-        return number(np.sqrt, self)
-
 
 def number(function: Any, *xs: Any) -> Any:
     """A function of single numbers: computed, where all are known, else a Term."""
@@ -150,8 +146,8 @@ _OF_NUMBERS = {*_SIGNS, *_NAMES, *_REWRITTEN, np.negative, np.logical_not, np.wh
 _MOVES = {
     np.reshape, np.ravel, np.transpose, np.matrix_transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
     np.broadcast_to, np.concatenate, np.stack, np.copy, np.flip, np.roll, np.repeat, np.tile, np.take, np.diagonal,
-    np.trace, np.sum, np.mean, np.prod, np.var, np.std, np.cumsum, np.cumprod, np.matmul, np.dot, np.inner, np.outer,
-    np.tensordot, np.einsum, np.vdot, np.full_like,
+    np.trace, np.sum, np.mean, np.prod, np.cumsum, np.cumprod, np.matmul, np.dot, np.inner, np.outer,
+    np.tensordot, np.einsum, np.vdot, np.full_like, np.pad,
 }  # fmt: skip
 _REDUCTIONS: dict[Any, Any] = {np.max: np.maximum, np.min: np.minimum, np.all: np.logical_and, np.any: np.logical_or}
 
@@ -203,16 +199,18 @@ class Terms:
                 "It is for small arrays"
             )
 
-    def _unnamed(self, x: Term) -> Iterator[Term]:
-        """The terms inside that were made with it, and have no name of their own: those that go before."""
-        stack, found = [x], []
+    def _unnamed(self, x: Term) -> list[Term]:
+        """The terms inside that were made with it, and have no name of their own; each behind those that it is of."""
+        found: list[Term] = []
+        stack = [(y, False) for y in x.arguments]
         while stack:
-            for y in stack.pop().arguments:
-                if type(y) is Term and not y.name:
-                    y.name = f"{x.name}_"
-                    found.append(y)
-                    stack.append(y)
-        return reversed(found)
+            y, is_done = stack.pop()
+            if is_done:
+                found.append(y)
+            elif type(y) is Term and not y.name:
+                y.name = f"{x.name}_"
+                stack += [(y, True), *((z, False) for z in y.arguments)]
+        return found
 
     def _value(self, node: Node) -> Any:
         if node.function is None:
@@ -258,6 +256,10 @@ def _called(node: Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         return _reduced(_REDUCTIONS[function], *args, **kwargs)
     if function is np.zeros_like:
         return np.full(node.shape, 0.0, object)
+    if function is np.var:
+        return _variance(*args, **kwargs)
+    if function is np.std:
+        return _elementwise(np.sqrt, [_variance(*args, **kwargs)])
     if function is np.clip:
         return _clipped(*args, **kwargs)
     if function is view and node.dtype.kind == "u" and node.dtype.itemsize == node.inputs[0].dtype.itemsize:
@@ -306,6 +308,12 @@ def _reduced(function: Any, x: Any, axis: Any = None, keepdims: bool = False) ->
     for i in sorted((i % np.ndim(x) for i in axes), reverse=True):
         x = step.reduce(x, axis=i, keepdims=keepdims)
     return x
+
+
+def _variance(x: Any, axis: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
+    centred = x - np.mean(x, axis=axis, keepdims=True)
+    total = np.sum(centred * centred, axis=axis, keepdims=keepdims)
+    return total / (x.size // np.size(total) - ddof)
 
 
 def _clipped(x: Any, low: Any = None, high: Any = None, **names: Any) -> Any:

@@ -17,7 +17,7 @@ from microgradopt.program.tracer import TracingError
 SCRIPT = """
 const [texts, calls] = arguments;
 const functions = texts.map(text => (0, eval)("(" + text + ")"));
-const told = (key, x) => typeof x === "number" ? String(x) : x;
+const told = (key, x) => typeof x === "number" ? "#" + x : x;
 return JSON.stringify(calls.map(([i, args]) => {
   try { return functions[i](...args); } catch (error) { return "error: " + error.message; }
 }), told);
@@ -30,7 +30,7 @@ def number(x):
         return {key: number(value) for key, value in x.items()}
     if isinstance(x, list):
         return [number(part) for part in x]
-    return float(x.replace("Infinity", "inf")) if isinstance(x, str) and not x.startswith("error") else x
+    return float(x[1:].replace("Infinity", "inf")) if isinstance(x, str) and x.startswith("#") else x
 
 
 def plain(x):
@@ -196,6 +196,61 @@ def test_random_programs(chromium):
     for found, one in zip(run(chromium, texts, calls), expected, strict=True):
         assert_near(found, one, 1e-10)
     assert len(texts) > 120
+
+
+A, B = np.random.default_rng(1).normal(size=(2, 3)), np.random.default_rng(2).normal(size=3)
+
+
+def in_place(x):
+    y = np.zeros_like(x)
+    y[1:] = x[1:] * 2
+    return y + x
+
+
+CALLS = {
+    "broadcast": lambda a, b: a * b + b, "mask": lambda a, b: (a > 0) * a, "counted": lambda a, b: ((a > 0).sum(), (a > 0).mean()),
+    "one truth value": lambda a, b: (a[:1, :1] > 0).sum() == 1, "both": lambda a, b: np.where((a > 0) & (a < 1), a, -a),
+    "either": lambda a, b: np.where((a > 0) ^ (a < 1), a, -a), "not": lambda a, b: np.where(~(a > 0), a, -a),
+    "remainders": lambda a, b: (a % 0.7, a // 0.7), "backwards": lambda a, b: a[-1, ::-1], "places": lambda a, b: a[[0, 0, 1], [1, 1, 2]],
+    "std": lambda a, b: np.std(a, axis=1, ddof=1), "var": lambda a, b: np.var(a, axis=(0, 1), keepdims=True),
+    "largest": lambda a, b: (np.max(a), np.min(a, axis=(0,), keepdims=True)), "einsum": lambda a, b: np.einsum("ij,j->i", a, b),
+    "products": lambda a, b: (b @ b, a @ b, np.stack([a, a]) @ a.T), "none of them": lambda a, b: (a[:0] * 2, a[:0].sum() + 1),
+    "words": lambda a, b: {'a"b</script>': a, "y": (a * 2, None, "text", [True, 3])}, "powers": lambda a, b: (a**3, a**2, a**1, a**0, a**-1, 2**a),
+    "signs": lambda a, b: -np.negative(-a) - (-(a * -1)), "brackets": lambda a, b: a - (b - a) - (a - (b - (a - b))) / (b / a) / (a * (b / (a * b))),
+    "limits": lambda a, b: np.minimum(a, np.inf) + np.maximum(a, -np.inf), "far": lambda a, b: (np.logaddexp(a * 200, 0.0), mg.softmax(a * 500, -1)),
+    "sums": lambda a, b: (np.cumsum(a, axis=1), np.prod(a, axis=1), np.trace(a @ a.T), np.outer(b, b)),
+    "moved": lambda a, b: (np.pad(a, 1), np.roll(a, 1, axis=1), np.flip(a), np.tile(a, (2, 1)), np.repeat(a, 2, axis=0), np.swapaxes(a, 0, 1)),
+    "logarithms": lambda a, b: np.log2(a * a) + np.log10(a * a) + np.log1p(a * a) + np.expm1(a) + np.exp2(a),
+    "circles": lambda a, b: np.sin(a) + np.cos(a) + np.tan(a) + np.arctan(a) + np.sinh(a) + np.arcsinh(a) + np.arctan2(a, a * a + 1),
+    "not numbers": lambda a, b: (np.isfinite(np.log(a)), np.log(a), 1 / (a * 0)), "asked": lambda a, b: (np.all(a > -9), np.any(a > 9, axis=0)),
+    "cast": lambda a, b: ((a > 0).astype(float) * 2 == 2.0, (a * 3).astype(int)), "compared": lambda a, b: (a == a, a != b, a <= b),
+    "in place": lambda a, b: in_place(b), "long": lambda a, b: (b * np.arange(300.0).reshape(100, 3)).sum(),
+    "standardised": lambda a, b: nn.functional.standardize(a, (-1,), 1e-5), "heaviside": lambda a, b: np.heaviside(a, 0.5),
+    "logits": lambda a, b: nn.binary_cross_entropy_with_logits(a, (A > 0) * 1.0), "shares": lambda a, b: nn.cross_entropy(a, np.full((2, 3), 1 / 3)),
+}  # fmt: skip
+
+
+def test_calls_of_all_kinds(chromium):
+    texts, expected = [], []
+    with np.errstate(all="ignore"):
+        for function in CALLS.values():
+            texts.append(mg.source(function, A, B, target="javascript"))
+            expected.append(function(A, B))
+    found = run(chromium, texts, [(i, text.inputs.values()) for i, text in enumerate(texts)])
+    for name, one, other in zip(CALLS, found, expected, strict=True):
+        mine, theirs = numbers(one), numbers(plain(other))
+        assert [type(x) for x in mine if not isinstance(x, float | int)] == [
+            type(x) for x in theirs if not isinstance(x, float | int)
+        ], name
+        is_number = [isinstance(x, float | int) for x in theirs]
+        np.testing.assert_allclose(
+            np.array([x for x, of in zip(mine, is_number, strict=True) if of], float),
+            np.array([x for x, of in zip(theirs, is_number, strict=True) if of], float),
+            rtol=1e-11, atol=1e-12, err_msg=name,
+        )  # fmt: skip
+        assert [x for x, of in zip(mine, is_number, strict=True) if not of] == [
+            x for x, of in zip(theirs, is_number, strict=True) if not of
+        ]
 
 
 # What is written, and what is not -------------------------------------------------------------------------------------
