@@ -200,6 +200,10 @@ function handled(view, play, { grabs, move, nudge, ask, save }) {
     if (held && held.grabbed && save) save();
     held = null;
   });
+  node.addEventListener("pointercancel", () => (held = null));
+  node.addEventListener("touchstart", event => {  // elsewhere a finger scrolls the page
+    if (grabs(place(event.touches[0]))) event.preventDefault();
+  }, { passive: false });
   node.addEventListener("keydown", event => {
     if (arrows[event.key]) nudge(arrows[event.key].map(x => x * (event.shiftKey ? 0.1 : 0.01)));
     else if (keys[event.key]) keys[event.key]();
@@ -488,8 +492,8 @@ function surface(figure, name, host) {
       + `With \u03b7 = ${short(lr)} each update of gradient descent multiplies the distance by ${factors.map(short).join(" and ")} along the two eigenvectors: `
       + (factors[1] > 1 ? "it diverges." : factors[1] === 1 ? "it goes to and fro." : "it converges.");
   }
-  function save() {
-    const settings = { start: start.map(x => Number(x.toPrecision(4))).join(), on: active().map(walker => walker.name).join() };
+  function save(more = {}) {
+    const settings = { ...more, start: start.map(x => Number(x.toPrecision(4))).join(), on: active().map(walker => walker.name).join() };
     Object.keys(figure.given).forEach((key, i) => (settings[key] = given[i]));
     for (const walker of walkers) for (const [key, x] of Object.entries(walker.values)) if (x !== walker.settings[key]) settings[`${walker.name}.${key}`] = x;
     link.write(settings);
@@ -534,7 +538,7 @@ function surface(figure, name, host) {
     element("div", { class: "live-controls" }, play.node, ...more), ...rows, ...(figure.limit ? [rate] : []), verdict, numbers,
     programs(figure, [["The loss", figure.value.text], ...walkers.map(walker => [`A step of ${walker.name}`, walker.programs[walker.programs.length - 1].text])]));
   changed();
-  return { walkers, play, ask, given, listeners, moveStart, get start() { return start; } };
+  return { walkers, play, ask, given, listeners, moveStart, save, get start() { return start; } };
 }
 
 // Two surfaces, one start -------------------------------------------------------------------------------------------
@@ -547,6 +551,8 @@ function pair(figure, name, host) {
     const other = made[1 - i];
     if (other.start.some((x, k) => x !== one.start[k])) other.moveStart(one.start);
   }));
+  const moved = made.find((one, i) => one.start !== figure.figures[i].start);  // by the address
+  if (moved) moved.moveStart(moved.start);
   return made;
 }
 
@@ -594,6 +600,7 @@ function noise(figure, name, host) {
   const told = element("p", { "aria-live": "polite" });
   const chosen = slider("batch size B", { low: 1, high: all.length, value: size, log: true, whole: true }, x => {
     size = x;
+    made.save({ batch: size });
     drawn();
   });
   host.insertBefore(element("div", {}, chosen.node, view.node, told), host.querySelector(".live-verdict"));

@@ -83,3 +83,25 @@ def test_a_browser_without_network_asks_for_nothing_and_draws_the_formulas(built
     addresses = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
     assert addresses, "the browser tells; chrome: is its own first page"
     assert not [address for address in addresses if not address.startswith(("file:", "data:", "blob:", "chrome:"))]
+
+
+def test_live_figures_live_and_have_a_still_picture(built, chromium):
+    """The text has the picture, for readers without script; with script, every figure takes its place."""
+    count = 0
+    for page in pages(built):
+        stills = re.findall(
+            r'<figure class="live".*?<img[^>]*src="([^"]*)"', page.read_text(encoding="utf-8"), re.DOTALL
+        )
+        if not stills:
+            continue
+        assert all((page.parent / still).is_file() for still in stills)
+        chromium.get(page.as_uri())
+        drawn = (
+            "return [...document.querySelectorAll('figure[data-figure]')].map(x => x.querySelectorAll('canvas').length)"
+        )
+        canvases = chromium.execute_script(drawn)
+        assert len(canvases) == len(stills)
+        assert min(canvases) >= 2, page.name
+        assert not [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"], page.name
+        count += len(stills)
+    assert count >= 8

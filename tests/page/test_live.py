@@ -279,6 +279,29 @@ def test_both_surfaces_have_one_start(made, open_page):
     assert starts[0] == starts[1] == pytest.approx([-8.8, 9.0])
 
 
+@pytest.mark.parametrize(
+    ("name", "query", "told"),
+    [
+        ("terrain", "figure-1?start=3,-4", "live.shown.figure.map(one => one.start)"),
+        ("noise", "figure?batch=20&start=1,1", "[live.shown.figure.cloud.size, live.shown.figure.start]"),
+        ("ellipse", "figure?κ=50&SGD.lr=0.03", "[live.shown.figure.given, live.shown.figure.walkers[0].values.lr]"),
+        ("momentum", "figure?start=2", "live.shown.figure.walkers[0].path[0]"),
+        ("stuck", "figure?case=3", "document.querySelector('[aria-pressed=true]').textContent"),
+    ],
+)
+def test_an_address_sets_a_figure(name, query, told, made, chromium, tmp_path):
+    wanted = {
+        "terrain": [[3, -4], [3, -4]],
+        "noise": [20, [1, 1]],
+        "ellipse": [[50], 0.03],
+        "momentum": [2],
+        "stuck": "Run 4",
+    }
+    path = Page(page_of(made[name])).save(tmp_path / "page.html")
+    chromium.get(f"{path.as_uri()}#{query}")
+    assert chromium.execute_script(f"return {told}") == wanted[name]
+
+
 def test_a_guess_is_answered(made, open_page):
     browser = open_page(Page(page_of(made["stuck"])))
     for i, each in enumerate(made["stuck"]["cases"]):
