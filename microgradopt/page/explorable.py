@@ -34,6 +34,7 @@ Loss = Callable[..., Any]
 Maker = Callable[[list[Tensor]], Optimizer]
 
 _TRIED = 200  # updates, in which all formulas of an optimizer are to be seen
+_UPDATES = 1000  # that a page makes, at most
 _SEARCHED = 7  # starts along each side of the picture, for critical points
 
 
@@ -48,15 +49,15 @@ def live(
     """A surface of two parameters as a page: optimizers walk on it, played or step by step, from a start to be dragged.
 
     loss: an `Objective` of two parameters, or a function of a Tensor of shape (2,). optimizers: by name, what makes
-    each of a list of parameters; their hyperparameters get sliders, except those that are 0. start: of all. extent: of
-    the picture, ((low, high), (low, high)). path: where to write the page.
+    each of a list of parameters; hyperparameters get sliders, except those that are 0, and rates that follow a
+    schedule. start: of all. extent: of the picture, ((low, high), (low, high)). path: where to write the page.
 
     The page shows loss and ‖g‖ of every update, the formula of the update, and its numbers. A click asks what a point
     is: gradient, eigenvalues, and near a critical point that `critical.find` has found its kind, and the way out. It
     loads nothing from anywhere.
 
-    Raises ValueError for other than two parameters; TracingError for a loss or an optimizer that cannot be printed as
-    JavaScript (`mg.source`).
+    Raises ValueError for other than two parameters, and for optimizers that evaluate the loss themselves; TracingError
+    for a loss or an optimizer that cannot be printed as JavaScript (`mg.source`).
 
     >>> import microgradopt as mg
     >>> saddle = lambda w: w[0] ** 2 - w[1] ** 2 + w[1] ** 4 / 4
@@ -216,13 +217,20 @@ def walker(
     """An optimizer: the programs of its steps, what they read, and where they begin.
 
     programs: later formulas behind earlier ones; each gives the loss, and by name what is written. state: what they
-    read, before the first step. settings: the learning rate, and hyperparameters that are not 0, by name.
+    read, before the first step. settings: the learning rate, and hyperparameters that are not 0, by name. rates: of
+    each update, where the learning rate follows a schedule.
     """
     from microgradopt.plots import optimizer_colour  # on use: it needs matplotlib
 
     w.data, w.grad = begin.astype(w.dtype), None
     optimizer = make([w])
     formula = ""
+
+    if optimizer.wants_closure:
+        raise ValueError(
+            f"live: {name} evaluates the loss several times in a step, which is no program that can be printed"
+        )
+    rates = _scheduled(optimizer)
 
     def step(*given: Any) -> Any:
         optimizer.zero_grad()
@@ -255,10 +263,16 @@ def walker(
         if t:
             formula = of_step(optimizer, {w: "w"}, set()).rpartition("\n")[0]
         made.run(list(numbers))
-    shown = {key: x for key, x in settings.items() if x != 0}
+    shown = {key: x for key, x in settings.items() if x != 0 and not (key == "lr" and rates)}
     colour = optimizer_colour(name) or "#666666"
-    parts = {"programs": programs, "state": state, "settings": shown, "formula": formula}
+    parts = {"programs": programs, "state": state, "settings": shown, "formula": formula, "rates": rates}
     return {"name": name, "colour": colour, **parts}
+
+
+def _scheduled(optimizer: Optimizer) -> list[float] | None:
+    """The learning rates of the updates to come, where they follow a schedule."""
+    follows = callable(optimizer.param_groups[0]["lr"])
+    return [optimizer.rate("lr", 0, t) for t in range(_UPDATES)] if follows else None
 
 
 def _printed(function: Loss, numbers: Sequence[Any]) -> dict[str, Any]:

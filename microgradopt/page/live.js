@@ -253,6 +253,7 @@ class Walker {
   // One update: by the last of its programs that has all that it reads, and for which what it checks holds.
   step() {
     if (this.stopped) return false;
+    if (this.rates) this.memory.lr = this.rates[this.steps.length];
     const value = key => (key === "w" ? this.w : typeof key === "number" ? this.given[key] : this.memory[key]);
     let result = null;
     for (const { text, reads } of [...this.programs].reverse()) {
@@ -277,7 +278,7 @@ class Walker {
     this.gradients.push(done["w.grad"]);
     this.lengths.push(length(done["w.grad"]));
     this.steps.push(length(this.w.map((x, i) => x - this.before[i])));
-    return !this.stopped && this.steps.length < 5000;
+    return !this.stopped && this.steps.length < 1000;
   }
 
   // Updates that are more than five times as long as those around them.

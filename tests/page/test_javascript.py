@@ -91,7 +91,7 @@ FIRST_ORDER = [
     (optim.SGD, {}), (optim.SGD, {"momentum": 0.9, "nesterov": True}), (optim.Momentum, {}), (optim.RMS, {}),
     (optim.Adagrad, {}), (optim.RMSprop, {"centered": True}), (optim.Adadelta, {}), (optim.Adam, {}),
     (optim.Adam, {"amsgrad": True}), (optim.AdamW, {}), (optim.Adamax, {}), (optim.NAdam, {}), (optim.RAdam, {}),
-    (optim.Lion, {}), (optim.ScheduleFreeAdamW, {}),
+    (optim.Lion, {}), (optim.ScheduleFreeAdamW, {}), (optim.Muon, {}),
 ]  # fmt: skip
 
 

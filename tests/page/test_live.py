@@ -173,6 +173,22 @@ def test_an_optimizer_whose_formula_changes(open_page):
     np.testing.assert_allclose(walkers(browser, "path")[0], thetas, atol=1e-8)
 
 
+def test_a_rate_that_follows_a_schedule(open_page):
+    make = {"SGD": lambda p: optim.SGD(p, lr=optim.schedules.Cosine(0.2, 60))}
+    browser = open_page(plots.live(saddle, make, (1.5, 0.3), ((-2, 2), (-2, 2))))
+    assert not browser.find_elements("css selector", ".live-row input[type=range]")
+    press(browser, "Play")
+    objective = mg.Objective(saddle, [1.5, 0.3])
+    thetas = mg.training.trajectory(objective, make["SGD"](objective.parameters), 200)
+    np.testing.assert_allclose(walkers(browser, "path")[0], thetas, atol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", [optim.LBFGS, optim.Newton, optim.SAM])
+def test_methods_that_evaluate_the_loss_are_refused(optimizer):
+    with pytest.raises(ValueError, match="evaluates the loss several times"):
+        plots.live(saddle, {"it": lambda p: optimizer(p)}, (1.5, 0.3), ((-2, 2), (-2, 2)))
+
+
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
