@@ -285,6 +285,21 @@ def test_large_arrays_are_refused():
         mg.source(lambda x: np.tanh(x @ x), np.eye(60), target="javascript")
 
 
+def test_labels_are_checked(chromium):
+    def labelled(x, y):
+        return nn.cross_entropy(x, y)
+
+    texts = [
+        mg.source(mg.compile(lambda x: np.where(x > 0, x, -x)), B, target="javascript"),
+        mg.source(labelled, A, np.array([2, 0]), target="javascript"),
+    ]
+    calls = [(0, [B]), (1, [A, [2, 0]]), (1, [A, [2, 1]]), (1, [A, [-1, 0]])]
+    found = run(chromium, texts, calls)
+    assert_near(found[0], np.abs(B))
+    assert_near(found[1], labelled(A, np.array([2, 0])))
+    assert found[2] == found[3] == "error: not the values this was printed for"
+
+
 def test_what_has_to_hold_is_checked(chromium):
     w = mg.Tensor([1.0, 2.0], requires_grad=True)
     sgd = optim.SGD([w], lr=0.1)
