@@ -224,8 +224,6 @@ def walker(
 
     w.data, w.grad = begin.astype(w.dtype), None
     optimizer = make([w])
-    formula = ""
-
     if optimizer.wants_closure:
         raise ValueError(
             f"live: {name} evaluates the loss several times in a step, which is no program that can be printed"
@@ -239,7 +237,7 @@ def walker(
         optimizer.step()
         return loss
 
-    state: dict[str, Any] = {}
+    formula, state = "", {}
     settings: dict[str, float] = {}
     programs: list[dict[str, Any]] = []
     made: Program | None = None

@@ -39,11 +39,7 @@ class Terms:
     def __init__(self, program: Program) -> None:
         writer = program._writer
         self.checks: list[tuple[Term, Any]] = []
-        self.inputs = {
-            self.word(writer.names[node]): node
-            for node in program.nodes
-            if node in writer.given or node in program.inputs
-        }
+        self.inputs = {self.word(writer.names[node]): node for node in program.inputs}
         self.values: dict[Node, Any] = {}
         self.made: list[Term] = []
         given = {node: name for name, node in self.inputs.items()}
@@ -103,7 +99,10 @@ class Terms:
             return args[0]
         kwargs = {key: x for key, x in kwargs.items() if key not in ("dtype", "casting") and x is not None}
         try:
-            return called(node, args, kwargs)
+            value = called(node, args, kwargs)
+            return (
+                value[()] if node.function in (np.reshape, np.squeeze, np.copy) else value
+            )  # no array around one term
         except (TypeError, ValueError, IndexError) as error:
             raise refused(node) from error
 

@@ -224,7 +224,7 @@ CALLS = {
     "circles": lambda a, b: np.sin(a) + np.cos(a) + np.tan(a) + np.arctan(a) + np.sinh(a) + np.arcsinh(a) + np.arctan2(a, a * a + 1),
     "not numbers": lambda a, b: (np.isfinite(np.log(a)), np.log(a), 1 / (a * 0)), "asked": lambda a, b: (np.all(a > -9), np.any(a > 9, axis=0)),
     "cast": lambda a, b: ((a > 0).astype(float) * 2 == 2.0, (a * 3).astype(int)), "compared": lambda a, b: (a == a, a != b, a <= b),
-    "in place": lambda a, b: in_place(b), "long": lambda a, b: (b * np.arange(300.0).reshape(100, 3)).sum(),
+    "one of one": lambda a, b: in_place(np.stack([a.reshape(-1)[:1].reshape(()), b[1]])), "in place": lambda a, b: in_place(b), "long": lambda a, b: (b * np.arange(300.0).reshape(100, 3)).sum(),
     "standardised": lambda a, b: nn.functional.standardize(a, (-1,), 1e-5), "heaviside": lambda a, b: np.heaviside(a, 0.5),
     "logits": lambda a, b: nn.binary_cross_entropy_with_logits(a, (A > 0) * 1.0), "shares": lambda a, b: nn.cross_entropy(a, np.full((2, 3), 1 / 3)),
 }  # fmt: skip

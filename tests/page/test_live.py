@@ -189,6 +189,21 @@ def test_methods_that_evaluate_the_loss_are_refused(optimizer):
         plots.live(saddle, {"it": lambda p: optimizer(p)}, (1.5, 0.3), ((-2, 2), (-2, 2)))
 
 
+def test_a_loss_with_data_and_constants(open_page):
+    """Arrays from outside are arguments of the programs, those from inside stand in them."""
+    x = np.random.default_rng(0).normal(size=7)
+
+    def loss(w):
+        grid = np.arange(200.0) / 200
+        return np.mean((w[0] + w[1] * x - 1) ** 2) + np.mean(np.sin(3 * w[0] * grid)) / 10
+
+    browser = open_page(plots.live(loss, {"SGD": lambda p: optim.SGD(p, lr=0.2)}, (1.5, 0.3), ((-2, 2), (-2, 2))))
+    press(browser, "Play")
+    objective = mg.Objective(loss, [1.5, 0.3])
+    thetas = mg.training.trajectory(objective, optim.SGD(objective.parameters, lr=0.2), 200)
+    np.testing.assert_allclose(walkers(browser, "path")[0], thetas, atol=1e-10)
+
+
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
