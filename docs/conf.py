@@ -66,7 +66,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../demos",
     "gallery_dirs": "demos",
     "filename_pattern": r"[/\\]\d\d_",
-    "ignore_pattern": r"lab\.py|formulas\.py|__init__\.py|__main__\.py|playground\.py",
+    "ignore_pattern": r"lab\.py|__init__\.py|__main__\.py|playground\.py",
     "within_subsection_order": "FileNameSortKey",
     "reset_argv": _smallest,
     "download_all_examples": False,

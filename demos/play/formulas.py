@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from play.optimizers import Settings
+from play.trajectory import Run, Step, parameter_names
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,37 @@ RULES = {
     "RMSprop": rmsprop_lines, "Adam": adam_lines, "AdamW": adam_lines, "NAdam": nadam_lines, "Lion": lion_lines,
 }  # fmt: skip
 """For each optimizer, the lines of its update of one parameter."""
+
+
+def update_lines(settings: Settings, step: Step, i: int) -> list[Line]:
+    """The optimizer's formula for parameter i of those shown, computed from θ, g and the state before the update."""
+    hyper, theta, g, lr = dict(settings.hyper), float(step.theta[i]), float(step.g[i]), step.lr
+    old = {key: float(x[i]) if np.ndim(x) else x for key, x in step.state.items()}
+    decay, t = hyper.get("weight_decay", 0.0), step.state["t"] + 1
+    lines: list[Line] = []
+    decoupled = settings.optimizer in ("AdamW", "Lion")
+    if decay and decoupled:
+        shrunk = (1 - lr * decay) * theta
+        numbers = rf"(1 - {tex(lr)} \cdot {tex(decay)}) \cdot {tex(theta, True)}"
+        lines.append(Line(r"\theta", r"(1 - \eta \kappa)\, \theta", numbers, shrunk))
+        theta = shrunk
+    elif decay:
+        numbers = rf"{tex(g)} + {tex(decay)} \cdot {tex(theta, True)}"
+        lines.append(Line("g", r"g + \kappa\, \theta", numbers, g + decay * theta))
+        g = lines[-1].value
+    return lines + RULES[settings.optimizer](hyper, theta, g, lr, old, t)
+
+
+def formula_blocks(run: Run, t: int) -> list[str]:
+    """The update from θᵗ to θᵗ⁺¹ as Markdown: in symbols, and with the numbers of either parameter."""
+    if not run.steps:
+        return ["No update was finite: there are no numbers to show."]
+    step, names = run.steps[t], parameter_names(run)
+    both = [update_lines(run.settings, step, i) for i in range(2)]
+    symbols = r" \\ ".join(rf"{line.name} &\leftarrow {line.symbols}" for line in both[0])
+    blocks = [rf"$$\begin{{aligned}} {symbols} \end{{aligned}}$$"]
+    for name, lines, theta, g in zip(names, both, step.theta, step.g, strict=True):
+        given = rf"{name} = {tex(theta)},\quad g = {tex(g)},\quad \eta = {tex(step.lr)}"
+        rows = r" \\ ".join(rf"{line.name} &\leftarrow {line.numbers} = \mathbf{{{tex(line.value)}}}" for line in lines)
+        blocks.append(f"For ${given}$:\n\n" + rf"$$\begin{{aligned}} {rows} \end{{aligned}}$$")
+    return blocks
