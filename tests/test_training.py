@@ -314,6 +314,7 @@ class TestCheckpoints:
         assert all(np.array_equal(parameters[name], array) for name, array in model.state_dict().items())
         assert repr(optimizer.state_dict()) == state
 
+    @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # between open() and with there is no way
     def test_interrupted_anywhere_all_is_loaded_or_nothing(self, tmp_path):
         path = tmp_path / "run.npz"
         save_checkpoint(path, *trained())
