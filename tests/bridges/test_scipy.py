@@ -21,7 +21,7 @@ METHODS = {  # what each is to be given besides fun, x0, method
     **dict.fromkeys(("Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"), ("jac", "hessp")),
 }
 HERE = [name for name in METHODS if name.lower() in optimize._minimize.MINIMIZE_METHODS]  # COBYQA came with SciPy 1.14
-OPTIONS = {"COBYLA": {"tol": 1e-9, "options": {"maxiter": 20_000}}}
+OPTIONS = {"COBYLA": {"tol": 1e-8, "options": {"maxiter": 20_000}}}
 
 
 # The functions, with derivatives by hand ------------------------------------------------------------------------------
@@ -84,12 +84,13 @@ def test_minimize_in_no_more_evaluations_than_with_derivatives_by_hand(method, f
     more = OPTIONS.get(method, {})
     ours = optimize.minimize(**objective.for_scipy(method), **more)
     np.testing.assert_allclose(ours.x, minimum, atol=1e-3)
-    by_hand = {"jac": gradient, "hess": hessian, "hessp": lambda x, v: hessian(x) @ v}
-    theirs = optimize.minimize(f, start, method=method, **{name: by_hand[name] for name in METHODS[method]}, **more)
-    for count in ("nfev", "njev", "nhev", "nit") if METHODS[method] else ():
-        assert ours.get(count, 0) <= theirs.get(count, 0), count
     assert ours.success
     assert objective.theta.tolist() == start
+    if METHODS[method]:
+        by_hand = {"jac": gradient, "hess": hessian, "hessp": lambda x, v: hessian(x) @ v}
+        theirs = optimize.minimize(f, start, method=method, **{name: by_hand[name] for name in METHODS[method]}, **more)
+        for count in ("nfev", "njev", "nhev", "nit"):
+            assert ours.get(count, 0) <= theirs.get(count, 0), count
 
 
 def test_value_and_gradient_come_from_one_call():
