@@ -1,5 +1,6 @@
 """The playground: its numbers are the library's, and a browser shows them."""
 
+import contextlib
 import math
 import os
 import re
@@ -401,6 +402,7 @@ def server(tmp_path_factory):
     with (tmp_path_factory.mktemp("server") / "log").open("w") as log:
         process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log, env=ENVIRONMENT)
     try:
+        _wait_for(port, process)  # a browser that was refused once may show so without an error
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -409,6 +411,16 @@ def server(tmp_path_factory):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _wait_for(port, process):
+    """Until the server listens."""
+    until = time.monotonic() + 90
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the playground's server does not listen")
 
 
 @pytest.fixture(scope="module")
@@ -456,12 +468,7 @@ class Page:
 
         self.browser, self.Select, self.ActionChains = browser, Select, ActionChains
         self.wait = WebDriverWait(browser, 60, 0.1, ignored_exceptions=[WebDriverException])
-
-        def opened(browser):
-            browser.get(address)  # raises until the server listens
-            return True
-
-        self.wait.until(opened)
+        browser.get(address)
 
     def text(self):
         """All that is to be read, formulas as their TeX."""
