@@ -11,6 +11,7 @@ import contextlib
 import html
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -107,8 +108,9 @@ def script_of(name: str, figure: Mapping[str, Any]) -> str:
 
 
 def asset(name: str) -> str:
-    """The text of live.js or live.css."""
-    return resources.files("microgradopt.page").joinpath(name).read_text(encoding="utf-8")
+    """The text of live.js or live.css, without its indentation."""
+    text = resources.files("microgradopt.page").joinpath(name).read_text(encoding="utf-8")
+    return re.sub(r"^ +", "", text, flags=re.MULTILINE)
 
 
 # A surface, and who walks on it ---------------------------------------------------------------------------------------

@@ -115,12 +115,13 @@ function curves(title, series) {
   });
 }
 
+let sliderCount = 0;
 function slider(label, { low, high, value, log, whole }, changed) {
   const place = x => (log ? Math.log(x / low) / Math.log(high / low) : (x - low) / (high - low));
   const at = p => (log ? low * (high / low) ** p : low + (high - low) * p);
-  const output = element("output");
-  const input = element("input", { type: "range", min: 0, max: 1000, step: 1, "aria-label": label });
-  const node = element("label", { class: "live-slider" }, element("span", {}, label), input, output);
+  const output = element("output"), ticks = element("datalist", { id: `live-ticks-${sliderCount++}` });
+  const input = element("input", { type: "range", min: 0, max: 1000, step: 1, list: ticks.id, "aria-label": label });
+  const node = element("label", { class: "live-slider" }, element("span", {}, label), input, ticks, output);
   const put = x => {
     input.value = Math.round(1000 * clipped(place(x), 0, 1));
     output.textContent = short(x);
@@ -132,8 +133,9 @@ function slider(label, { low, high, value, log, whole }, changed) {
     put(x);
     changed(x);
   });
+  const mark = x => ticks.replaceChildren(element("option", { value: Math.round(1000 * place(x)) }));
   put(value);
-  return { node, put };
+  return { node, put, mark };
 }
 
 // Play, step, restart: calls `step` until it says that all is done.
@@ -175,7 +177,8 @@ function player(step, restart, changed) {
   return { node, toggled, once, begin, stop };
 }
 
-// A start that is dragged or moved by arrow keys; a click that is no drag, or Enter, asks; space, s and r play.
+// A start that is dragged, or moved by keys; a click that is no drag, or Enter, asks.
+const KEYS = "Arrow keys move the start, space plays, s steps, r restarts";
 function handled(view, play, { grabs, move, nudge, ask, save }) {
   const node = view.node, arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   const keys = { " ": play.toggled, s: play.once, r: play.begin, Enter: ask && (() => ask()) };
@@ -263,7 +266,7 @@ class Walker {
         result = text(...args);
         break;
       } catch (error) {
-        this.stopped = "it ends here: the numbers are too large, or it needs another formula";
+        this.stopped = "it ends: too large numbers, or another formula";
       }
     }
     if (!result) return false;
@@ -363,7 +366,7 @@ function surface(figure, name, host) {
   const from = (view, [x, y]) => [left + (x / view.width) * (right - left), top - (y / view.height) * (top - bottom)];
 
   const map = canvas({ class: "live-map", tabindex: 0, role: "application",
-    "aria-label": `${figure.title}. Arrow keys move the start, space plays, s steps, r restarts, Enter asks what the start is.` },
+    "aria-label": `${figure.title}. ${KEYS}, Enter asks what the start is.` },
   (view, style) => {
     const { context } = view, drawn = bands(view, style);
     context.drawImage(drawn.image, 0, 0, view.width, view.height);
@@ -449,7 +452,7 @@ function surface(figure, name, host) {
     asked = { at, value: loss, g, H, way: known && known.kind === "saddle point" ? known.lowest : null };
     const where = `${short(at)}: L = ${short(loss)}, \u2016g\u2016 = ${short(length(g))}, eigenvalues ${values.map(short).join(" and ")}. `;
     verdict.textContent = where + (known
-      ? `A ${known.kind}${known.certified ? " (certified)" : ""}.` + (asked.way ? " The way out is drawn in red: along the eigenvector of the negative eigenvalue the loss falls, on either side." : "")
+      ? `A ${known.kind}${known.certified ? " (certified)" : ""}.` + (asked.way ? " The way out, in red: along the eigenvector of the negative eigenvalue, on either side." : "")
       : "Not a critical point: the gradient is not 0.") + " In the circle: the quadratic model, in the same levels.";
     map.draw();
   }
@@ -489,7 +492,8 @@ function surface(figure, name, host) {
   function limited() {
     const values = eigenvalues(curvature(start)[2]), { lr } = walkers[0].values;
     const factors = values.map(x => Math.abs(1 - lr * x));
-    rate.textContent = `Eigenvalues ${values.map(short).join(" and ")}; 2/\u03bb_max = ${short(2 / values[1])}. `
+    for (const walker of walkers) walker.slider.mark(2 / values[1]);
+    rate.textContent = `Eigenvalues ${values.map(short).join(" and ")}; 2/\u03bb_max = ${short(2 / values[1])}, marked below \u03b7. `
       + `With \u03b7 = ${short(lr)} each update of gradient descent multiplies the distance by ${factors.map(short).join(" and ")} along the two eigenvectors: `
       + (factors[1] > 1 ? "it diverges." : factors[1] === 1 ? "it goes to and fro." : "it converges.");
   }
@@ -521,6 +525,7 @@ function surface(figure, name, host) {
         save();
       });
       made.put(walker.values[key]);
+      if (key === "lr") walker.slider = made;
       return made.node;
     });
     return element("div", { class: "live-row" },
@@ -620,7 +625,7 @@ function ball(figure, name, host) {
   const step = () => walkers.map(walker => walker.step()).some(Boolean) && walkers[0].steps.length < (figure.updates || 120);
 
   const line_ = canvas({ class: "live-wide", tabindex: 0, role: "application",
-    "aria-label": `${figure.title}. Arrow keys move the start, space plays, s steps, r restarts.` }, (view, style) => {
+    "aria-label": `${figure.title}. ${KEYS}.` }, (view, style) => {
     const { context, width, height } = view, xs = Array.from({ length: 241 }, (_, i) => left + ((right - left) * i) / 240);
     const ys = xs.map(value), [low, high] = [Math.min(...ys), Math.max(...ys)];
     view.to = x => [((x - left) / (right - left)) * width, 14 + ((high - value(x)) / (high - low)) * (height - 34)];
@@ -642,7 +647,7 @@ function ball(figure, name, host) {
     const { context, width, height } = view, walker = walkers[walkers.length - 1], parts = contributions(walker).slice(-40);
     context.fillStyle = style.color;
     context.font = "12px system-ui, sans-serif";
-    context.fillText("what each past gradient contributes to this movement, the latest on the right", 6, 14);
+    context.fillText("what each past gradient adds, the latest on the right", 6, 14);
     const most = Math.max(1e-12, ...parts.map(Math.abs)), half = (height - 24) / 2;
     line(context, [[0, 22 + half], [width, 22 + half]], style.borderColor, 1);
     parts.forEach((part, i) => {

@@ -301,6 +301,10 @@ def test_the_ellipse_s_limit(made, open_page):
     told = browser.find_element("css selector", ".live-rate").text
     assert "Eigenvalues 1 and 20; 2/λ_max = 0.1" in told
     assert "0.91 and 0.8" in told
+    (mark, _) = browser.execute_script(
+        "return [...document.querySelectorAll('datalist option')].map(x => Number(x.value))"
+    )
+    assert mark == round(1000 * np.log(0.1 / 0.0009) / np.log(3000)), "the slider's place of 2/λ_max"
 
 
 def test_both_surfaces_have_one_start(made, open_page):
