@@ -130,11 +130,9 @@ def noise() -> dict[str, Any]:
     )
 
     def of_sample(w: Any, x: Any, y: Any) -> Any:
-        point = mg.Tensor(w, requires_grad=True) if not isinstance(w, mg.Tensor) else w
-        return mg.grad((point[0] + point[1] * x - y) ** 2, point)[0]
+        return mg.grad((w[0] + w[1] * x - y) ** 2, w)[0]
 
-    point, one = mg.Tensor([0.0, 0.0], requires_grad=True), np.float64(1.0)
-    gradient = {"text": mg.source(of_sample, point, one, one, target="javascript"), "reads": ["w", "x", "y"]}
+    gradient = called(of_sample, {"w": mg.Tensor([0.0, 0.0], requires_grad=True), "x": 1.0, "y": 1.0})
     samples = [{"x": float(a), "y": float(b)} for a, b in zip(x, y, strict=True)]
     return figure | {"kind": "noise", "gradient": gradient, "samples": samples}
 

@@ -15,6 +15,7 @@ from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Given
 from microgradopt.program.program import Program, Ways
 from microgradopt.program.repeat import AT_ONCE, own
+from microgradopt.program.state import near
 from microgradopt.run import Array, Run
 
 _BYTES = 2**25  # of the batches that are drawn before
@@ -129,10 +130,9 @@ def _samples(run: Run) -> int:
 def _near(x: Any, y: Any) -> bool:
     """Whether arrays are the same but for rounding, which is measured by the largest number."""
     x, y = np.asarray(x), np.asarray(y)
-    if x.dtype.kind != "f":
-        return np.array_equal(x, y)
-    size = np.max(np.abs(y), initial=0.0, where=np.isfinite(y))
-    return np.allclose(x, y, rtol=0, atol=size * np.finfo(x.dtype).eps ** 0.5, equal_nan=True)
+    if y.dtype.kind != "f":
+        return near(x, y, 0.0)
+    return near(x, y, np.finfo(y.dtype).eps ** 0.5 * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)))
 
 
 class _Going:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import html
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.page.formulas import of_step
-from microgradopt.page.page import Page
+from microgradopt.page.page import Page, escaped, file_text
 from microgradopt.program.compiled import source
 from microgradopt.program.javascript import javascript
 from microgradopt.program.program import MISFIT, Program, Source
@@ -88,10 +86,7 @@ def page_of(figure: Mapping[str, Any]) -> str:
 
 
 def script_of(name: str, figure: Mapping[str, Any]) -> str:
-    """What gives a figure to the page: numbers and words as JSON, functions as functions.
-
-    JSON escapes all but ASCII; without <, nothing in it can end the script. Functions have no words but their keys.
-    """
+    """What gives a figure to the page: numbers and words as JSON, functions, whose only words are keys, as they are."""
     functions: list[str] = []
 
     def told(x: Any) -> Any:
@@ -102,15 +97,14 @@ def script_of(name: str, figure: Mapping[str, Any]) -> str:
             return {key: told(part) for key, part in x.items()}
         return list(map(told, x)) if isinstance(x, list | tuple) else x
 
-    words = json.dumps([name, told(figure)])[1:-1].replace("<", "\\u003c")
+    words = escaped([name, told(figure)])[1:-1]
     listed = ",\n".join(functions)
     return f"live.add({words}, [\n{listed}\n]);\n"
 
 
 def asset(name: str) -> str:
     """The text of live.js or live.css, without its indentation."""
-    text = resources.files("microgradopt.page").joinpath(name).read_text(encoding="utf-8")
-    return re.sub(r"^ +", "", text, flags=re.MULTILINE)
+    return re.sub(r"^ +", "", file_text(name), flags=re.MULTILINE)
 
 
 # A surface, and who walks on it ---------------------------------------------------------------------------------------
@@ -154,8 +148,11 @@ def surface(
 
 
 def called(function: Callable[..., Any], arguments: Mapping[Any, Any]) -> dict[str, Any]:
-    """A function of arrays in JavaScript, and by what names the page is to call it."""
-    values = [np.asarray(x, float) if np.ndim(x) else np.float64(x) for x in arguments.values()]
+    """A function of arrays and tensors in JavaScript, and by what names the page is to call it."""
+    values = [
+        x if isinstance(x, Tensor) else np.asarray(x, float) if np.ndim(x) else np.float64(x)
+        for x in arguments.values()
+    ]
     return {"text": source(function, *values, target="javascript"), "reads": list(arguments)}
 
 
@@ -252,7 +249,7 @@ def walker(
             break
         program = _program(made)
         programs += [program] if program not in programs else []
-        now = zip(made.inputs, program["reads"], _values(made, numbers), strict=True)
+        now = zip(made.inputs, program["reads"], made.read(list(numbers)), strict=True)
         for node, key, x in now:
             if key in state or type(key) is int or key == "w":
                 continue
@@ -279,13 +276,8 @@ def _printed(function: Loss, numbers: Sequence[Any]) -> dict[str, Any]:
     """A function in JavaScript, and what its arguments are: "w", a position among the numbers, or arrays by name."""
     made = Program(traced(function, tuple(numbers), {}, list(numbers), ()))
     program = _program(made)
-    pairs = zip(program["reads"], _values(made, numbers), strict=True)
+    pairs = zip(program["reads"], made.read(list(numbers)), strict=True)
     return program | {"data": {key: x.tolist() for key, x in pairs if isinstance(key, str) and key != "w"}}
-
-
-def _values(made: Program, numbers: Sequence[Any]) -> list[Any]:
-    """What its arguments are now."""
-    return [eval(made.reads[node], made.names | {"args": list(numbers)}) for node in made.inputs]
 
 
 def _program(made: Program) -> dict[str, Any]:

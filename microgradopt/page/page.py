@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from microgradopt.autodiff import _starting_cotangent, listed_tensors
 from microgradopt.graph.reader import Names, trace
@@ -106,9 +107,17 @@ def explain(
 
 def _page(story: Story) -> str:
     """The template with its script and the story in it."""
-    files = resources.files("microgradopt.page")
-    template, picture = (files.joinpath(name).read_text(encoding="utf-8") for name in ("explain.html", "picture.js"))
     data = {key: getattr(story, key) for key in ("nodes", "modules", "edges", "lines", "steps")}
-    # JSON escapes all but ASCII; without <, nothing in it can end the script.
-    escaped = json.dumps(data).replace("<", "\\u003c")
-    return template.replace("/*picture*/", picture).replace("<!--story-->", escaped)
+    return (
+        file_text("explain.html").replace("/*picture*/", file_text("picture.js")).replace("<!--story-->", escaped(data))
+    )
+
+
+def file_text(name: str) -> str:
+    """The text of a file beside this one."""
+    return resources.files("microgradopt.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def escaped(data: Any) -> str:
+    """JSON for a script. It escapes all but ASCII; without <, nothing in it can end the script."""
+    return json.dumps(data).replace("<", "\\u003c")

@@ -42,13 +42,12 @@ class Terms:
         self.inputs = {self.word(writer.names[node]): node for node in program.inputs}
         self.values: dict[Node, Any] = {}
         self.made: list[Term] = []
-        given = {node: name for name, node in self.inputs.items()}
+        given, checks = {node: name for name, node in self.inputs.items()}, dict(program.checks)
         for node in program.nodes:
             value = self._input(node, given[node]) if node in given else self._value(node)
             self.values[node] = value
-            for checked, expected in program.checks:
-                if checked is node:
-                    self._check(value, expected)
+            if node in checks:
+                self._check(value, checks[node])
             self._noted(self.word(writer.names[node]), value)
 
     def word(self, name: str) -> str:
@@ -100,9 +99,8 @@ class Terms:
         kwargs = {key: x for key, x in kwargs.items() if key not in ("dtype", "casting") and x is not None}
         try:
             value = called(node, args, kwargs)
-            return (
-                value[()] if node.function in (np.reshape, np.squeeze, np.copy) else value
-            )  # no array around one term
+            may_be_one = node.function in (np.reshape, np.squeeze, np.copy)
+            return value[()] if may_be_one else value  # no array around one term
         except (TypeError, ValueError, IndexError) as error:
             raise refused(node) from error
 
@@ -228,10 +226,7 @@ def _literal(x: Any) -> Text:
 def javascript(program: Program) -> Source:
     """The text of a function in JavaScript."""
     terms = Terms(program)
-    results, done = program.results, {e.name: e.value for e in program.effects if e.value is not None}
-    if program.effects:
-        results = done if results is None else (results, done)
-    lines = "\n".join(f"  {line}" for line in _Lines(terms, results).lines)
+    lines = "\n".join(f"  {line}" for line in _Lines(terms, program.returned).lines)
     name = terms.word(program.name)
     text = f"function {name}({', '.join(terms.inputs)}) {{\n{lines}\n}}\n"
     return Source(text, name, {word: node.value for word, node in terms.inputs.items()})

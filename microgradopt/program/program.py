@@ -159,18 +159,31 @@ class Program:
         """What it returns, and what it writes."""
         return list(dict.fromkeys(nodes_in((self.results, [effect.value for effect in self.effects]))))
 
+    @property
+    def _done(self) -> dict[str, Any]:
+        """What it writes, by name."""
+        return {effect.name: effect.value for effect in self.effects if effect.value is not None}
+
+    @property
+    def returned(self) -> Any:
+        """What it returns as a text: its results, and what it writes, by name."""
+        if not self.effects:
+            return self.results
+        return self._done if self.results is None else (self.results, self._done)
+
+    def read(self, leaves: list[Any]) -> list[Any]:
+        """What its inputs are now, in order. leaves: the arrays and tensors among the arguments."""
+        return [eval(self.reads[node], self.names | {"args": leaves}) for node in self.inputs]
+
     @functools.cached_property
     def _writer(self) -> Writer:
         return self._writer_of(NUMPY, self.nodes, self.checks)
 
     def _writer_of(self, language: Language, nodes: list[Node], checks: Checks) -> Writer:
-        results = self.results
-        done = {effect.name: effect.value for effect in self.effects if effect.value is not None}
-        if self.effects:
-            results = done if results is None else (results, done)
+        done = self._done
         taken = {node.name for node in self.inputs}
         names = {x: f"new_{name}" if name in taken else name for name, x in done.items() if type(x) is Node}
-        return Writer(nodes, results, checks, names, language)
+        return Writer(nodes, self.returned, checks, names, language)
 
     @functools.cached_property
     def source(self) -> Source:

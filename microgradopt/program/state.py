@@ -69,6 +69,13 @@ class State:
         yield from ((place.name, value) for place, value in moment.places)
 
 
+def near(x: Any, y: Any, room: float) -> bool:
+    """Whether two arrays are the same to rounding, `room`; whole numbers are the same."""
+    if y.dtype.kind != "f":
+        return np.array_equal(x, y)
+    return bool(np.allclose(x, y, rtol=0.0, atol=room, equal_nan=True))
+
+
 def same(x: Any, y: Any) -> bool:
     """Whether two results are the same bit for bit, in the containers that they are in."""
     x, y = plain(x), plain(y)

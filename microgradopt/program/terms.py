@@ -14,6 +14,7 @@ import numpy as np
 
 from microgradopt.graph.graph import Node
 from microgradopt.graph.text import COMPARISON, PRODUCT, SUM, spelled
+from microgradopt.program.native.calls import written_as
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.outputs import astype, view
 
@@ -157,10 +158,9 @@ def called(node: Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         return _reduced(_REDUCTIONS[function], *args, **kwargs)
     if function is np.zeros_like:
         return np.full(node.shape, 0.0, object)
-    if function is np.var:
-        return _variance(*args, **kwargs)
-    if function is np.std:
-        return _elementwise(np.sqrt, [_variance(*args, **kwargs)])
+    if function in (np.var, np.std):
+        variance = written_as(np.var)(*args, **kwargs)
+        return variance if function is np.var else _elementwise(np.sqrt, [variance])
     if function is np.clip:
         return _clipped(*args, **kwargs)
     if function is view and node.dtype.kind == "u" and node.dtype.itemsize == node.inputs[0].dtype.itemsize:
@@ -213,12 +213,6 @@ def _reduced(function: Any, x: Any, axis: Any = None, keepdims: bool = False) ->
     return x
 
 
-def _variance(x: Any, axis: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
-    centred = x - np.mean(x, axis=axis, keepdims=True)
-    total = np.sum(centred * centred, axis=axis, keepdims=keepdims)
-    return total / (x.size // np.size(total) - ddof)
-
-
 def _clipped(x: Any, low: Any = None, high: Any = None, **names: Any) -> Any:
     low, high = names.get("min", low), names.get("max", high)
     x = x if low is None else _elementwise(np.maximum, [x, low])
@@ -232,6 +226,6 @@ def _cast(x: Any, node: Node) -> Any:
         return _elementwise(np.not_equal, [x, 0])
     if kind != before and before == "b":
         return _elementwise(float, [x])
-    return (
-        _elementwise(np.trunc, [x]) if (before, kind) in (("f", "i"), ("f", "u")) else np.copy(x) if np.ndim(x) else x
-    )
+    if before == "f" and kind in "iu":
+        return _elementwise(np.trunc, [x])
+    return np.copy(x) if np.ndim(x) else x

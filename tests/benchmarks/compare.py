@@ -332,6 +332,12 @@ def with_threads(threads: int) -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
 
 
+def written(document: Path, begin: str, end: str, text: str) -> None:
+    """Put a text between two marks of a document."""
+    before, _, rest = document.read_text().partition(begin)
+    document.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
+
+
 def _with_repository(path: str) -> str:
     """A PYTHONPATH with this repository in front of what was there."""
     others = [place for place in path.split(os.pathsep) if place not in ("", str(REPOSITORY))]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import _processor, with_threads
+from compare import _processor, with_threads, written
 from loops import Way, Ways, _time, check, jaxs, markdown, ours, shown, stepped
 from problems import Problem
 
@@ -194,8 +194,7 @@ def main() -> None:
     text = f"{table(found)}\n\n({_processor()}, one thread; `python tests/benchmarks/growth.py`.)"
     print(text)
     if options.write:
-        before, _, rest = options.write.read_text().partition(BEGIN)
-        options.write.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        written(options.write, BEGIN, END, text)
     if options.picture:
         draw(found, options.picture)
 

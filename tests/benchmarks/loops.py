@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from compare import _processor, with_threads
+from compare import _processor, with_threads, written
 from problems import LR, Array, Contender, Problem
 
 RUNS, FIRST = 32, 20  # runs at once; updates before the comparison: training is chaotic, and more would part them
@@ -348,8 +348,7 @@ def main() -> None:
     text = f"{tables(found)}\n\n{roofline(found)}\n\n({_processor()}, one thread; `python tests/benchmarks/loops.py`.)"
     print(text)
     if options.write:
-        before, _, rest = options.write.read_text().partition(BEGIN)
-        options.write.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        written(options.write, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -113,11 +113,11 @@ def test_two_hundred_single_steps_on_each_surface(optimizer, options, chromium):
         step()
         made = None
         for _ in range(200):
-            given = [] if made is None else [eval(made.reads[node], made.names | {"args": []}) for node in made.inputs]
+            given = [] if made is None else made.read([])
             if made is None or (loss := made.run([])) is MISFIT:  # another formula from now on: RAdam's, after 5 steps
                 made = Program(traced(step, (), {}, [], (), free=True))
                 texts.append(mg.source(step, target="javascript", hyperparameters=True))
-                given = [eval(made.reads[node], made.names | {"args": []}) for node in made.inputs]
+                given = made.read([])
                 loss = made.run([])
             calls.append((len(texts) - 1, given))
             state = next(iter(mover.blocks()))[-1]

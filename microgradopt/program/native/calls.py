@@ -44,7 +44,7 @@ def _variance(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False,
         raise NotNativeError(f"var with {', '.join(none)}")
     deviations = x - np.mean(x, axis=axis, keepdims=True)
     squares = np.sum(deviations * deviations, axis=axis, keepdims=keepdims)
-    return squares / (x.size // squares.size - ddof)
+    return squares / (x.size // np.size(squares) - ddof)
 
 
 def _deviation(x: Any, **how: Any) -> Any:

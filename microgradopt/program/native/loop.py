@@ -16,6 +16,7 @@ from microgradopt.program.native.calls import NotNativeError, written_as
 from microgradopt.program.native.machine import made
 from microgradopt.program.native.text import NativeText
 from microgradopt.program.program import Program
+from microgradopt.program.state import near
 
 Array = npt.NDArray[Any]
 
@@ -163,9 +164,7 @@ def _compare(loop: NativeLoop, program: Program, given: Mapping[Node, Given]) ->
         wrong = [f"{done} rounds for {is_done}"] if done != is_done else []
         pairs = [*zip(mine, theirs, strict=True), *(zip(ends, expected, strict=True) if done else ())]
         size = max((float(np.abs(y[np.isfinite(y)]).max(initial=0.0)) for _, y in map(_as_arrays, pairs)), default=0.0)
-        wrong += [
-            f"{x!r:.60} for {y!r:.60}" for x, y in map(_as_arrays, pairs) if not _is_near(x, y, unit**_NEAR * size)
-        ]
+        wrong += [f"{x!r:.60} for {y!r:.60}" for x, y in map(_as_arrays, pairs) if not near(x, y, unit**_NEAR * size)]
         if wrong:
             raise NotNativeError(f"the native loop gives {wrong[0]}")
         if not done:
@@ -176,8 +175,3 @@ def _compare(loop: NativeLoop, program: Program, given: Mapping[Node, Given]) ->
 
 def _as_arrays(pair: tuple[Any, Any]) -> tuple[Array, Array]:
     return np.asarray(pair[0]), np.asarray(pair[1])
-
-
-def _is_near(x: Array, y: Array, room: float) -> bool:
-    """Whether two results are the same to rounding; whole numbers are the same."""
-    return bool(np.allclose(x, y, rtol=0.0, atol=room, equal_nan=True)) if y.dtype.kind == "f" else np.array_equal(x, y)
