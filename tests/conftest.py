@@ -2,8 +2,16 @@
 
 import os
 
+from hypothesis import settings
+
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+# The same examples in every run, so that a failure is of the change that is tested. `--hypothesis-profile=random` draws
+# fresh ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile("random", deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser):

@@ -87,7 +87,7 @@ def test_a_function_on_balls_holds_its_values(name):
     assert answers == [name not in REFUSED or None] * 4 or (name in SOMETIMES and True in answers)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(choices=steps, seed=st.integers(0, 99), exponent=st.integers(-9, -1))
 def test_random_programs_on_balls(choices, seed, exponent):
     rng, f = np.random.default_rng(seed), program(choices)
@@ -152,7 +152,7 @@ def test_between_two_minima(a):
     assert 0.1 * a < proof.radius[0] < a / 3**0.5
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), gap=st.floats(-5, 0))
 def test_the_box_has_no_other_critical_point(seed, gap):
     """L′ = ∏ (x − rᵢ) in every coordinate: roots near each other, or symmetric; turned, and with other units."""

@@ -30,7 +30,7 @@ def replayed(node: Node):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(choices=steps)
 def test_every_node_is_its_call(choices):
     x, w = (leaf(a) for a in data())

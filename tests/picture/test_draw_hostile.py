@@ -8,7 +8,7 @@ import dot_parser
 import numpy as np
 import pytest
 from dot_parser import HOSTILE
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import microgradopt as mg
@@ -25,18 +25,19 @@ def read(thing, *args, **options):
 
 
 @pytest.mark.parametrize("style", ["arrays", "scalar"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.text(min_size=1, max_size=30), other=st.sampled_from(HOSTILE))
 @example(name="0.A", other="<b>")
 @example(name="\ud800\x00\n\u202e", other="<b>")
 def test_any_name_is_what_the_label_says(name, other, style):
+    assume(name != other)  # one name is one tensor's
     x, y = needing(1.0), needing(2.0)
     dot = read(x * y, {name: x, other: y}, style=style)
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name).replace("\u2060", "")
     seen = dot.label("n0")[0]
     is_path = re.fullmatch(r"(\w+\.)+[^\W\d]\w*", name)  # as "0.weight", which is written as programs write it
     if name.rstrip("0123456789") != "p" and not is_path:  # such names are those of nameless parameters
-        assert seen == (other if name == other else printable)
+        assert seen == printable
     assert len(dot.nodes) == (3 if style == "arrays" else 4)
 
 

@@ -57,7 +57,7 @@ def source_of(tail):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(choices=steps, order=st.sampled_from([0, 0, 1, 2]))
 def test_nodes_and_edges_are_those_of_the_graph(choices, order):
     graph = traced(choices, order)
@@ -83,7 +83,7 @@ def test_nodes_and_edges_are_those_of_the_graph(choices, order):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(choices=steps)
 def test_the_scalar_view_has_the_same_edges_and_an_operation_before_each_result(choices):
     graph = traced(choices, 0)

@@ -35,7 +35,7 @@ def value_gradient_hvp(f):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(choices=steps, dtype=st.sampled_from([np.float64, np.float32]))
 def test_random_programs_first_and_second_order(choices, dtype):
     f = value_gradient_hvp(program(choices))

@@ -24,7 +24,7 @@ def run(text):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # at the tip of a norm a second derivative is not finite
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(choices=steps, dtype=st.sampled_from([np.float64, np.float32]))
 def test_random_programs(choices, dtype):
     scalar = program(choices)

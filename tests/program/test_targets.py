@@ -237,7 +237,7 @@ def test_float32_stays_float32(machine, name):
 def test_random_programs(machine):
     target, library = machine
 
-    @settings(max_examples=40, deadline=None, derandomize=True)
+    @settings(max_examples=40)
     @given(choices=steps)
     def check(choices):
         function, args = random_program(choices)

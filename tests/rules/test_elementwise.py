@@ -11,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 import microgradopt as mg
 from microgradopt import Tensor
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=12, database=None)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 PAIRS = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, min_side=0, max_side=3)
 UNARY_POINTS = {name: domain(27) for name, domain in UNARY.items()}
@@ -30,7 +29,7 @@ def second(f, *at):
 
 
 @pytest.mark.parametrize("name", UNARY)
-@STEADY
+@settings(max_examples=12)
 @given(shape=SHAPES)
 def test_unary_functions_of_every_shape(name, shape):
     f, x = getattr(np, name), leaf(UNARY_POINTS[name], shape)
@@ -39,7 +38,7 @@ def test_unary_functions_of_every_shape(name, shape):
 
 
 @pytest.mark.parametrize("name", BINARY)
-@STEADY
+@settings(max_examples=12)
 @given(shapes=PAIRS)
 def test_binary_functions_broadcast(name, shapes):
     f, (left, right) = getattr(np, name), BINARY_POINTS[name]

@@ -10,8 +10,6 @@ from hypothesis.extra import numpy as hnp
 import microgradopt as mg
 from microgradopt import Tensor
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=60, database=None)
-
 
 def leaf(values):
     return Tensor(values, requires_grad=True)
@@ -59,7 +57,7 @@ def indices(draw):
     return shape, tuple(index)
 
 
-@STEADY
+@settings(max_examples=60)
 @given(indices())
 def test_any_index(case):
     shape, index = case
@@ -67,7 +65,7 @@ def test_any_index(case):
     agrees(lambda x: x[index], values)
 
 
-@STEADY
+@settings(max_examples=60)
 @given(hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=3), st.data())
 def test_masks_over_several_axes(shape, data):
     mask = data.draw(hnp.arrays(bool, shape[: data.draw(st.integers(1, len(shape)))]))

@@ -12,8 +12,6 @@ from hypothesis.extra import numpy as hnp
 import microgradopt as mg
 from microgradopt import Tensor
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=40, database=None)
-
 
 def leaf(values):
     return Tensor(values, requires_grad=True)
@@ -33,7 +31,7 @@ def agrees(f, *arrays, rtol=1e-12):
 
 
 @pytest.mark.parametrize("f", [np.matmul, np.vecdot, np.linalg.vecdot], ids=["matmul", "vecdot", "linalg.vecdot"])
-@STEADY
+@settings(max_examples=40)
 @given(data=st.data())
 def test_products_over_batches(f, data):
     signature = "(m?,n),(n,p?)->(m?,p?)" if f is np.matmul else "(n),(n)->()"
@@ -50,7 +48,7 @@ def test_the_axis_of_vecdot_is_that_of_each_operand(f):
 
 
 @pytest.mark.parametrize("f", [np.dot, np.inner, np.outer, np.kron, np.tensordot, np.vdot])
-@STEADY
+@settings(max_examples=40)
 @given(data=st.data())
 def test_products_of_any_shapes(f, data):
     left = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
@@ -113,7 +111,7 @@ def contractions(draw):
     return subscripts, [tuple(sizes[letter] for letter in term) for term in terms]
 
 
-@settings(STEADY, max_examples=80)
+@settings(max_examples=80)
 @given(contractions())
 def test_any_einsum(case):
     subscripts, shapes = case

@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 import microgradopt as mg
 from microgradopt import Tensor
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4)
 
 
@@ -23,7 +22,7 @@ def leaf(values):
 @pytest.mark.parametrize(
     "f", [np.cumsum, np.cumprod, np.sort, mg.softmax, mg.log_softmax, np.average, np.amax, np.amin]
 )
-@STEADY
+@settings(max_examples=20)
 @given(shape=SHAPES, data=st.data())
 def test_along_one_axis(f, shape, data):
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))

@@ -9,9 +9,6 @@ from hypothesis.extra import numpy as hnp
 import microgradopt as mg
 from microgradopt import Tensor
 
-settings.register_profile("steady", derandomize=True, deadline=None, max_examples=25, database=None)
-settings.load_profile("steady")
-
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 
 
@@ -22,6 +19,7 @@ def leaf(shape, seed=0, low=0.5, high=2.0):
 @pytest.mark.parametrize(
     "f", [np.add, np.subtract, np.multiply, np.divide, np.power, np.hypot, np.arctan2, np.logaddexp]
 )
+@settings(max_examples=25)
 @given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, min_side=0, max_side=3))
 def test_elementwise_functions_broadcast(f, shapes):
     x, y = leaf(shapes.input_shapes[0]), leaf(shapes.input_shapes[1], 1)
@@ -29,6 +27,7 @@ def test_elementwise_functions_broadcast(f, shapes):
     mg.gradcheck(f, [x, y], order=2)
 
 
+@settings(max_examples=25)
 @given(hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, min_side=0, max_side=2))
 def test_where_and_clip_broadcast(shapes):
     one, two, three = shapes.input_shapes
@@ -37,6 +36,7 @@ def test_where_and_clip_broadcast(shapes):
     mg.gradcheck(lambda x, low: np.clip(x, low, 1.7), [leaf(one), leaf(two, 1, 0.0, 0.4)], order=2)
 
 
+@settings(max_examples=25)
 @given(hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=2, min_side=0, max_side=3))
 def test_matmul_in_every_dimension_case(shapes):
     x, y = leaf(shapes.input_shapes[0]), leaf(shapes.input_shapes[1], 1)
@@ -58,6 +58,7 @@ def reductions(draw):
 
 
 @pytest.mark.parametrize("f", [np.sum, np.mean, np.prod, np.max, np.min, np.var, np.std, np.ptp, mg.logsumexp])
+@settings(max_examples=25)
 @given(reductions())
 def test_reductions_over_every_axis(f, case):
     shape, axis, keepdims = case
@@ -84,6 +85,7 @@ def test_size_0(f, shape):
     assert g.shape == shape
 
 
+@settings(max_examples=25)
 @given(SHAPES, st.data())
 def test_indexing(shape, data):
     index = data.draw(hnp.basic_indices(shape, allow_newaxis=True) if shape else st.sampled_from([(), ..., None]))
@@ -93,6 +95,7 @@ def test_indexing(shape, data):
     mg.gradcheck(lambda x: x[index] ** 2, x, order=2)
 
 
+@settings(max_examples=25)
 @given(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3), st.data())
 def test_integer_indexing_adds_up_repeats(shape, data):
     index = data.draw(hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=4)))
