@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from microgradopt.picture import Drawing, GraphvizMissingError, draw, draw_on_error
     from microgradopt.program import StaleProgramError, TracingError, compile, source
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Drawing",

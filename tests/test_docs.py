@@ -42,8 +42,9 @@ def test_code_blocks_run_and_print_what_they_say(page, capsys):
         KNOWN.clear()
         KNOWN.update(known)
     printed = capsys.readouterr().out.splitlines()
+    coming = iter(printed)  # each promise is looked for behind the one before
     for promise in re.findall(r"# → (.+)$", code, re.MULTILINE):
-        assert promise in printed, f"{page.name} promises {promise!r}, and printed {printed}"
+        assert promise in coming, f"{page.name} promises {promise!r} next, and printed {printed}"
 
 
 @pytest.mark.parametrize("name", MODULES)
