@@ -259,7 +259,7 @@ class Loop:
         self._others = [node for node, x in given.items() if not x.each]
         writer = _Lines(body, [body.given[node] for node in self._each])
         self.text = self._written(writer, {node: writer.names[new] for node, new in body.given.items()})
-        names = {**RUNTIME, **writer.constants, **writer.functions, "chosen": chosen}
+        names = {**RUNTIME, **writer.constants, **writer.objects, "chosen": chosen}
         exec(self.text, names)
         self._function = names["loop"]
         for node in body.nodes:  # a batch would be kept alive

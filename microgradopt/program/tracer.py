@@ -216,7 +216,8 @@ class Tracer(ArrayMethods):
             raise TypeError(f"astype: {self.dtype} does not become {np.dtype(dtype)} by casting={casting!r}")
         return self.tape.call(astype, (self, np.dtype(dtype)), {})
 
-    sum, mean, max, min = map(_reduction, (np.sum, np.mean, np.max, np.min))
+    sum, mean = _reduction(np.sum), _reduction(np.mean)
+    max, min = _reduction(np.max), _reduction(np.min)
 
     def __len__(self) -> int:
         return len(self.value)

@@ -317,8 +317,9 @@ class Writer:
 
     def helpers(self) -> list[str]:
         """Functions that are not NumPy's, as their source: composites whose bodies could not be traced."""
-        found = {node.function for node in self.nodes if node.function is not None and is_composite(node.function)}
-        return sorted(_definition(KNOWN[function].call) for function in found - self.language.spellings.keys())
+        found = {node.function for node in self.nodes if node.function is not None} - self.language.spellings.keys()
+        names = {function: name_of(function) for function in found if _is_foreign(function)}
+        return sorted(_definition(function, [*names.values()].count(name) == 1) for function, name in names.items())
 
 
 def _condition(text: Text, value: Any) -> Text:
@@ -343,21 +344,35 @@ def is_element(node: Node) -> bool:
     return all(type(i) is int and i >= 0 for i in (index if isinstance(index, tuple) else (index,)))
 
 
-def _definition(function: Callable[..., Any]) -> str:
-    """The source of a function, without decorators and annotations, and the modules that it names."""
+def _is_foreign(function: Any) -> bool:
+    """Whether neither NumPy nor Python has a function."""
+    name = spelled(function)
+    return not (name.startswith("np.") or hasattr(builtins, name) or function in vars(operator).values())
+
+
+def _definition(function: Callable[..., Any], is_alone: bool) -> str:
+    """The source of a composite, without decorators and annotations, and the modules that it names.
+
+    Raises TracingError where that would not stand alone: another function has this name, or it uses more than modules.
+    """
+    refused = TracingError(
+        f"source: {name_of(function)} is not NumPy's and cannot be traced, so its own source is printed, and there is "
+        "none that stands alone: define it in a file, by a name of its own, of modules and Python's own functions"
+    )
+    if not is_alone or not is_composite(function):
+        raise refused
+    plain = KNOWN[function].call
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except OSError:
-        raise TracingError(
-            f"source: {name_of(function)} cannot be traced, so its own source is printed, and that is not there, as it "
-            "was not read from a file. Put it into one"
-        ) from None
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
+        definition = ast.parse(textwrap.dedent(inspect.getsource(plain))).body[0]
+    except (OSError, SyntaxError):
+        raise refused from None
+    used = inspect.getclosurevars(plain)
+    modules = [name for name, x in used.globals.items() if inspect.ismodule(x)]
+    if not isinstance(definition, ast.FunctionDef) or used.nonlocals or len(modules) < len(used.globals):
+        raise refused
     definition.decorator_list, definition.returns = [], None
     for argument in definition.args.args:
         argument.annotation = None
-    modules = [name for name in function.__code__.co_names if inspect.ismodule(function.__globals__.get(name))]
     imports = [f"    import {name}" for name in modules if name != "np"]
     head, *body = ast.unparse(definition).splitlines()
     return "\n".join([head, *imports, *body])
