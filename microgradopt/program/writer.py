@@ -30,7 +30,7 @@ from microgradopt.graph.text import (
     literal,
     spelled,
 )
-from microgradopt.program.tidy import Checks, is_write, needed
+from microgradopt.program.tidy import Checks, is_write, needed, read_by
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.registry import KNOWN, is_composite, name_of
 
@@ -73,7 +73,7 @@ class Writer:
         self._checks = dict(checks)
         self._readers: dict[Node, list[Node]] = {node: [] for node in nodes}
         for node in nodes:
-            for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
+            for x in read_by(node):
                 self._readers[x].append(node)
         self._last_write = {node.arguments[0]: node for node in nodes if is_write(node)}
         self._returned = set(nodes_in(results))
@@ -309,7 +309,7 @@ class Writer:
     def _used(self, node: Node) -> list[Node]:
         """The nodes whose names stand in a node's line."""
         found = []
-        for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
+        for x in read_by(node):
             found += self._used(x) if self._is_inline(x) else [x]
         return found
 
