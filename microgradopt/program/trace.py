@@ -166,26 +166,22 @@ class Trace:
         for optimizer in found.optimizers:
             self._optimizer(optimizer, self._call(optimizer))
 
-    def _slot(self, place: Place, read: str, write: str, role: str = INPUT, **about: bool) -> Any:
-        """Replace what is kept in a place by a Tracer, until the end. The Tracer, or None where there is nothing."""
+    def _slot(self, place: Place, read: str, write: str, role: str = INPUT, **about: bool) -> None:
+        """Replace what is kept in a place by a Tracer, until the end, if there is something."""
         value = place.get()
-        if value is None:
-            tracer, node = None, None
-        else:
-            tracer = self.tape.input(value, role, place.name, **about)
-            node = tracer.node
+        tracer = None if value is None else self.tape.input(value, role, place.name, **about)
+        node = None if tracer is None else tracer.node
+        if node is not None:
             self.reads[node] = read
         self._undo.append(lambda: place.put(value))  # first: an interruption may come at any moment
-        if tracer is not None:
-            place.put(tracer)
+        place.put(tracer)
 
         def look() -> None:
             now = place.get()
-            if now is not tracer or (tracer is not None and tracer.node is not node):
+            if now is not tracer or getattr(now, "node", None) is not node:
                 self.effects.append(Effect(place.name, write, now, node))
 
         self._look.append(look)
-        return tracer
 
     def _tensor(self, tensor: Tensor, text: str, name: str) -> None:
         """A leaf: its values, and its gradient."""

@@ -103,7 +103,9 @@ def _in_place(operate: Callable[..., Any]) -> Callable[..., Any]:
 def _reduction(function: Callable[..., Any]) -> Callable[..., Tracer]:
     """The method of Tracer for a reduction. Axes that are not told are not written down."""
 
-    def method(self: Tracer, axis: Any = None, keepdims: bool = False) -> Tracer:
+    def method(self: Tracer, axis: Any = None, *more: Any, keepdims: bool = False, **told: Any) -> Tracer:
+        if more or told:
+            return function(self, axis, *more, keepdims=keepdims, **told)
         kwargs = ({} if axis is None else {"axis": axis}) | ({"keepdims": True} if keepdims else {})
         return self.tape.call(function, (self,), kwargs)
 

@@ -181,7 +181,9 @@ class Writer:
 
     def condition(self, text: Text, value: Any) -> Text:
         """That an expression has this value."""
-        return _condition(text, value)
+        if isinstance(value, bool | np.bool_):
+            return text if value else Text(f"not {text.within(ATOM)}", COMPARISON)
+        return Text(f"{text.within(SUM)} == {literal(value).text}", COMPARISON)
 
     def constant(self, node: Node) -> list[str]:
         """The line that makes a constant array; a long one is given, as an argument."""
@@ -208,7 +210,7 @@ class Writer:
         told: dict[Node, Text] = {}
         for node in needed(nodes, [node for node, _ in checks]):
             told[node] = self._told(node, told.__getitem__)
-        return [_condition(told[node], value).text for node, value in dict(checks).items()]
+        return [self.condition(told[node], value).text for node, value in dict(checks).items()]
 
     def _told(self, node: Node, texts: Callable[[Node], Text]) -> Text:
         """A value by its name, or, where it has no line, as what it is computed from, if that is not too long."""
@@ -320,13 +322,6 @@ class Writer:
         found = {node.function for node in self.nodes if node.function is not None} - self.language.spellings.keys()
         names = {function: name_of(function) for function in found if _is_foreign(function)}
         return sorted(_definition(function, [*names.values()].count(name) == 1) for function, name in names.items())
-
-
-def _condition(text: Text, value: Any) -> Text:
-    """That an expression has this value."""
-    if isinstance(value, bool | np.bool_):
-        return text if value else Text(f"not {text.within(ATOM)}", COMPARISON)
-    return Text(f"{text.within(SUM)} == {literal(value).text}", COMPARISON)
 
 
 def _is_long(node: Node) -> bool:
