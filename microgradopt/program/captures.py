@@ -53,7 +53,7 @@ _NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass_
 
 # What cannot change, though it is no number or word; or is looked at elsewhere.
 _UNCHANGING = (
-    np.ndarray, BuiltinFunctionType, np.ufunc, RecordedGradient, Graph,
+    np.ndarray, BuiltinFunctionType, CodeType, np.ufunc, RecordedGradient, Graph,
     range, slice, type(...), enum.Enum, PurePath, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time,
     datetime.timedelta, re.Pattern, GenericAlias, MethodWrapperType, WrapperDescriptorType, MethodDescriptorType,
 )  # fmt: skip
@@ -68,27 +68,24 @@ _UNWATCHED = {
 
 
 class Place(NamedTuple):
-    """Where something is kept: a cell, an entry of a dictionary or a list, an attribute of something else.
-
-    through: what it is read from, where that is not what keeps it: an instance, of an attribute that its class has.
-    """
+    """Where something is kept: an entry of a dictionary or a list, an attribute of something else (of a cell, too)."""
 
     holder: Any
     key: Any
     name: str
-    through: Any = None
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether it is an entry, not an attribute."""
+        return isinstance(self.holder, dict | list)
 
     def get(self) -> Any:
         """What is kept there now."""
-        if isinstance(self.holder, CellType):
-            return self.holder.cell_contents
-        return self.holder[self.key] if isinstance(self.holder, dict | list) else getattr(self.holder, self.key)
+        return self.holder[self.key] if self.is_entry else getattr(self.holder, self.key)
 
     def put(self, value: Any) -> None:
         """Keep something else there."""
-        if isinstance(self.holder, CellType):
-            self.holder.cell_contents = value
-        elif isinstance(self.holder, dict | list):
+        if self.is_entry:
             self.holder[self.key] = value
         else:
             setattr(self.holder, self.key, value)
@@ -97,7 +94,9 @@ class Place(NamedTuple):
 class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
-    places: where arrays, numbers and objects are kept that the function can reach, each once. tensors: the leaves, with
+    places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class,
+    an attribute that is read from it, the class of which it is, and the dictionary of the instance it is read from, if
+    there is one. tensors: the leaves, with
     a name for each. modules: those that are in no other. optimizers, containers (lists, dictionaries), generators,
     objects: those that it can reach.
     """
@@ -108,6 +107,7 @@ class Captures:
         while len(self._names) > known:  # what is found may hold code that names more
             known = len(self._names)
             self.places: list[Place] = []
+            self.inherited: list[tuple[type, str, type, dict[str, Any] | None]] = []
             self.tensors: dict[Tensor, str] = {}
             self._of_modules: set[Tensor] = set()
             self.modules: list[Module] = []
@@ -149,13 +149,12 @@ class Captures:
         """What an object refers to, and where that is kept; None where it cannot change."""
         if isinstance(x, FunctionType):
             yield from self._of_function(x)
-        elif hasattr(x, "__func__") and hasattr(x, "__self__"):  # a method
+        elif hasattr(type(x), "__func__") and hasattr(type(x), "__self__"):  # a method
             self._read(x.__func__.__code__)
             yield None, x.__self__
             yield None, x.__func__
         elif isinstance(x, functools.partial):
-            yield from ((None, part) for part in (x.func, *x.args))
-            yield from _entries(x.keywords, name, x.keywords)
+            yield from ((None, part) for part in (x.func, *x.args, x.keywords))
         elif isinstance(x, tuple | frozenset):
             yield from ((None, part) for part in x)
         elif isinstance(x, list):
@@ -182,10 +181,11 @@ class Captures:
         named = self._read(code)
         if not _is_library(code.co_filename):
             self._refuse_unwatched(function, named)
+            yield Place(function, "__code__", function.__name__), code
             yield from _entries(vars(function), function.__name__, named & vars(function).keys() - {"__wrapped__"})
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if cell != CellType():  # an empty one is not filled yet
-                yield Place(cell, None, variable), cell.cell_contents
+                yield Place(cell, "cell_contents", variable), cell.cell_contents
         if not _is_library(code.co_filename):
             yield from _entries(function.__globals__, "", named & function.__globals__.keys())
         if function.__defaults__:
@@ -219,22 +219,30 @@ class Captures:
 
         Python calls some methods unnamed: ``o[0]`` is __getitem__. Those of a user's class are all followed.
         """
+        own_dict = getattr(instance, "__dict__", None)
+        before = set(own_dict or ())  # attributes that are found before those of a class
         for cls in x.__mro__[:-1]:
             own = not _is_library(getattr(sys.modules.get(cls.__module__), "__file__", cls.__module__))
-            for key, value in list(vars(cls).items()):
-                value = getattr(value, "__func__", value.fget if isinstance(value, property) else value)
+            for key, kept in list(vars(cls).items()):
+                value = getattr(kept, "__func__", kept.fget if isinstance(kept, property) else kept)
                 unnamed = key.startswith("__") and key not in _NOT_FOLLOWED
                 if unnamed and getattr(getattr(value, "__code__", None), "co_filename", "") == "<string>":
                     continue  # of a dataclass, that compares all fields: they would all be watched
                 if isinstance(value, FunctionType):
-                    if key in self._names or key == "forward" or (unnamed and (own or key == "__call__")):
-                        self._read(value.__code__)
-                        if not _is_library(value.__code__.co_filename):
-                            yield None, value
-                    continue
-                is_kept = key in self._names and not (unnamed or hasattr(value, "__get__"))  # a descriptor is code
-                if is_kept and (own or isinstance(value, _PLAIN)):
-                    yield Place(cls, key, key, x if instance is None else instance), value
+                    if not (key in self._names or key == "forward" or (unnamed and (own or key == "__call__"))):
+                        continue
+                    self._read(value.__code__)
+                    is_kept = own and value is kept
+                    if not is_kept and not _is_library(value.__code__.co_filename):
+                        yield None, value
+                else:
+                    is_kept = key in self._names and not (unnamed or hasattr(value, "__get__"))  # a descriptor is code
+                    is_kept = is_kept and (own or isinstance(value, _PLAIN))
+                if is_kept:
+                    yield Place(cls, key, key), value
+                    if key not in before:
+                        self.inherited.append((x, key, cls, own_dict))
+            before |= vars(cls).keys()
 
     def _refuse_unwatched(self, function: FunctionType, named: set[str]) -> None:
         for name in sorted(named & _UNWATCHED.keys() - function.__globals__.keys()):

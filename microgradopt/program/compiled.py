@@ -102,6 +102,8 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
 class _Method:
     """A method of an instance, which does not keep the instance alive."""
 
+    __func__: Any = None
+
     def __init__(self, function: Any, instance: Any) -> None:
         self.__func__, self._instance = function, weakref.ref(instance)
         self.__name__, self.__doc__ = function.__name__, function.__doc__

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,21 +33,28 @@ _RESERVED = frozenset(
 
 
 class Terms:
-    """The values of a program, as arrays of terms and numbers. text: of an argument's element, by name and index."""
+    """The values of a program, as arrays of terms and numbers.
+
+    inputs: the arguments of the text, by name. checks: terms that must have a certain value.
+    """
 
     def __init__(self, program: Program) -> None:
-        writer = program._writer
-        self.checks: list[tuple[Term, Any]] = []
+        writer, begun = program._writer, Term(None).number
+        self.checks: dict[Term, Any] = {}
         self.inputs = {self.word(writer.names[node]): node for node in program.inputs}
         self.values: dict[Node, Any] = {}
-        self.made: list[Term] = []
         given, checks = {node: name for name, node in self.inputs.items()}, dict(program.checks)
         for node in program.nodes:
             value = self._input(node, given[node]) if node in given else self._value(node)
             self.values[node] = value
             if node in checks:
                 self._check(value, checks[node])
-            self._noted(self.word(writer.names[node]), value)
+            self._name_elements(self.word(writer.names[node]), value)
+            if Term(None).number - begun > _MOST:
+                raise TracingError(
+                    f'source: target="javascript" writes every element by itself, and here there are more than '
+                    f"{_MOST:,} terms. It is for small arrays"
+                )
 
     def word(self, name: str) -> str:
         """A name as JavaScript can use it."""
@@ -62,30 +68,11 @@ class Terms:
             array[index] = Term(None, name=name + "".join(f"[{i}]" for i in index))
         return array
 
-    def _noted(self, base: str, value: Any) -> None:
-        """Terms that are new get a name, in case that they need one."""
+    def _name_elements(self, base: str, value: Any) -> None:
+        """Give terms that are new a name, in case that they need one."""
         for index, x in np.ndenumerate(value) if isinstance(value, np.ndarray) else [((), value)]:
             if type(x) is Term and not x.name:
                 x.name = "_".join([base, *map(str, index)])
-                self.made += [*self._unnamed(x), x]
-        if len(self.made) > _MOST:
-            raise TracingError(
-                f'source: target="javascript" writes every element by itself, and here there are more than {_MOST:,}. '
-                "It is for small arrays"
-            )
-
-    def _unnamed(self, x: Term) -> list[Term]:
-        """The terms inside that were made with it, and have no name of their own; each behind those that it is of."""
-        found: list[Term] = []
-        stack = [(y, False) for y in x.arguments]
-        while stack:
-            y, is_done = stack.pop()
-            if is_done:
-                found.append(y)
-            elif type(y) is Term and not y.name:
-                y.name = f"{x.name}_"
-                stack += [(y, True), *((z, False) for z in y.arguments)]
-        return found
 
     def _value(self, node: Node) -> Any:
         if node.function is None:
@@ -117,7 +104,16 @@ class Terms:
     def _check(self, value: Any, expected: Any) -> None:
         """Note that each term has to have this value."""
         now, then = np.broadcast_arrays(np.asarray(value, object), np.asarray(expected))
-        self.checks += [(x, y) for x, y in zip(now.flat, then.flat, strict=True) if type(x) is Term]
+        self.checks |= {x: y for x, y in zip(now.flat, then.flat, strict=True) if type(x) is Term}
+
+    def result(self, x: Any) -> Any:
+        """Results with terms and numbers in place of nodes; arrays are lists."""
+        x = self._known(x.node if type(x) is Returned else x)
+        if isinstance(x, dict):
+            return {key: self.result(value) for key, value in x.items()}
+        if isinstance(x, list | tuple):
+            return [self.result(part) for part in x]
+        return x.tolist() if isinstance(x, np.ndarray) else x
 
 
 # The text -------------------------------------------------------------------------------------------------------------
@@ -127,24 +123,27 @@ class _Lines:
     """The lines of a function. Terms that stand in more than one place, or would make a line too long, get a name."""
 
     def __init__(self, terms: Terms, results: Any) -> None:
-        self._terms = terms
+        results = terms.result(results)
+        self._returned = {x for x in tree.leaves(results) if type(x) is Term}
         self._uses: dict[Term, int] = {}
         self._texts: dict[Term, Text] = {}
-        self._returned = set(_terms_in(results, terms))
-        checks = dict(terms.checks)
-        self._count([*self._returned, *checks])
         self._taken = set(terms.inputs)
-        self.lines = [line for term in terms.made if term in self._uses for line in self._line(term)]
-        self.lines += [self._check(x, value) for x, value in checks.items()]
+        self._count([*self._returned, *terms.checks])
+        in_order = sorted(self._uses, key=lambda term: term.number)
+        for term in reversed(in_order):
+            for x in term.terms:
+                x.name = x.name or f"{term.name.rstrip('_')}_"
+        self.lines = [line for term in in_order if term.function is not None for line in self._line(term)]
+        self.lines += [self._check(x, value) for x, value in terms.checks.items()]
         self.lines.append(f"return {self._structure(results)};")
 
-    def _count(self, wanted: list[Term]) -> None:
-        stack = list(wanted)
+    def _count(self, stack: list[Term]) -> None:
+        """How often each term stands in others, in results and in checks."""
         while stack:
             x = stack.pop()
             self._uses[x] = self._uses.get(x, 0) + 1
             if self._uses[x] == 1:
-                stack += [y for y in x.arguments if type(y) is Term]
+                stack += x.terms
 
     def _line(self, term: Term) -> list[str]:
         text = self._expression(term)
@@ -175,9 +174,8 @@ class _Lines:
         function, parts = term.function, [self._text(x) for x in term.arguments]
         if function in SIGNS:
             sign, binding = SIGNS[function]
-            is_logical = binding == 0
-            left = parts[0].within(ATOM if is_logical else binding + (binding == COMPARISON))
-            return Text(f"{left} {sign} {parts[1].within(ATOM if is_logical else binding + 1)}", binding)
+            left, right = (binding + (binding == COMPARISON), binding + 1) if binding else (ATOM, ATOM)
+            return Text(f"{parts[0].within(left)} {sign} {parts[1].within(right)}", binding)
         if function is np.negative:
             return Text(f"-{parts[0].within(ATOM)}", SIGN)
         if function is np.logical_not:
@@ -188,28 +186,10 @@ class _Lines:
         return Text(f"{NAMES[function]}({', '.join(part.text for part in parts)})")
 
     def _structure(self, x: Any) -> str:
-        """Results: arrays are arrays of arrays, a dictionary is an object."""
-        x = x.node if type(x) is Returned else x
-        x = self._terms.values[x] if type(x) is Node else x
-        if isinstance(x, np.ndarray):
-            x = x.tolist()
+        """A dictionary is an object; lists are arrays."""
         if isinstance(x, dict):
             return f"{{{', '.join(f'{json.dumps(str(key))}: {self._structure(value)}' for key, value in x.items())}}}"
-        if isinstance(x, list | tuple):
-            return f"[{', '.join(map(self._structure, x))}]"
-        return self._text(x).text
-
-
-def _terms_in(results: Any, terms: Terms) -> Iterator[Term]:
-    """The terms among the results, as often as they are there."""
-    x = results.node if type(results) is Returned else results
-    x = terms.values[x] if type(x) is Node else x
-    if isinstance(x, dict | list | tuple):
-        for part in x.values() if isinstance(x, dict) else x:
-            yield from _terms_in(part, terms)
-    for one in np.ravel(np.asarray(x, object)) if not isinstance(x, dict | list | tuple) else ():
-        if type(one) is Term:
-            yield one
+        return f"[{', '.join(map(self._structure, x))}]" if isinstance(x, list) else self._text(x).text
 
 
 def _literal(x: Any) -> Text:

@@ -23,7 +23,7 @@ from microgradopt.graph.text import Text
 from microgradopt.mode import Switched, observed
 from microgradopt.program.program import RUNTIME, Program, Runner
 from microgradopt.program.tape import Tape, forget
-from microgradopt.program.tidy import Checks, is_write, needed
+from microgradopt.program.tidy import Checks, is_write, needed, read_by
 from microgradopt.program.trace import Effect
 from microgradopt.program.tracer import Tracer, TracingError
 from microgradopt.program.writer import Returned
@@ -75,7 +75,8 @@ def body_of(
     if any(node.function is np.shape for node, _ in program.checks):
         raise TracingError(f"{program.name}: a shape depends on values, so that one call is not like another")
     tape, given, parts = Tape(), {}, program.moving
-    of_many = _of_many(program, set(stacked) | {node for node, theta in parts.items() if theta in set(stacked)})
+    of_many = set(stacked)
+    of_many = depending(program.nodes, of_many | {node for node, theta in parts.items() if theta in of_many})
     written = {effect.slot for effect in program.effects}
     known: dict[Node, Any] = {}
 
@@ -120,30 +121,21 @@ def body_of(
     return Body(needed(tape.nodes, wanted), given, carried, ends, results, checks, k, differing)
 
 
-def _of_many(program: Program, stacked: set[Node]) -> set[Node]:
-    """The nodes that differ from run to run: what depends on such, and arrays that such are written into."""
-    found, size = set(stacked), -1
+def depending(nodes: Iterable[Node], start: Iterable[Node]) -> set[Node]:
+    """What depends on some nodes, these among it; and arrays that such are written into, which are made anew."""
+    found, size = set(start), -1
     while len(found) > size:
         size = len(found)
-        for node in program.nodes:
-            if any(x in found for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]):
+        for node in nodes:
+            if not found.isdisjoint(read_by(node)):
                 found.add(node)
-        found.update(node.arguments[0] for node in program.nodes if is_write(node) and node in found)
+        found.update(node.arguments[0] for node in nodes if is_write(node) and node in found)
     return found
 
 
 def split(body: Body, each: Iterable[Node]) -> tuple[list[Node], list[Node]]:
-    """The nodes that are the same in each round, and the others: what depends on what is carried or given anew.
-
-    An array that is written to anew in each round is made anew.
-    """
-    varying, size = {*body.carried, *each}, -1
-    while len(varying) > size:
-        size = len(varying)
-        for node in body.nodes:
-            if not varying.isdisjoint([*node.inputs, *nodes_in(list(node.kwargs.values()))]):
-                varying.add(node)
-        varying.update(node.arguments[0] for node in body.nodes if is_write(node) and node in varying)
+    """The nodes that are the same in each round, and the others: what depends on what is carried or given anew."""
+    varying = depending(body.nodes, {*body.carried, *each})
     return [node for node in body.nodes if node not in varying], [node for node in body.nodes if node in varying]
 
 
@@ -248,6 +240,12 @@ class Given(NamedTuple):
         """What the first call gets."""
         return self.value[0] if self.each else self.value
 
+    def of_run(self, r: int) -> Given:
+        """What one of the runs gets."""
+        if not self.stacked:
+            return self
+        return Given(np.asarray(self.value)[:, r] if self.each else self.value[r], self.each)
+
 
 class Loop:
     """n calls of a program in a row, on NumPy. `text`: the function that makes them. k: see `Body`."""
@@ -259,7 +257,7 @@ class Loop:
         self._others = [node for node, x in given.items() if not x.each]
         writer = _Lines(body, [body.given[node] for node in self._each])
         self.text = self._written(writer, {node: writer.names[new] for node, new in body.given.items()})
-        names = {**RUNTIME, **writer.constants, **writer.functions, "chosen": chosen}
+        names = {**RUNTIME, **writer.constants, **writer.objects, "chosen": chosen}
         exec(self.text, names)
         self._function = names["loop"]
         for node in body.nodes:  # a batch would be kept alive

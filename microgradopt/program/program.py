@@ -11,7 +11,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
-from microgradopt.graph.text import NUMPY, Language, Text, expression, spelled
+from microgradopt.graph.text import NUMPY, Language, Text, Texts, identifier, spelled
 from microgradopt.program.state import State
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
@@ -25,13 +25,14 @@ _LARGE = 2**15  # bytes; below, letting go costs more than it brings
 
 
 class Ways(NamedTuple):
-    """What asks whether a program fits a call, reads its slots, and writes all that it writes.
+    """What asks whether a program fits a call, runs it, reads its slots, and writes all that it writes.
 
-    Each takes the arrays and tensors among the arguments of the call. read gives a list, in the order of `slots`. write
-    takes a value for each effect besides.
+    Each takes the arrays and tensors among the arguments of the call. run gives the result. read gives a list, in the
+    order of `slots`. write takes a value for each effect besides.
     """
 
     fits: Callable[[list[Any]], bool]
+    run: Callable[[list[Any]], Any]
     read: Callable[[list[Any]], list[Any]]
     write: Callable[[list[Any], list[Any]], None]
 
@@ -88,20 +89,24 @@ class Program:
         kept = set(self.nodes)
         self.inputs = [node for node in self.reads if node in kept]
         runner = Runner(self.nodes, self.results, self.effects, self.checks, trace.tape.owned, trace.sources)
-        self._text = self._runnable(runner)
+        self._text = self._written(runner)
+        self._code = builtins.compile(self._text, "<program>", "exec")
         self._constants = runner.constants
-        self.names = {**RUNTIME, **trace.objects, **runner.constants, **runner.functions}
-        exec(self._text, self.names)
-        self._fits, self._run = self.names["fits"], self.names["run"]
+        self.names = {**RUNTIME, **trace.objects, **runner.constants, **runner.objects}
+        self.own_ways = self.ways()
 
-    def _runnable(self, runner: Runner) -> str:
-        """The text of two functions: whether the program fits, and the program."""
-        lines = [f"{runner.names[node]} = {self._trace.reads[node]}" for node in self.inputs]
-        body = "\n    ".join([*lines, *runner.lines()])
-        return f"{self._fits_text()}\ndef run(args):\n    {body}\n"
-
-    def _fits_text(self) -> str:
-        return f"def fits(args):\n    return {' and '.join(self._trace.conditions or ['True'])}\n"
+    def _written(self, runner: Runner) -> str:
+        """The text of the `Ways`."""
+        inputs = [f"{runner.names[node]} = {self.reads[node]}" for node in self.inputs]
+        slots = ", ".join(self.reads[node] for node in self.slots)
+        effects = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
+        functions = {
+            "fits(args)": [f"return {' and '.join(self._trace.conditions or ['True'])}"],
+            "run(args)": [*inputs, *runner.lines()],
+            "read(args)": [f"return [{slots}]"],
+            "write(args, values)": effects or ["pass"],
+        }
+        return "".join("\n    ".join([f"def {head}:", *lines]) + "\n" for head, lines in functions.items())
 
     def let_go(self) -> None:
         """Forget the values that it was traced with: a batch would be kept alive by them."""
@@ -112,7 +117,7 @@ class Program:
 
     def run(self, leaves: list[Any]) -> Any:
         """The result for these arrays and tensors, or MISFIT. What the function did besides is done."""
-        return self._run(leaves) if self.fits(leaves) else MISFIT
+        return self.own_ways.run(leaves) if self.fits(leaves) else MISFIT
 
     @functools.cached_property
     def slots(self) -> list[Node]:
@@ -128,25 +133,12 @@ class Program:
     def ways(self, counterpart: Callable[[Any], Any] = lambda x: x) -> Ways:
         """How to ask whether it fits, and to read and write its slots. counterpart: gives what another run has."""
         names = {name: counterpart(x) for name, x in self.names.items()}
-        exec(self._ways, names)
-        return Ways(names["fits"], names["read"], names["write"])
-
-    @functools.cached_property
-    def own_ways(self) -> Ways:
-        """Those of the function itself."""
-        return self.ways()
-
-    @functools.cached_property
-    def _ways(self) -> Any:
-        read = ", ".join(self.reads[node] for node in self.slots)
-        lines = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
-        write = "".join(f"    {line}\n" for line in lines) or "    pass\n"
-        text = f"{self._fits_text()}\ndef read(args):\n    return [{read}]\n\ndef write(args, values):\n{write}"
-        return builtins.compile(text, "<program>", "exec")
+        exec(self._code, names)
+        return Ways(*(names[name] for name in Ways._fields))
 
     def fits(self, leaves: list[Any]) -> bool:
         """Whether it is the program for a call with these arrays and tensors, whose shapes are its own."""
-        return is_so(self._fits, leaves)
+        return is_so(self.own_ways.fits, leaves)
 
     def is_same(self, other: Program) -> bool:
         """Whether another program computes the same from the same."""
@@ -224,6 +216,30 @@ def _same(x: Any, y: Any) -> bool:
     return type(x) is type(y) and repr(x) == repr(y)
 
 
+class _Objects(Language):
+    """NumPy's way; what has no text is there as an object: functions that are not NumPy's, objects among results."""
+
+    def __init__(self) -> None:
+        super().__init__(NUMPY.imports, NUMPY.spellings)
+        self.objects: dict[str, Any] = {}
+        self._names: dict[int, str] = {}
+
+    def name(self, x: Any, name: str) -> str:
+        """The name of an object: two functions may have the same, and it may be that of a value."""
+        own = self._names.setdefault(id(x), f"{identifier(name)}__{len(self._names)}")
+        self.objects[own] = x
+        return own
+
+    def unlisted(self, function: Any) -> str:
+        """NumPy's name of a function, or its name here."""
+        name = spelled(function)
+        return name if name.startswith("np.") else self.name(function, name)
+
+    def ufunc(self, node: Node, texts: Texts, told: str) -> Text:
+        """The call of a ufunc by its name, not as an operator. told: what it is told besides."""
+        return Text(f"{self.unlisted(node.function)}({self.listed(node, node.arguments, texts)}, {told})")
+
+
 class Runner(Writer):
     """The text that is run: constants are there as objects, and reductions go straight to the ufunc that does them."""
 
@@ -238,9 +254,10 @@ class Runner(Writer):
         owned: set[Node],
         sources: Sequence[str] = (),
     ) -> None:
-        self.functions: dict[str, Any] = {}
+        self._own = _Objects()
+        self.objects = self._own.objects
         self._owned, self._shared, self._sources = owned, shared(nodes), sources
-        super().__init__(nodes, (results, [effect.value for effect in effects]), checks)
+        super().__init__(nodes, (results, [effect.value for effect in effects]), checks, language=self._own)
         self._result, self._effects = results, effects
         # Where a check fails, or NumPy raises, nothing may have happened yet: what others hold is written over later.
         asked = {node for node, _ in checks}
@@ -258,8 +275,8 @@ class Runner(Writer):
         over = next((x for x in dying if self._may_hold(x, node)), None)
         lines = super().line(node)
         if over is not None:
-            call = expression(node, self.text, operators=False).text.removesuffix(")")
-            lines = [f"{self.names[node]} = {call}, out={self.names[over]})"]
+            call = self._own.ufunc(node, self.text, f"out={self.names[over]}")
+            lines = [f"{self.names[node]} = {call.text}"]
             dying = [x for x in dying if x is not over]
         return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
 
@@ -296,13 +313,11 @@ class Runner(Writer):
         """A new one at each call; a dataclass or dict of its own kind is made after the one that was there."""
         if type(x) in (tuple, list, dict):
             return super().container(x, parts)
-        return f"_with({self.object(x)}, [{', '.join(parts)}])" if any(nodes_in(x)) else self.object(x)
+        return f"_with({self.object(x)}, [{', '.join(parts)}])"
 
     def object(self, x: Any) -> str:
         """An object among the results is there as it is."""
-        name = f"_object{len(self.functions)}"
-        self.functions[name] = x
-        return name
+        return self._own.name(x, type(x).__name__)
 
     def returned(self, x: Returned) -> str:
         """A Tensor, as it is returned: one that needs a gradient marks the end of its graph."""
@@ -317,10 +332,7 @@ class Runner(Writer):
             axis = node.kwargs.get("axis")
             keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
             return Text(f"np.{ufunc.__name__}.reduce({self.text(node.inputs[0]).text}, axis={axis}{keepdims})")
-        name = spelled(node.function)
-        if name.isidentifier():  # not NumPy's
-            self.functions[name] = node.function
-        return expression(node, self.text)
+        return super().spelled(node)
 
     def helpers(self) -> list[str]:
         """They are there as objects."""

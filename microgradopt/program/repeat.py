@@ -36,14 +36,16 @@ class Repeated:
         """The results of all calls: each array gets a leading axis of n. A Tensor comes back as an array."""
         self._check(args)
         first = self._single(args, 0)
-        out = _Results(first, self.n)
+        arrays = [np.empty((self.n, *x.shape), x.dtype) for x in _numbers(first)]
+        _put(arrays, 0, first)
         done = 1
         while done < self.n:
-            made = self.looped(args, done, out.rest(done))
+            made = self.looped(args, done, [array[done:] for array in arrays])
             if not made:  # this call is to be checked, or raises, or needs another program
-                out.put(done, self._single(args, done))
+                _put(arrays, done, self._single(args, done))
             done += made or 1
-        return out.structured(first)
+        together = iter(arrays)
+        return tree.mapped(lambda x: next(together) if _is_number(x) else x, first)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         for i in self.over:
@@ -139,30 +141,16 @@ def _changing(program: Program, results: list[Any]) -> list[Any]:
     return [array for array, x in zip(results, leaves, strict=True) if type(x) is Node]
 
 
+def _numbers(result: Any) -> list[Any]:
+    """The arrays and numbers in the result of a call, as arrays."""
+    return [np.asarray(plain(x)) for x in tree.leaves(result) if _is_number(x)]
+
+
+def _put(arrays: list[Any], i: int, result: Any) -> None:
+    """Keep the result of a call as the i-th."""
+    for array, x in zip(arrays, _numbers(result), strict=True):
+        array[i] = x
+
+
 def _is_number(x: Any) -> bool:
     return np.asarray(plain(x)).dtype.kind in "fiub"
-
-
-class _Results:
-    """Arrays for the results of n calls, one for each place of one result where an array or a number is."""
-
-    def __init__(self, first: Any, n: int) -> None:
-        values = [np.asarray(plain(x)) for x in tree.leaves(first)]
-        self._are = [_is_number(x) for x in values]
-        self._arrays = [np.empty((n, *x.shape), x.dtype) for x, is_one in zip(values, self._are, strict=True) if is_one]
-        self.put(0, first)
-
-    def put(self, i: int, result: Any) -> None:
-        """Keep the result of a call."""
-        leaves = [x for x, is_one in zip(tree.leaves(result), self._are, strict=True) if is_one]
-        for array, x in zip(self._arrays, leaves, strict=True):
-            array[i] = plain(x)
-
-    def rest(self, start: int) -> list[Any]:
-        """What is to be filled by the calls from `start` on."""
-        return [array[start:] for array in self._arrays]
-
-    def structured(self, first: Any) -> Any:
-        """All results, in the containers of the first."""
-        arrays, are = iter(self._arrays), iter(self._are)
-        return tree.mapped(lambda x: next(arrays) if next(are) else x, first)

@@ -40,6 +40,8 @@ class Target(Language):
 
     name: what it is asked for by. imports, spellings: see `Language`; spellings go before the common ones. checks:
     whether a program can look at its values; under ``jax.jit`` and ``torch.compile`` none can. remarks: what to know.
+    conversion: what makes an array of another dtype; integers and booleans become floats by it where NumPy makes them
+    so, as the library would make others.
     """
 
     def __init__(
@@ -49,11 +51,27 @@ class Target(Language):
         spellings: Mapping[Any, str | Formatter],
         checks: bool = False,
         remarks: tuple[str, ...] = (),
+        conversion: str = "",
     ) -> None:
         module = next(iter(imports))
         alike = {function: f"{module}.{function.__name__}" for function in _FUNCTIONS}
         super().__init__(imports, alike | {function: METHODS[function] for function in _METHODS} | dict(spellings))
-        self.name, self.checks, self.remarks = name, checks, remarks
+        self.name, self.checks, self.remarks, self.conversion = name, checks, remarks, conversion
+
+    def expression(self, node: Node, texts: Texts) -> Text:
+        """The call of a node, of floats where NumPy would make such of its operands."""
+
+        def converted(x: Node) -> Text:
+            if not self.is_converted(x, node):
+                return texts(x)
+            return Text(f"{self.conversion}({texts(x).text}, dtype={self.literal(node.dtype).text})")
+
+        return super().expression(node, converted)
+
+    def is_converted(self, x: Node, node: Node) -> bool:
+        """Whether an operand is given in the dtype of the result."""
+        is_computed = isinstance(node.function, np.ufunc) or node.function in (np.mean, np.var, np.std)
+        return bool(self.conversion) and is_computed and _is_float(node) and not any(map(_is_float, node.inputs))
 
     def unlisted(self, function: Any) -> str:
         """Refuse a function that the table does not have."""
@@ -108,6 +126,7 @@ JAX = Target(
         normal_cdf: "jax.scipy.special.ndtr",
     },
     remarks=('For float64: jax.config.update("jax_enable_x64", True), before the first array is made.',),
+    conversion="jnp.asarray",
 )
 
 
@@ -139,7 +158,7 @@ def _variance(name: str) -> Formatter:
 
 def _flipped(language: Language, node: Node, texts: Texts) -> Text:
     """Along axes in a tuple, and not called axis."""
-    axis = [*node.arguments[1:], node.kwargs.get("axis")][0]
+    axis = _axis(node)
     axes = tuple(range(len(node.shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return Text(f"torch.flip({language.argument(node.arguments[0], texts, node).text}, {axes})")
 
@@ -159,12 +178,12 @@ def _zeros(language: Language, node: Node, texts: Texts) -> Text:
 def _accumulated(language: Language, node: Node, texts: Texts) -> Text:
     """Positions that are there twice get both: a whole line."""
     array, index, value = node.arguments
-    put = language.argument(value, texts, node).text
+    put = language.argument(value if type(value) is Node else np.array(value, node.dtype), texts, node).text
     return Text(f"{texts(array).text}.index_put_([{language.index(index, texts)}], {put}, accumulate=True)")
 
 
 class Torch(Target):
-    """PyTorch. Integers become float64 where NumPy makes them so; PyTorch would take its default dtype."""
+    """PyTorch, which would make its default dtype of integers, and has no differences of booleans."""
 
     made_by = "tensor"
 
@@ -173,11 +192,11 @@ class Torch(Target):
         for what, is_so in _NOT_OF_TORCH.items():
             if is_so(node):
                 raise self.refused(f"{spelled(node.function)} {what}", "Write it in another way")
-        is_computed = isinstance(node.function, np.ufunc) or node.function in (np.mean, np.var, np.std)
-        if is_computed and _is_float(node) and not any(map(_is_float, node.inputs)):
-            dtype = self.literal(node.dtype).text
-            return super().expression(node, lambda x: Text(f"torch.as_tensor({texts(x).text}, dtype={dtype})"))
         return super().expression(node, texts)
+
+    def is_converted(self, x: Node, node: Node) -> bool:
+        """Whether an operand is given in the dtype of the result."""
+        return super().is_converted(x, node) or (node.function is np.subtract and x.dtype == bool)
 
     def listed(self, node: Node, arguments: Iterable[Any], texts: Texts) -> str:
         """Arguments and keyword arguments. Axes are kept only where they are told."""
@@ -216,6 +235,11 @@ def _places(node: Node) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
+def _axis(node: Node, default: Any = None) -> Any:
+    """The axis that a call is told, by position or by name."""
+    return node.arguments[1] if len(node.arguments) > 1 else node.kwargs.get("axis", default)
+
+
 def _goes_back(index: Any) -> bool:
     return type(index) is slice and isinstance(index.step, int) and index.step < 0
 
@@ -223,7 +247,9 @@ def _goes_back(index: Any) -> bool:
 # What a call of PyTorch's function does not have, though there is one.
 _NOT_OF_TORCH: dict[str, Callable[[Node], bool]] = {
     "with where= or initial=": lambda node: not node.kwargs.keys().isdisjoint({"where", "initial"}),
-    "without an axis": lambda node: node.function is np.cumsum and len(node.arguments) + len(node.kwargs) == 1,
+    "without an axis": lambda node: node.function is np.cumsum and _axis(node) is None,
+    "with axis=None": lambda node: node.function is np.concatenate and _axis(node, 0) is None,
+    "of several axes": lambda node: node.function is np.expand_dims and isinstance(_axis(node), tuple),
     "with a negative step": lambda node: any(_goes_back(x) for x in _places(node)),
     "at slices": lambda node: node.function == np.add.at and any(type(x) is not Node for x in _places(node)),
 }
@@ -247,6 +273,7 @@ TORCH = Torch(
         **{function: _of_tensors(f"torch.{function.__name__}") for function in _TAKE_TENSORS},
     },
     remarks=('Constants are made on the default device: on a GPU, torch.set_default_device("cuda") goes before.',),
+    conversion="torch.as_tensor",
 )
 
 

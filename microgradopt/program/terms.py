@@ -6,13 +6,14 @@ done, and a sum or a product of matrices becomes sums and products of terms.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from microgradopt.graph.graph import Node
+from microgradopt.graph.graph import UFUNCS, Node
 from microgradopt.graph.text import COMPARISON, PRODUCT, SUM, spelled
 from microgradopt.program.native.calls import written_as
 from microgradopt.program.tracer import TracingError
@@ -35,46 +36,39 @@ NAMES: dict[Any, str] = {
     np.maximum: "Math.max", np.minimum: "Math.min", np.power: "Math.pow",
     np.isfinite: "Number.isFinite", np.isnan: "Number.isNaN", float: "Number",
 }  # fmt: skip
-_PYTHONS: dict[Any, Any] = {  # Python's operators do what these do
-    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.divide,
-    operator.pow: np.power, operator.neg: np.negative, operator.lt: np.less, operator.le: np.less_equal,
-    operator.gt: np.greater, operator.ge: np.greater_equal, operator.eq: np.equal, operator.ne: np.not_equal,
-    operator.floordiv: np.floor_divide, operator.mod: np.remainder,
-}  # fmt: skip
+_UFUNCS: dict[Any, Any] = UFUNCS | {operator.pow: np.power}  # what Python's operators do
 _OF_TRUTH_VALUES: dict[Any, Any] = {
     np.bitwise_and: np.logical_and, np.bitwise_or: np.logical_or, np.bitwise_xor: np.not_equal,
-    np.invert: np.logical_not, operator.invert: np.logical_not, np.logical_xor: np.not_equal,
+    np.invert: np.logical_not, np.logical_xor: np.not_equal,
 }  # fmt: skip
+_numbers = itertools.count()
+
+
+def _operator(function: Any, swapped: bool = False) -> Callable[..., Any]:
+    """The method of Term for an operator."""
+    return lambda self, other: number(function, *((other, self) if swapped else (self, other)))
 
 
 class Term:
-    """A number that is computed: a function of terms and numbers, or (function None) a text, an argument's element."""
+    """A number that is computed: a function of terms and numbers, or (function None) an element of an argument.
 
-    __slots__ = ("arguments", "function", "name")
+    name: what a text calls it. number: of two terms, that of the later one is larger.
+    """
+
+    __slots__ = ("arguments", "function", "name", "number")
 
     def __init__(self, function: Any, *arguments: Any, name: str = "") -> None:
-        self.function, self.arguments, self.name = function, arguments, name
+        self.function, self.arguments, self.name, self.number = function, arguments, name, next(_numbers)
 
-    def __add__(self, other: Any) -> Any:
-        return number(np.add, self, other)
+    @property
+    def terms(self) -> list[Term]:
+        """The terms among the arguments."""
+        return [x for x in self.arguments if type(x) is Term]
 
-    def __radd__(self, other: Any) -> Any:
-        return number(np.add, other, self)
-
-    def __sub__(self, other: Any) -> Any:
-        return number(np.subtract, self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return number(np.subtract, other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return number(np.multiply, self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return number(np.multiply, other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return number(np.divide, self, other)
+    __add__, __radd__ = _operator(np.add), _operator(np.add, True)
+    __sub__, __rsub__ = _operator(np.subtract), _operator(np.subtract, True)
+    __mul__, __rmul__ = _operator(np.multiply), _operator(np.multiply, True)
+    __truediv__ = _operator(np.divide)
 
 
 def number(function: Any, *xs: Any) -> Any:
@@ -143,7 +137,7 @@ _REDUCTIONS: dict[Any, Any] = {np.max: np.maximum, np.min: np.minimum, np.all: n
 
 def called(node: Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """The call of a node, of arrays of terms."""
-    function: Any = _PYTHONS.get(node.function, node.function)
+    function: Any = _UFUNCS.get(node.function, node.function)
     are_truth_values = all(x.dtype == bool for x in node.inputs)
     if are_truth_values:
         function = _OF_TRUTH_VALUES.get(function, function)

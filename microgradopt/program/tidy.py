@@ -58,8 +58,13 @@ def needed(nodes: list[Node], wanted: Iterable[Node]) -> list[Node]:
     found = set(wanted)
     for node in reversed(nodes):
         if node in found:
-            found.update(node.inputs, nodes_in(list(node.kwargs.values())))
+            found.update(read_by(node))
     return [node for node in nodes if node in found]
+
+
+def read_by(node: Node) -> list[Node]:
+    """The nodes among the arguments, those by keyword too."""
+    return list(nodes_in((node.arguments, node.kwargs)))
 
 
 def _exchange(node: Node, same: dict[Node, Any]) -> None:
@@ -305,7 +310,7 @@ def _folded(node: Node, memory: Memory) -> Node | None:
 
     Holds where the result is an array that nobody writes to and nobody gets. Small ones only, as they are printed.
     """
-    operands = [*node.inputs, *nodes_in(list(node.kwargs.values()))]
+    operands = read_by(node)
     if node.function is None or not operands or not all(x.role == CONSTANT for x in operands):
         return None
     if node in memory.outputs or memory.is_written(node) or not _is_array(node) or node.nbytes > _FOLDED:

@@ -12,7 +12,6 @@ import functools
 import inspect
 import random
 from collections.abc import Callable, Iterator
-from types import CellType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,6 +152,11 @@ class Trace:
             self._tensor(tensor, text, name)
         for place in found.places:
             self._place(place)
+        for reader, key, cls, own in found.inherited:
+            if own is not None:
+                self.conditions.append(f"{key!r} not in {self._call(own)}")
+            if reader is not cls:
+                self.conditions.append(f"{self._call(reader)}.{key} is {self._call(cls)}.{key}")
         for container in found.containers:
             self._container(container)
         for generator in found.generators:
@@ -162,26 +166,22 @@ class Trace:
         for optimizer in found.optimizers:
             self._optimizer(optimizer, self._call(optimizer))
 
-    def _slot(self, place: Place, read: str, write: str, role: str = INPUT, **about: bool) -> Any:
-        """Replace what is kept in a place by a Tracer, until the end. The Tracer, or None where there is nothing."""
+    def _slot(self, place: Place, read: str, write: str, role: str = INPUT, **about: bool) -> None:
+        """Replace what is kept in a place by a Tracer, until the end, if there is something."""
         value = place.get()
-        if value is None:
-            tracer, node = None, None
-        else:
-            tracer = self.tape.input(value, role, place.name, **about)
-            node = tracer.node
+        tracer = None if value is None else self.tape.input(value, role, place.name, **about)
+        node = None if tracer is None else tracer.node
+        if node is not None:
             self.reads[node] = read
         self._undo.append(lambda: place.put(value))  # first: an interruption may come at any moment
-        if tracer is not None:
-            place.put(tracer)
+        place.put(tracer)
 
         def look() -> None:
             now = place.get()
-            if now is not tracer or (tracer is not None and tracer.node is not node):
+            if now is not tracer or getattr(now, "node", None) is not node:
                 self.effects.append(Effect(place.name, write, now, node))
 
         self._look.append(look)
-        return tracer
 
     def _tensor(self, tensor: Tensor, text: str, name: str) -> None:
         """A leaf: its values, and its gradient."""
@@ -224,10 +224,8 @@ class Trace:
     def _place(self, place: Place) -> None:
         """An array is read at each call. All else has to stay what it is."""
         value = place.get()
-        holder = self._call(place.holder if place.through is None else place.through)
-        if isinstance(place.holder, CellType):
-            text = f"{holder}.cell_contents"
-        elif isinstance(place.holder, dict | list):
+        holder = self._call(place.holder)
+        if place.is_entry:
             text = f"{holder}[{repr(place.key) if type(place.key) in (str, int) else self._call(place.key)}]"
         else:
             text = f"{holder}.{place.key}"
@@ -246,7 +244,7 @@ class Trace:
         else:
             self.conditions.append(f"{text} is {known}")
         self._look.append(lambda: self._unchanged(place.get() is kept, place.name))
-        self._undo.append(lambda: place.put(value))
+        self._undo.append(lambda: None if place.get() is value else place.put(value))
 
     def _in_tuple(self, x: Any, text: str, name: str) -> Any:
         """A tuple with Tracers in place of arrays; itself, if there are none in it."""
@@ -292,11 +290,14 @@ class Trace:
         self._undo.append(undo)
 
     def _container(self, container: Any) -> None:
-        before = container.copy()
-        self.conditions.append(f"len({self._call(container)}) == {len(container)}")
-        kind = type(container).__name__
-        self._look.append(lambda: self._unchanged(len(container) == len(before), f"the size of a {kind}"))
-        self._undo.append(lambda: _restore(container, before) if len(container) != len(before) else None)
+        """A list keeps its length, a dictionary its keys and their order."""
+        fixed: Callable[[Any], Any] = list if isinstance(container, dict) else len
+        before, kept = container.copy(), fixed(container)
+        self.conditions.append(f"{fixed.__name__}({self._call(container)}) == {self._call(kept)}")
+        self._look.append(
+            lambda: self._unchanged(fixed(container) == kept, f"the size of a {type(container).__name__}")
+        )
+        self._undo.append(lambda: None if fixed(container) == kept else _restore(container, before))
 
     def _unchanged(self, is_so: bool, name: str) -> None:
         if not is_so:

@@ -100,6 +100,18 @@ def _in_place(operate: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def _reduction(function: Callable[..., Any]) -> Callable[..., Tracer]:
+    """The method of Tracer for a reduction. Axes that are not told are not written down."""
+
+    def method(self: Tracer, axis: Any = None, *more: Any, keepdims: bool = False, **told: Any) -> Tracer:
+        if more or told:
+            return function(self, axis, *more, keepdims=keepdims, **told)
+        kwargs = ({} if axis is None else {"axis": axis}) | ({"keepdims": True} if keepdims else {})
+        return self.tape.call(function, (self,), kwargs)
+
+    return method
+
+
 def _leads(other: Any) -> bool:
     """Whether another value is to answer in a Tracer's place: one that is made of Tracers itself."""
     return type(other) in (Tensor, Stack)
@@ -206,21 +218,8 @@ class Tracer(ArrayMethods):
             raise TypeError(f"astype: {self.dtype} does not become {np.dtype(dtype)} by casting={casting!r}")
         return self.tape.call(astype, (self, np.dtype(dtype)), {})
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced(np.sum, axis, keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced(np.mean, axis, keepdims)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced(np.max, axis, keepdims)
-
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced(np.min, axis, keepdims)
-
-    def _reduced(self, function: Callable[..., Any], axis: Any, keepdims: bool) -> Tracer:
-        kwargs = ({} if axis is None else {"axis": axis}) | ({"keepdims": True} if keepdims else {})
-        return self.tape.call(function, (self,), kwargs)
+    sum, mean = _reduction(np.sum), _reduction(np.mean)
+    max, min = _reduction(np.max), _reduction(np.min)
 
     def __len__(self) -> int:
         return len(self.value)

@@ -30,7 +30,7 @@ from microgradopt.graph.text import (
     literal,
     spelled,
 )
-from microgradopt.program.tidy import Checks, is_write, needed
+from microgradopt.program.tidy import Checks, is_write, needed, read_by
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.registry import KNOWN, is_composite, name_of
 
@@ -73,7 +73,7 @@ class Writer:
         self._checks = dict(checks)
         self._readers: dict[Node, list[Node]] = {node: [] for node in nodes}
         for node in nodes:
-            for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
+            for x in read_by(node):
                 self._readers[x].append(node)
         self._last_write = {node.arguments[0]: node for node in nodes if is_write(node)}
         self._returned = set(nodes_in(results))
@@ -181,7 +181,9 @@ class Writer:
 
     def condition(self, text: Text, value: Any) -> Text:
         """That an expression has this value."""
-        return _condition(text, value)
+        if isinstance(value, bool | np.bool_):
+            return text if value else Text(f"not {text.within(ATOM)}", COMPARISON)
+        return Text(f"{text.within(SUM)} == {literal(value).text}", COMPARISON)
 
     def constant(self, node: Node) -> list[str]:
         """The line that makes a constant array; a long one is given, as an argument."""
@@ -208,7 +210,7 @@ class Writer:
         told: dict[Node, Text] = {}
         for node in needed(nodes, [node for node, _ in checks]):
             told[node] = self._told(node, told.__getitem__)
-        return [_condition(told[node], value).text for node, value in dict(checks).items()]
+        return [self.condition(told[node], value).text for node, value in dict(checks).items()]
 
     def _told(self, node: Node, texts: Callable[[Node], Text]) -> Text:
         """A value by its name, or, where it has no line, as what it is computed from, if that is not too long."""
@@ -309,7 +311,7 @@ class Writer:
     def _used(self, node: Node) -> list[Node]:
         """The nodes whose names stand in a node's line."""
         found = []
-        for x in [*node.inputs, *nodes_in(list(node.kwargs.values()))]:
+        for x in read_by(node):
             found += self._used(x) if self._is_inline(x) else [x]
         return found
 
@@ -317,15 +319,9 @@ class Writer:
 
     def helpers(self) -> list[str]:
         """Functions that are not NumPy's, as their source: composites whose bodies could not be traced."""
-        found = {node.function for node in self.nodes if node.function is not None and is_composite(node.function)}
-        return sorted(_definition(KNOWN[function].call) for function in found - self.language.spellings.keys())
-
-
-def _condition(text: Text, value: Any) -> Text:
-    """That an expression has this value."""
-    if isinstance(value, bool | np.bool_):
-        return text if value else Text(f"not {text.within(ATOM)}", COMPARISON)
-    return Text(f"{text.within(SUM)} == {literal(value).text}", COMPARISON)
+        found = {node.function for node in self.nodes if node.function is not None} - self.language.spellings.keys()
+        names = {function: name_of(function) for function in found if _is_foreign(function)}
+        return sorted(_definition(function, [*names.values()].count(name) == 1) for function, name in names.items())
 
 
 def _is_long(node: Node) -> bool:
@@ -343,21 +339,35 @@ def is_element(node: Node) -> bool:
     return all(type(i) is int and i >= 0 for i in (index if isinstance(index, tuple) else (index,)))
 
 
-def _definition(function: Callable[..., Any]) -> str:
-    """The source of a function, without decorators and annotations, and the modules that it names."""
+def _is_foreign(function: Any) -> bool:
+    """Whether neither NumPy nor Python has a function."""
+    name = spelled(function)
+    return not (name.startswith("np.") or hasattr(builtins, name) or function in vars(operator).values())
+
+
+def _definition(function: Callable[..., Any], is_alone: bool) -> str:
+    """The source of a composite, without decorators and annotations, and the modules that it names.
+
+    Raises TracingError where that would not stand alone: another function has this name, or it uses more than modules.
+    """
+    refused = TracingError(
+        f"source: {name_of(function)} is not NumPy's and cannot be traced, so its own source is printed, and there is "
+        "none that stands alone: define it in a file, by a name of its own, of modules and Python's own functions"
+    )
+    if not is_alone or not is_composite(function):
+        raise refused
+    plain = KNOWN[function].call
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except OSError:
-        raise TracingError(
-            f"source: {name_of(function)} cannot be traced, so its own source is printed, and that is not there, as it "
-            "was not read from a file. Put it into one"
-        ) from None
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
+        definition = ast.parse(textwrap.dedent(inspect.getsource(plain))).body[0]
+    except (OSError, SyntaxError):
+        raise refused from None
+    used = inspect.getclosurevars(plain)
+    modules = [name for name, x in used.globals.items() if inspect.ismodule(x)]
+    if not isinstance(definition, ast.FunctionDef) or used.nonlocals or len(modules) < len(used.globals):
+        raise refused
     definition.decorator_list, definition.returns = [], None
     for argument in definition.args.args:
         argument.annotation = None
-    modules = [name for name in function.__code__.co_names if inspect.ismodule(function.__globals__.get(name))]
     imports = [f"    import {name}" for name in modules if name != "np"]
     head, *body = ast.unparse(definition).splitlines()
     return "\n".join([head, *imports, *body])

@@ -95,6 +95,20 @@ def test_arguments_by_position_are_kept():
     assert equal(mg.compile(f)(x), f(x))
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.sum(0, np.float32),
+        lambda x: x.mean(dtype=np.float32),
+        lambda x: x.max(axis=1, initial=0.5, keepdims=True),
+        lambda x: x.min(where=x < 0.5, initial=2.0),
+    ],
+)
+def test_what_methods_of_arrays_are_told(f):
+    x = np.linspace(0, 1, 12).reshape(3, 4)
+    assert equal(mg.compile(f)(x), f(x))
+
+
 def network(seed=0, dtype=np.float64, width=8, n=12):
     rng = np.random.default_rng(seed)
     model = nn.MLP((5, width, 3), nn.ReLU, rng=rng, dtype=dtype)

@@ -125,6 +125,24 @@ class Settings:
 class Model:
     temperature, sizes = 1.0, {"a": 2.0}
 
+    def twice(self, x):
+        return x * 2.0
+
+
+class Below(Model):
+    def twice(self, x):
+        return super().twice(x) * self.temperature
+
+    def scaled(self, x):
+        return x * self.temperature
+
+
+def tripled(x):
+    return x * 3
+
+
+MODEL_TWICE, BELOW_SCALED = Model.twice, Below.scaled
+
 
 @dataclass(slots=True)
 class Slotted:
@@ -149,6 +167,7 @@ class Own:
 def watched():
     """Of each kind: a function, and a change of what it reads."""
     m, s, o, n = Model(), Slotted(2.0, np.ones(3)), Own(), types.SimpleNamespace(a=types.SimpleNamespace(b=2.0))
+    Model.temperature, Model.twice, Below.scaled = 1.0, MODEL_TWICE, BELOW_SCALED
     Settings.penalty, Settings.array, Settings.items, Model.sizes = 2.0, np.ones(3), [1.0], {"a": 2.0}
     counter, ordered = collections.Counter(a=2), collections.OrderedDict(a=2.0)
 
@@ -156,6 +175,10 @@ def watched():
         return x * counted.scale
 
     counted.scale = 2.0
+
+    def doubled(x):
+        return x * 2
+
     yield "class", lambda x: x * Settings.penalty, lambda: setattr(Settings, "penalty", 5.0)
     yield "array of a class", lambda x: x * Settings.array, lambda: setattr(Settings, "array", np.full(3, 7.0))
     yield "array of a class, written", lambda x: x * Settings.array, lambda: Settings.array.__setitem__(1, 7.0)
@@ -174,6 +197,31 @@ def watched():
     yield "own __call__", lambda x: o(x), lambda: setattr(o, "k", 7.0)
     yield "attribute of a function", counted, lambda: setattr(counted, "scale", 4.0)
     yield "nested namespaces", lambda x: x * n.a.b, lambda: setattr(n.a, "b", 5.0)
+    first, second, below = Model(), Model(), Below()
+    first.temperature, ordering = 3.0, {"a": 1.0, "b": 2.0}
+    yield (
+        "of a second instance",
+        lambda x: x * m.temperature + second.temperature,
+        lambda: setattr(second, "temperature", 9.0),
+    )
+    yield (
+        "of an instance, later of its class",
+        lambda x: x * second.temperature,
+        lambda: setattr(type(second), "temperature", 4.0),
+    )
+    yield "a method, set on the instance", lambda x: below.scaled(x), lambda: setattr(below, "scaled", lambda x: x * 7)
+    yield "a method of a class", lambda x: below.scaled(x), lambda: setattr(Below, "scaled", lambda self, x: x * 8)
+    yield (
+        "a method that is called by super()",
+        lambda x: below.twice(x),
+        lambda: setattr(Model, "twice", lambda self, x: x * 9),
+    )
+    yield "code, as notebooks reload it", lambda x: doubled(x), lambda: setattr(doubled, "__code__", tripled.__code__)
+    yield (
+        "order of a dict",
+        lambda x: sum(v * x**i for i, v in enumerate(ordering.values())),
+        lambda: ordering.update(a=ordering.pop("a")),
+    )
     yield "Counter", lambda x: x * counter["a"], lambda: counter.update(a=3)
     yield "OrderedDict", lambda x: x * ordered["a"], lambda: ordered.update(a=3.0)
 
@@ -271,6 +319,54 @@ def test_fields_that_the_function_does_not_name_are_not_watched():
         compiled(X3)
         training.history.append(i)
     assert repr(compiled).endswith("1 program)")
+
+
+class Cold(Model):
+    temperature = 0.5
+
+
+def test_an_attribute_that_hides_another_has_one_program():
+    """The one that was hidden was asked for at each call, and each call was traced anew."""
+    model, own = Cold(), Model()
+    own.temperature = 3.0
+    compiled = mg.compile(lambda x: x * model.temperature + own.temperature)
+    for _ in range(3):
+        assert bits(compiled(X3)) == bits(X3 * 0.5 + 3.0)
+    assert repr(compiled).endswith("1 program)")
+
+
+def numbered(name, factor):
+    """A composite of this name that cannot be traced."""
+
+    def body(x):
+        return np.array([float(v) * factor for v in x])
+
+    body.__name__ = name
+    return mg.rules.composite(lambda g, out, x: g * factor, smooth=True)(body)
+
+
+@pytest.mark.parametrize("name", ["f", "run", "fits", "read", "write", "x", "misfit"])
+def test_functions_have_names_of_their_own(name):
+    """Two of one name were one, and one that is called as part of a program is, was that."""
+    first, second = numbered(name, 2.0), numbered(name, 5.0)
+    compiled = mg.compile(lambda x: first(x) - second(x), check="never")
+    for _ in range(2):
+        assert bits(compiled(X3)) == bits(first(X3) - second(X3))
+
+
+def test_an_object_whose_getattr_raises_something_else():
+    class Entries:
+        def __init__(self):
+            self.entries = {"k": 1.0}
+
+        def __getattr__(self, name):
+            return self.entries[name]
+
+    thing = Entries()
+    compiled = mg.compile(lambda x: x * thing.k, check="never")
+    for k in (1.0, 2.0):
+        thing.entries["k"] = k
+        assert bits(compiled(X3)) == bits(X3 * k)
 
 
 def test_how_often_is_checked():
@@ -559,6 +655,12 @@ def test_results_come_back_in_containers_of_their_own_kind(make):
         exec(text, names)
         printed = list(tree.leaves(names[text.name](**text.inputs)))
         assert [np.asarray(plain(x)).tolist() for x in leaves[2]] == [np.asarray(x).tolist() for x in printed]
+
+
+def test_a_dataclass_without_arrays_is_a_new_one_at_each_call():
+    compiled = mg.compile(lambda x: (x, Answer(1.0, [])), check="never")
+    compiled(X3)[1].parts.append(1)
+    assert compiled(X3)[1].parts == []
 
 
 def test_a_memory_mapped_array_is_an_array(tmp_path):

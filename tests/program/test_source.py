@@ -134,6 +134,20 @@ def test_a_composite_that_cannot_be_traced_stands_in_the_text():
     assert equal(run(text), nn.functional.gelu(np.linspace(-1, 1, 5)))
 
 
+def test_a_function_of_which_there_is_no_text_is_refused():
+    """The text had its name alone, and was no program."""
+    special = pytest.importorskip("scipy.special")
+    factor = 2.0
+
+    @mg.rules.composite(lambda g, out, x: g * factor, smooth=True)
+    def by_number(x):
+        return np.array([float(v) * factor for v in x])
+
+    for f in (special.j0, np.frompyfunc(lambda v: v * 2, 1, 1), by_number):
+        with pytest.raises(mg.TracingError, match="none that stands alone"):
+            mg.source(lambda x, f=f: f(x) + 1, np.ones(2))
+
+
 def test_constants_come_back_as_they_were():
     """Their bits, and their layout: sums go through memory in its own order."""
     table = np.array([[0.1, -np.inf], [np.nan, 1e-310]])

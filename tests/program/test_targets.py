@@ -104,8 +104,15 @@ def of_numbers(x, k, choose):
         np.stack([x, x]).T, np.matrix_transpose(np.stack([x, x])), x[None, 1:, ..., 0], np.ones((2, 3)), np.eye(3),
         np.arange(7), np.zeros((0, 2)), np.array([0.1, np.inf]), np.asfortranarray(x.shape), x * np.float64(0.1),
         np.float32(0.1), np.array([True, False]), np.full((2, 2), 3), x[[0, 2]], np.isfinite(x), np.ones(2, np.float32),
-        x.min(axis=0),
+        x.min(axis=0), 1 - (k > 1), (k > 1).mean(), (k > 1).std(axis=0), counted(k),
     )  # fmt: skip
+
+
+def counted(k):
+    """Twice at one place."""
+    found = np.zeros_like(k)
+    np.add.at(found, np.array([0, 0, 2]), 1)
+    return found
 
 
 CASES = {
@@ -392,6 +399,8 @@ def test_a_function_without_a_spelling_is_refused_at_once():
 OF_TORCH = {
     "np.cumsum without an axis": lambda w: np.cumsum(w),
     "np.max with where= or initial=": lambda w: np.max(w, axis=0, initial=0.0),
+    "np.concatenate with axis=None": lambda w: np.concatenate([w, w], axis=None),
+    "np.expand_dims of several axes": lambda w: np.expand_dims(w, (0, 2)),
     "getitem with a negative step": lambda w: w[:, ::-1],
     "np.add.at at slices": lambda w: mg.grad(np.square(w[:, [0, 0]]).sum(), w),
 }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from typing import Any
 
 import numpy as np
 
 from microgradopt.graph.graph import Node
-from microgradopt.graph.text import NUMPY
+from microgradopt.graph.text import NUMPY, Language, Text, Texts, spelled
 from microgradopt.nn.functional import normal_cdf
 from microgradopt.program.tidy import is_write
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.outputs import astype, view
+from microgradopt.rules.registry import name_of
 
 
 class NotNativeError(TracingError):
@@ -29,14 +31,6 @@ VIEWS = (np.reshape, np.ravel, np.transpose, np.matrix_transpose, np.swapaxes, n
 TRANSPOSED = (np.transpose, np.matrix_transpose, np.swapaxes)
 COSTLY = (np.exp, np.tanh, np.log)  # worth a loop of their own, where the last axis is too short for vectors
 SHORT = 16
-NAMED: dict[Any, str] = {  # functions of numbers, where they are not called as NumPy's are
-    np.exp: "exp", np.tanh: "tanh", np.square: "square", np.maximum: "maximum", np.minimum: "minimum",
-    np.where: "where", np.isfinite: "isfinite", np.sign: "sign", np.absolute: "abs", np.sqrt: "math.sqrt",
-    normal_cdf: "normal_cdf",
-}  # fmt: skip
-FUNCTIONS = {"multiply", "multiply_transposed", "multiply_apart", "multiply_transposed_apart"} | {
-    *(name for name in NAMED.values() if name.isidentifier())
-}
 
 
 def _variance(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False, **none: Any) -> Any:
@@ -100,29 +94,78 @@ def of_elements(node: Node) -> bool:
     return is_elementwise(node) or is_gather(node)
 
 
-def operands(node: Node) -> list[Any]:
-    """What elements are computed from."""
-    return list(node.arguments[:1] if node.function in (astype, view, *SAME) else node.arguments)
-
-
 # Single numbers -------------------------------------------------------------------------------------------------------
 
-SIGNS: dict[Any, str] = {
-    function: sign
-    for sign, functions in {
-        "+": (np.add, operator.add, np.positive, operator.pos),
-        "-": (np.subtract, operator.sub, np.negative, operator.neg),
-        "*": (np.multiply, operator.mul), "/": (np.divide, operator.truediv),
-        "//": (np.floor_divide, operator.floordiv), "%": (np.remainder, operator.mod),
-        "<": (np.less, operator.lt), "<=": (np.less_equal, operator.le),
-        ">": (np.greater, operator.gt), ">=": (np.greater_equal, operator.ge), "==": (np.equal, operator.eq),
-        "!=": (np.not_equal, operator.ne), "&": (np.bitwise_and, operator.and_, np.logical_and),
-        "|": (np.bitwise_or, operator.or_, np.logical_or), "^": (np.bitwise_xor, operator.xor),
-        ">>": (np.right_shift,), "<<": (np.left_shift,), "not ": (np.logical_not, operator.not_),
-        "~": (np.invert, operator.invert),
-    }.items()
-    for function in functions
+
+class _Numbers(Language):
+    """NumPy's way, with the functions of numbers that math.py has. No call is told a dtype: results are cast."""
+
+    def expression(self, node: Node, texts: Texts) -> Text:
+        """The call of a node, on one element of each operand."""
+        untold = copy.copy(node)
+        untold.kwargs = {}
+        return super().expression(untold, texts)
+
+    def unlisted(self, function: Any) -> str:
+        """NumPy's name of a ufunc, which Numba knows, too."""
+        if not (isinstance(function, np.ufunc) and spelled(function).startswith("np.")):
+            raise NotNativeError(name_of(function))
+        return spelled(function)
+
+    def argument(self, x: Any, texts: Texts, node: Node) -> Text:
+        """An operand; a number in the dtype of the others."""
+        return texts(x) if type(x) is Node else Text(number(x, dtype_of_numbers(node)))
+
+
+def _unchanged(language: Language, node: Node, texts: Texts) -> Text:
+    return language.argument(node.arguments[0], texts, node)
+
+
+def _converted(language: Language, node: Node, texts: Texts) -> Text:
+    return Text(f"np.{node.dtype.name}({language.argument(node.arguments[0], texts, node).text})")
+
+
+def _clipped(language: Language, node: Node, texts: Texts) -> Text:
+    x, low, high = (language.argument(part, texts, node).text for part in node.arguments)
+    return Text(f"minimum(maximum({x}, {low}), {high})")
+
+
+def _power(language: Language, node: Node, texts: Texts) -> Text:
+    """Squares and roots as such."""
+    base, exponent = (language.argument(x, texts, node).text for x in node.arguments)
+    if exponent in ("2", "2.0"):
+        return Text(f"square({base})")
+    return Text(f"math.sqrt({base})" if exponent == "0.5" else f"(({base}) ** ({exponent}))")
+
+
+_NAMES: dict[Any, str] = {
+    np.exp: "exp", np.tanh: "tanh", np.square: "square", np.maximum: "maximum", np.minimum: "minimum",
+    np.where: "where", np.isfinite: "isfinite", np.sign: "sign", np.absolute: "abs", np.sqrt: "math.sqrt",
+    normal_cdf: "normal_cdf",
 }  # fmt: skip
+NUMBERS = _Numbers(
+    {"np": ""},
+    {
+        **_NAMES,
+        **dict.fromkeys(SAME, _unchanged),
+        **dict.fromkeys((astype, view), _converted),
+        **dict.fromkeys((np.power, operator.pow), _power),
+        np.clip: _clipped,
+    },
+)
+FUNCTIONS = {"multiply", "multiply_transposed", "multiply_apart", "multiply_transposed_apart", *_NAMES.values()}
+
+
+def dtype_of_numbers(node: Node) -> Any:
+    """The dtype that numbers in a call have: that of an operand, if it says something."""
+    return next((x.dtype for x in node.inputs if getattr(x.dtype, "kind", "") in "fu"), None)
+
+
+def number(x: Any, dtype: Any) -> str:
+    """A number; of float32 and unsigned integers as such, so that results are."""
+    text = NUMPY.literal(x.item() if isinstance(x, np.generic) else x).text
+    kind = getattr(dtype, "name", "float64")
+    return text if kind == "float64" or isinstance(x, bool | np.bool_) else f"np.{kind}({text})"
 
 
 def extreme(which: str, dtype: Any) -> str:
@@ -131,20 +174,6 @@ def extreme(which: str, dtype: Any) -> str:
         return "-np.inf" if which == "lowest" else "np.inf"
     limits = np.iinfo(dtype)
     return f"np.{dtype.name}({limits.min if which == 'lowest' else limits.max})"
-
-
-def power(base: str, exponent: str) -> str:
-    """Squares and roots as such."""
-    if exponent in ("2", "2.0"):
-        return f"square({base})"
-    return f"math.sqrt({base})" if exponent == "0.5" else f"({base}) ** ({exponent})"
-
-
-def number(x: Any, dtype: Any) -> str:
-    """A number; of float32 and unsigned integers as such, so that results are."""
-    text = NUMPY.literal(x.item() if isinstance(x, np.generic) else x).text
-    kind = getattr(dtype, "name", "float64")
-    return text if kind == "float64" or isinstance(x, bool | np.bool_) else f"np.{kind}({text})"
 
 
 def cast(node: Node, text: str) -> str:

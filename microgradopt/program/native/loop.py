@@ -32,7 +32,7 @@ class NativeLoop:
 
     def __init__(self, program: Program, given: Mapping[Node, Given], k: int = 0) -> None:
         self.k = k
-        values = {node: _of_run(x.first, x.stacked, 0) for node, x in given.items()}
+        values = {node: x.of_run(0).first for node, x in given.items()}
         self.body = body = body_of(program, values, written_as=written_as)
         self._each = [node for node, x in given.items() if x.each]
         self._others = [node for node, x in given.items() if not x.each]
@@ -77,7 +77,7 @@ class NativeLoop:
     ) -> tuple[Any, list[Any]]:
         """See `Loop`. Of many runs `alive` says which go on, and is changed where one ends."""
         if not self.k:
-            return self._run(n, given, results, None)
+            return self._run(n, given, results)
         import numba
 
         made: list[Any] = [None] * self.k
@@ -86,7 +86,7 @@ class NativeLoop:
         def train(some: Array) -> None:
             own = [np.empty((n, *x.shape[2:]), x.dtype) for x in results]
             for r in some:
-                made[r] = self._run(n, given, own, r)
+                made[r] = self._run(n, {node: x.of_run(r) for node, x in given.items()}, own)
                 for whole, part in zip(results, own, strict=True):
                     whole[: made[r][0], r] = part[: made[r][0]]
 
@@ -101,25 +101,16 @@ class NativeLoop:
         columns = zip(*(nothing if one is None else one[1] for one in made), strict=True)
         return done, [np.stack(column) for column in columns]
 
-    def _run(self, n: int, given: Mapping[Node, Given], results: list[Any], r: int | None) -> tuple[int, list[Any]]:
-        each = [_plain(_of_run(given[x].value, given[x].stacked, r, given[x].each), False) for x in self._each]
-        others = [
-            _plain(_of_run(given[x].value, given[x].stacked, r), self.body.given[x] in self.body.carried)
-            for x in self._others
-        ]
+    def _run(self, n: int, given: Mapping[Node, Given], results: list[Any]) -> tuple[int, list[Any]]:
+        """The calls of one run."""
+        each = [_plain(given[x].value, False) for x in self._each]
+        others = [_plain(given[x].value, self.body.given[x] in self.body.carried) for x in self._others]
         done, ends = self._function(n, *each, *results, *others, *self._constants)
         return done, [np.array(end) if isinstance(end, np.ndarray) else end for end in ends]  # in memory of its own
 
     def is_of_each_run(self, j: int) -> bool:
         """Whether the j-th of all that is written has one value for each run."""
         return True
-
-
-def _of_run(value: Any, stacked: bool, r: int | None, each: bool = False) -> Any:
-    """What one of the runs gets."""
-    if not stacked:
-        return value
-    return np.asarray(value)[:, r] if each else value[r]
 
 
 def _plain(x: Any, is_written: bool) -> Any:
@@ -150,7 +141,7 @@ def native_loop(program: Program, given: Mapping[Node, Given], k: int = 0) -> An
 
 def _compare(loop: NativeLoop, program: Program, given: Mapping[Node, Given]) -> None:
     """Raise NotNativeError unless some rounds give what NumPy gives, to rounding, each from the same state."""
-    state = {node: Given(_of_run(x.value, x.stacked, 0, x.each), x.each) for node, x in given.items()}
+    state = {node: x.of_run(0) for node, x in given.items()}
     numpys = Loop(program, state)
     carried = {new: old for old, new in numpys.body.given.items()}
     dtypes = {node.dtype for node in loop.body.nodes if getattr(node.dtype, "kind", "") == "f"}
@@ -159,7 +150,7 @@ def _compare(loop: NativeLoop, program: Program, given: Mapping[Node, Given]) ->
     for t in range(rounds):
         one = {node: Given(x.value[t : t + 1], True) if x.each else x for node, x in state.items()}
         mine, theirs = ([np.empty((1, *x.shape), x.dtype) for x in loop.body.results] for _ in range(2))
-        done, ends = loop._run(1, one, mine, None)
+        done, ends = loop._run(1, one, mine)
         is_done, expected = numpys(1, one, theirs)
         wrong = [f"{done} rounds for {is_done}"] if done != is_done else []
         pairs = [*zip(mine, theirs, strict=True), *(zip(ends, expected, strict=True) if done else ())]

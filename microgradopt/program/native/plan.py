@@ -17,6 +17,7 @@ from microgradopt.program.native.calls import (
     is_view,
     of_elements,
 )
+from microgradopt.program.tidy import read_by
 
 
 class Nest:
@@ -38,11 +39,11 @@ class Plan:
     def __init__(self, body: Body, nodes: list[Node]) -> None:
         self.readers: dict[Node, list[Node]] = {node: [] for node in body.nodes}
         for node in body.nodes:
-            for x in all_inputs(node):
+            for x in read_by(node):
                 self.readers[x].append(node)
         self.wanted = {*body.results, *nodes_in(body.ends), *(node for node, _ in body.checks)}
         own = set(nodes)
-        self.wanted |= {x for node in body.nodes if node not in own for x in all_inputs(node)}
+        self.wanted |= {x for node in body.nodes if node not in own for x in read_by(node)}
         self.inline: set[Node] = set()
         self.parts: list[Any] = [[]]
         self.place: dict[Node, int] = dict.fromkeys(body.nodes, 0)
@@ -60,7 +61,7 @@ class Plan:
         """What a node is computed from, with the operands of expressions in place of these."""
         if node not in self._leaves:
             found: set[Node] = set()
-            for x in all_inputs(node):
+            for x in read_by(node):
                 found |= self.leaves(x) if x in self.inline else {x}
             self._leaves[node] = found
         return self._leaves[node]
@@ -100,7 +101,7 @@ class Plan:
             return False
         if node.function in SAME:
             return True
-        reads = [x for reader in readers for x in all_inputs(reader) if x is node]
+        reads = [x for reader in readers for x in read_by(reader) if x is node]
         return len(reads) == 1 and (readers[0].size == node.size or readers[0].function in REDUCTIONS)
 
     def _put_in_nest(self, node: Node, shape: tuple[int, ...]) -> None:
@@ -127,7 +128,7 @@ class Plan:
         """Whether x is the array that elements are taken from, here or in an expression that is part of this."""
         if is_gather(node) and node.arguments[0] is x:
             return True
-        return any(self._is_gathered_from(x, y) for y in all_inputs(node) if y in self.inline)
+        return any(self._is_gathered_from(x, y) for y in read_by(node) if y in self.inline)
 
     def is_in_memory(self, node: Node) -> bool:
         """Whether elements are needed elsewhere than in the nest that computes them."""
@@ -135,8 +136,3 @@ class Plan:
         return node in self.wanted or any(
             user not in nest.nodes or not self._is_element_of(node, nest, user) for user in self.users[node]
         )
-
-
-def all_inputs(node: Node) -> list[Node]:
-    """The nodes among the arguments, those by keyword too."""
-    return [*node.inputs, *nodes_in(list(node.kwargs.values()))]

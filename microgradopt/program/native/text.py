@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from microgradopt.graph.graph import CONSTANT, Node, nodes_in
-from microgradopt.graph.text import NUMPY, Text
+from microgradopt.graph.text import ATOM, NUMPY, Text
 from microgradopt.program.loop import Body, split
 from microgradopt.program.native.calls import (
     FUNCTIONS,
-    NAMED,
+    NUMBERS,
     REDUCTIONS,
-    SAME,
-    SIGNS,
     TRANSPOSED,
     NotNativeError,
     cast,
+    dtype_of_numbers,
     extreme,
     is_view,
     number,
     of_elements,
-    operands,
     places,
-    power,
 )
 from microgradopt.program.native.plan import Nest, Plan
 from microgradopt.program.tidy import is_write
 from microgradopt.program.writer import Writer
-from microgradopt.rules.outputs import astype, view
 from microgradopt.rules.registry import name_of
 
 _INLINED = 16  # matrix products, at most, that are inlined: quicker for small ones, and slow to be compiled
@@ -74,17 +71,21 @@ class NativeText:
         for node in self.body.nodes:
             if node.function is not np.concatenate or len(node.shape) != 1:
                 continue
-            start = 0
-            for part in node.arguments[0]:
-                source = part
-                while source.function in (np.ravel, np.reshape) and source.is_view:
-                    source = source.arguments[0]
-                place = f"{self.names[node]}[{start}:{start + part.size}]"
+            for place, _, source in self._pieces(node):
                 if self._has_memory(source) and source not in self.body.carried.values():
                     shaped = place if len(source.shape) == 1 else f"{place}.reshape({source.shape})"
                     self._within.setdefault(source, shaped)
-                start += part.size
             self._allocate(node)
+
+    def _pieces(self, node: Node) -> Iterator[tuple[str, Node, Node]]:
+        """Of each array that is joined to others: its place there, itself, and what it is another shape of."""
+        start = 0
+        for part in node.arguments[0]:
+            source = part
+            while source.function in (np.ravel, np.reshape) and source.is_view:
+                source = source.arguments[0]
+            yield f"{self.names[node]}[{start}:{start + part.shape[0]}]", part, source
+            start += part.shape[0]
 
     def _has_memory(self, node: Node) -> bool:
         """Whether the loop makes an array for it."""
@@ -115,16 +116,13 @@ class NativeText:
         if isinstance(part, Nest):
             return self._nest(part)
         if isinstance(part, list):
-            return [self._number(node) for node in part]
+            return [f"{self.names[node]} = {self._text(node, [])}" for node in part]
         if isinstance(part, tuple):
             node, value = part
             wanted = "" if value is True or value is np.True_ else f" == {NUMPY.literal(value).text}"
             ended = "n = 0" if node in self._before else "break"
             return [f"if not ({self.names[node]}{wanted}): {ended}"]
         return self._single(part)
-
-    def _number(self, node: Node) -> str:
-        return f"{self.names[node]} = {self._text(node, [])}"
 
     def _nest(self, nest: Nest) -> list[str]:
         index = [f"i{d}" for d in range(len(nest.shape))]
@@ -195,13 +193,14 @@ class NativeText:
         self._allocate(node)
         if self.plan.is_flat(node):
             (x,) = node.inputs
-            each = self._call(node, [f"{self._name(x)}__row[i]"])
+            each = NUMBERS.expression(node, lambda x: Text(f"{self._name(x)}__row[i]")).text
             rows = [f"{other}__row = {other}.ravel()" for other in (name, self._name(x))]
             return [*rows, f"for i in range({node.size}):", f"    {name}__row[i] = {cast(node, each)}"]
         if function is np.matmul:
             return self._product(node)
         if function is np.concatenate and node.kwargs.get("axis", 0) in (0, -len(node.shape)):
-            return self._concatenation(node)
+            pieces = self._pieces(node)  # those that are not there yet are copied
+            return [f"{at} = {self._name(x)}" for at, x, of in pieces if not self._within.get(of, "").startswith(at)]
         if function is np.zeros_like:
             return [f"{name}[...] = 0"]
         raise NotNativeError(name_of(function))  # type: ignore[arg-type]
@@ -213,19 +212,6 @@ class NativeText:
             return f"np.full({node.shape}, {self._name(source)})" if node.shape else self._name(source)
         copy = f"np.ascontiguousarray({self._name(source)})"
         return f"{copy}.reshape({node.shape})" if node.shape else f"{copy}.ravel()[0]"
-
-    def _concatenation(self, node: Node) -> list[str]:
-        """What is not there yet is copied."""
-        lines, start = [], 0
-        for part in node.arguments[0]:
-            source = part
-            while source.function in (np.ravel, np.reshape) and source.is_view:
-                source = source.arguments[0]
-            end = start + part.shape[0]
-            if not self._within.get(source, "").startswith(f"{self.names[node]}[{start}:{end}]"):
-                lines.append(f"{self.names[node]}[{start}:{end}] = {self._name(part)}")
-            start = end
-        return lines
 
     def _product(self, node: Node) -> list[str]:
         """C = A B: by the products of math.py; by BLAS where the matrices are too large for the cache."""
@@ -289,36 +275,10 @@ class NativeText:
 
     def _text(self, node: Node, index: list[str], nest: Nest | None = None) -> str:
         """One element of a result."""
-        function = node.function
-        if function is operator.getitem:
+        if node.function is operator.getitem:
             return self._selected(node, index, nest)
-        dtype = next((x.dtype for x in node.inputs if getattr(x.dtype, "kind", "") in "fu"), None)
-        parts = [self._element(x, index, node.shape, nest, dtype) for x in operands(node)]
-        return self._call(node, parts)
-
-    def _call(self, node: Node, parts: list[str]) -> str:
-        """The call of a node, on one element of each operand."""
-        function = node.function
-        if function in SAME:
-            return parts[0]
-        if function in (astype, view):
-            return f"np.{node.dtype.name}({parts[0]})"
-        if function is np.clip:
-            return f"minimum(maximum({parts[0]}, {parts[1]}), {parts[2]})"
-        if function in (np.power, operator.pow):
-            return power(*parts)
-        if function in NAMED:
-            return f"{NAMED[function]}({', '.join(parts)})"
-        if function in SIGNS:
-            return self._signed(node, parts)
-        if not isinstance(function, np.ufunc):
-            raise NotNativeError(name_of(function))  # type: ignore[arg-type]
-        return f"np.{function.__name__}({', '.join(parts)})"
-
-    def _signed(self, node: Node, parts: list[str]) -> str:
-        """Numbers with an operator between them, or a sign in front."""
-        sign = SIGNS[node.function]
-        return f"({sign}{parts[0]})" if len(parts) == 1 else f"({parts[0]} {sign} {parts[1]})"
+        dtype = dtype_of_numbers(node)
+        return NUMBERS.expression(node, lambda x: Text(self._element(x, index, node.shape, nest, dtype))).within(ATOM)
 
     def _selected(self, node: Node, index: list[str], nest: Nest | None) -> str:
         """An element from places that stand in arrays, or from one place."""
