@@ -5,7 +5,7 @@ A table says which, and how others are called. What is not in it is refused: a p
 
 A spelling more is a line more:
 
-    TARGETS["jax"].spellings[np.linalg.inv] = "jnp.linalg.inv"
+    TARGETS["jax"].spellings[np.signbit] = "jnp.signbit"
 """
 
 from __future__ import annotations
@@ -25,14 +25,30 @@ from microgradopt.rules.outputs import astype, view
 
 # What is called as NumPy calls it: functions by the same names, and methods.
 _FUNCTIONS = (
-    np.absolute, np.arctan2, np.argsort, np.broadcast_to, np.clip, np.concatenate, np.copy, np.cos, np.cumsum, np.exp,
-    np.expand_dims, np.expm1, np.flip, np.hypot, np.isfinite, np.log, np.log1p, np.logaddexp, np.maximum, np.minimum,
-    np.sign, np.sin, np.sqrt, np.square, np.stack, np.std, np.swapaxes, np.tanh, np.var, np.where,
+    np.absolute, np.angle, np.any, np.arccos, np.arccosh, np.arcsin, np.arcsinh, np.arctan, np.arctan2, np.arctanh,
+    np.argsort, np.broadcast_to, np.ceil, np.clip, np.concatenate, np.copy, np.copysign, np.cos, np.cosh, np.cumsum,
+    np.exp, np.exp2, np.expand_dims, np.expm1, np.flip, np.floor, np.fmax, np.fmin, np.heaviside, np.hypot, np.isfinite,
+    np.isinf, np.isnan, np.log, np.log10, np.log1p, np.log2, np.logaddexp, np.logaddexp2, np.maximum, np.minimum,
+    np.moveaxis, np.nan_to_num, np.positive, np.prod, np.reciprocal, np.round, np.sign, np.sin, np.sinc, np.sinh,
+    np.sqrt, np.square, np.squeeze, np.stack, np.std, np.swapaxes, np.tan, np.tanh, np.tril, np.triu, np.trunc, np.var,
+    np.where,
+    np.linalg.cholesky, np.linalg.det, np.linalg.eigh, np.linalg.eigvalsh, np.linalg.inv, np.linalg.norm,
+    np.linalg.pinv, np.linalg.slogdet, np.linalg.solve, np.linalg.svd,
+)  # fmt: skip
+_NUMPYS = (  # of the libraries that follow NumPy in all: JAX and CuPy
+    np.argpartition, np.around, np.cbrt, np.conjugate, np.convolve, np.deg2rad, np.degrees, np.einsum, np.fabs,
+    np.flatnonzero, np.float_power, np.fmod, np.imag, np.power, np.rad2deg, np.radians, np.real, np.right_shift,
+    np.rint, np.roll, np.searchsorted, np.take_along_axis,
 )  # fmt: skip
 _METHODS = (
     np.sum, np.mean, np.max, np.min, np.reshape, np.ravel, np.argmax, astype,
     operator.getitem, operator.setitem, np.transpose, np.matrix_transpose, np.zeros_like,
 )  # fmt: skip
+
+
+def _alike(module: str, functions: Iterable[Any]) -> dict[Any, str]:
+    """The same names, of another module: np.linalg.inv is jnp.linalg.inv."""
+    return {function: module + spelled(function).removeprefix("np") for function in functions}
 
 
 class Target(Language):
@@ -54,7 +70,7 @@ class Target(Language):
         conversion: str = "",
     ) -> None:
         module = next(iter(imports))
-        alike = {function: f"{module}.{function.__name__}" for function in _FUNCTIONS}
+        alike = _alike(module, _FUNCTIONS)
         super().__init__(imports, alike | {function: METHODS[function] for function in _METHODS} | dict(spellings))
         self.name, self.checks, self.remarks, self.conversion = name, checks, remarks, conversion
 
@@ -116,13 +132,22 @@ def _replaced(by: str) -> Formatter:
     return format
 
 
+def _summed(language: Language, node: Node, texts: Texts) -> Text:
+    """A method; with ``initial`` the function: the method of JAX's arrays (0.10) passes over it without a word."""
+    x, *rest = node.arguments
+    if "initial" in node.kwargs:
+        return Text(f"jnp.sum({language.listed(node, node.arguments, texts)})")
+    return Text(f"{language.argument(x, texts, node).within(ATOM)}.sum({language.listed(node, rest, texts)})")
+
+
 JAX = Target(
     "jax",
     {"jnp": "import jax.numpy as jnp", "jax": "import jax"},
-    {
+    _alike("jnp", _NUMPYS)
+    | {
         operator.setitem: _replaced("set"),
         np.add.at: _replaced("add"),
-        np.right_shift: "jnp.right_shift",
+        np.sum: _summed,
         normal_cdf: "jax.scipy.special.ndtr",
     },
     remarks=('For float64: jax.config.update("jax_enable_x64", True), before the first array is made.',),
@@ -133,15 +158,28 @@ JAX = Target(
 # PyTorch: other names, dtypes that are told, functions that take tensors alone ----------------------------------------
 
 
-_TAKE_TENSORS = (np.arctan2, np.hypot, np.logaddexp, np.maximum, np.minimum, np.where)
+_TAKE_TENSORS = (
+    np.arctan2, np.copysign, np.fmax, np.fmin, np.heaviside, np.hypot, np.logaddexp, np.logaddexp2, np.maximum,
+    np.minimum, np.where,
+)  # fmt: skip
 
 
 def _of_tensors(name: str) -> Formatter:
     """A function that takes no numbers."""
 
     def format(language: Language, node: Node, texts: Texts) -> Text:
-        arguments = [x if type(x) is Node else np.array(x, node.dtype) for x in node.arguments]
-        return Text(f"{name}({language.listed(node, arguments, texts)})")
+        dtypes = [bool if node.function is np.where and i == 0 else node.dtype for i in range(len(node.arguments))]
+        made = [x if type(x) is Node else np.array(x, dtype) for x, dtype in zip(node.arguments, dtypes, strict=True)]
+        return Text(f"{name}({language.listed(node, made, texts)})")
+
+    return format
+
+
+def _along(name: str) -> Formatter:
+    """A function of a list of tensors, along a dim."""
+
+    def format(language: Language, node: Node, texts: Texts) -> Text:
+        return Text(f"{name}({language.argument(node.arguments[0], texts, node).text}, {_axis(node, 0)})")
 
     return format
 
@@ -168,7 +206,34 @@ def _permuted(language: Language, node: Node, texts: Texts) -> Text:
     x, *axes = node.arguments
     order = next(iter(axes), None) or node.kwargs.get("axes") or tuple(reversed(range(len(node.shape))))
     text = language.argument(x, texts, node).within(ATOM)
-    return Text(f"{text}.T" if order == (1, 0) else f"{text}.permute({', '.join(map(str, order))})")
+    return Text(f"{text}.T" if order == (1, 0) else f"{text}.permute({tuple(order)})")
+
+
+def _einsum(language: Language, node: Node, texts: Texts) -> Text:
+    """Without ``optimize``: PyTorch finds an order of its own."""
+    return Text(f"torch.einsum({language.listed(_with(node, optimize=None), node.arguments, texts)})")
+
+
+def _rounded(language: Language, node: Node, texts: Texts) -> Text:
+    """Half to even, as in NumPy."""
+    x, *decimals = node.arguments
+    told = _with(node, decimals=[*decimals, node.kwargs.get("decimals", 0)][0])
+    return Text(f"torch.round({language.listed(told, [x], texts)})")
+
+
+def _svd(language: Language, node: Node, texts: Texts) -> Text:
+    """Singular values alone have a function of their own."""
+    if node.kwargs.get("compute_uv", True):
+        return Text(f"torch.linalg.svd({language.listed(node, node.arguments, texts)})")
+    return Text(f"torch.linalg.svdvals({language.argument(node.arguments[0], texts, node).text})")
+
+
+def _rolled(language: Language, node: Node, texts: Texts) -> Text:
+    """Shifts and axes by position; PyTorch calls them otherwise."""
+    told = dict(zip(("a", "shift", "axis"), node.arguments, strict=False)) | node.kwargs
+    x = language.argument(told["a"], texts, node).text
+    shift, axis = language.literal(told["shift"]).text, language.literal(told.get("axis")).text
+    return Text(f"torch.roll({x}, {shift}, {axis})")
 
 
 def _zeros(language: Language, node: Node, texts: Texts) -> Text:
@@ -261,7 +326,22 @@ TORCH = Torch(
         np.max: ".amax",
         np.min: ".amin",
         astype: ".to",
+        np.around: _rounded,
+        np.concatenate: _along("torch.concatenate"),
         np.copy: "torch.clone",
+        np.deg2rad: "torch.deg2rad",
+        np.einsum: _einsum,
+        np.degrees: "torch.rad2deg",
+        np.fabs: "torch.abs",
+        np.fmod: "torch.fmod",
+        np.power: "torch.pow",
+        np.rad2deg: "torch.rad2deg",
+        np.radians: "torch.deg2rad",
+        np.rint: "torch.round",
+        np.roll: _rolled,
+        np.round: _rounded,
+        np.stack: _along("torch.stack"),
+        np.linalg.svd: _svd,
         np.expand_dims: "torch.unsqueeze",
         np.flip: _flipped,
         np.transpose: _permuted,
@@ -282,11 +362,11 @@ TORCH = Torch(
 CUPY = Target(
     "cupy",
     {"cp": "import cupy as cp", "cupyx": "import cupyx.scipy.special"},
-    {
+    _alike("cp", _NUMPYS)
+    | {
         view: ".view",
         np.add.at: "cp.add.at",
         np.all: "cp.all",
-        np.right_shift: "cp.right_shift",
         normal_cdf: "cupyx.scipy.special.ndtr",
     },
     checks=True,
