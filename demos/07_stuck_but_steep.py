@@ -71,7 +71,8 @@ def cosines_of(thetas):
 
 cosines = cosines_of(thetas[-every - 1 :])
 print(f"cosine of the angle between neighbouring steps, median of the last {len(cosines)}: {np.median(cosines):.2f}")
-print(f"diagnosis: {critical.diagnose(objective, optimizer, history)}\n")
+budget = 480 if run.quick else None  # updates of all experiments
+print(f"diagnosis: {critical.diagnose(objective, optimizer, history, budget=budget)}\n")
 
 # %%
 # A smaller learning rate

@@ -19,6 +19,8 @@ for package in ("sklearn", "matplotlib", "tqdm", "tabulate", "joblib"):
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
+pytestmark = pytest.mark.long
+
 DEMOS = Path(__file__).parent.parent / "demos"
 NAMES = sorted(path.stem for path in DEMOS.glob("[0-9][0-9]_*.py"))
 

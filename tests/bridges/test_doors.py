@@ -12,6 +12,7 @@ pytestmark = pytest.mark.parity
 FOLDER = Path(__file__).parent
 
 
+@pytest.mark.long
 def test_the_door_for_pytorch():
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")

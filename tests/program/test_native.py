@@ -131,6 +131,7 @@ def assert_near(found, expected, near):
         np.testing.assert_allclose(x, y, rtol=near, atol=near * np.max(np.abs(y)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LOSSES)
 def test_programs(name):
     """A RuntimeWarning, that there is no native form, would be an error here."""
