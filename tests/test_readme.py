@@ -14,7 +14,9 @@ from microgradopt import nn, optim
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 HEAD, _, *ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in re.findall(r"^\| ?.*\|$", README.split("## Beside others")[1].split("(Each cell")[0], re.MULTILINE)
+    for line in re.findall(
+        r"^\| ?.*\|$", README.split("## Beside others")[1].split("\n\n(")[0], re.MULTILINE
+    )
 ]
 TABLE = {row[0]: dict(zip(HEAD[1:], row[1:], strict=True)) for row in ROWS}
 OURS_ALONE = {"classify", "diagnose"}
@@ -80,7 +82,10 @@ def test_jax():
     assert third[0] == 24
     assert jax.hessian(f)(jax.numpy.ones(2)).shape == (2, 2)
     assert "integer_pow" in str(jax.make_jaxpr(jax.grad(f))(jax.numpy.ones(2)))
-    assert not {"draw", "optimizers", *OURS_ALONE} & set(dir(jax))
+    assert jax.jit(f).lower(jax.numpy.ones(2)).compiler_ir("hlo").as_hlo_dot_graph().startswith("digraph")
+    _, product = jax.jvp(jax.grad(f), (jax.numpy.ones(2),), (jax.numpy.ones(2),))
+    assert product.tolist() == [12, 12]
+    assert not {"optimizers", *OURS_ALONE} & set(dir(jax))
     optax = pytest.importorskip("optax")
     assert hasattr(optax, "adam")
     assert has_lines("jax", 0.2)
@@ -91,6 +96,7 @@ def test_jax():
 def test_torch():
     torch = pytest.importorskip("torch")
     from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.passes import graph_drawer
 
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     (g,) = torch.autograd.grad((x**4).sum(), x, create_graph=True)
@@ -100,7 +106,9 @@ def test_torch():
     H = torch.func.hessian(lambda w: (1 - w[0] * w[1]) ** 2)(torch.zeros(2))
     torch.testing.assert_close(torch.linalg.eigvalsh(H), torch.tensor([-2.0, 2.0]))
     assert "def forward" in make_fx(torch.func.grad(lambda x: (x**4).sum()))(torch.ones(2)).code
-    assert not {"draw", *OURS_ALONE} & (set(dir(torch)) | set(dir(torch.autograd)) | set(dir(torch.func)))
+    assert hasattr(graph_drawer, "FxGraphDrawer")
+    assert torch.func.hessian(lambda x: (x**4).sum())(torch.ones(2)).tolist() == [[12, 0], [0, 12]]
+    assert not OURS_ALONE & (set(dir(torch)) | set(dir(torch.autograd)) | set(dir(torch.func)))
     assert optimizers(torch.optim, torch.optim.Optimizer) == int(TABLE["optimizers"]["PyTorch"])
     assert hasattr(torch.nn, "Conv2d")
     assert has_lines("torch", 0.2)
