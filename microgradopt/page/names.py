@@ -12,7 +12,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node
-from microgradopt.graph.reader import Names, _labels
+from microgradopt.graph.reader import Names, labels_of
 from microgradopt.graph.text import Text, expression, identifier, literal, spelled
 from microgradopt.nn import functional
 from microgradopt.picture import words
@@ -25,7 +25,7 @@ def named(graph: Graph, names: Names | None) -> tuple[Graph, dict[Node, str]]:
 
     "0.weight" becomes weight_0. Arrays that calls were given besides, such as labels, become nodes of their own.
     """
-    labels = _labels(names)
+    labels = labels_of(names)
     own, before, nodes = set(labels.values()), {}, []
     taken = {
         "np",

@@ -17,7 +17,7 @@ import numpy as np
 
 from microgradopt.autodiff import listed_tensors
 from microgradopt.errors import OverwrittenError
-from microgradopt.graph.cost import cost, flops, new_bytes
+from microgradopt.graph.cost import cost
 from microgradopt.graph.graph import (
     BACKWARD,
     CONSTANT,
@@ -225,7 +225,7 @@ class _Picture:
             words.prefixed("⚠ ", words.warning(node.value)),
             words.prefixed("gradient ", self._gradient(node)),
             words.prefixed("⚠ gradient: ", words.warning(node.gradient)),
-            words.costs(flops(node), new_bytes(node)) if node.function is not None else "",
+            words.costs(cost([node])),
         )
         frame.node(self.ids[node], label, **self._attributes(node))
 
@@ -257,10 +257,8 @@ class _Picture:
 
     def _sign(self, node: Node) -> str:
         """What the call is; of a value that is another in each turn of a loop, that it is."""
-        varies = node in self.view.varying
-        if node.function is None:
-            return "another in each turn" if varies else ""
-        return words.sign(node) + (", another in each turn" if varies else "")
+        sign = words.sign(node) if node.function is not None else ""
+        return ", ".join(filter(None, [sign, "another in each turn" * (node in self.view.varying)]))
 
     def _name(self, node: Node) -> str:
         """The name, if it says more than what the node is, or another refers to it ("d_sum1"); what is an output."""
@@ -290,7 +288,7 @@ class _Picture:
                 words.calls(nodes),
                 *words.givens(nodes),
                 f"⚠ NaN or Inf in {words.count(wrong, 'value')}" if wrong else "",
-                words.costs(group.cost.flops, group.cost.bytes),
+                words.costs(cost(nodes)),
                 *[line for node in nodes for line in words.failure(node)],
             )
             looks = _LOOKS[group.role] | (_WRONG if wrong else {})

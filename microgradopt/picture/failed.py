@@ -20,7 +20,7 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, FORWARD, Graph, Node, finite, named
 from microgradopt.graph.modules import Calls
-from microgradopt.graph.reader import Names, trace
+from microgradopt.graph.reader import Names, by_name, trace
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import _visit
@@ -128,7 +128,7 @@ def leading_to(
     traceback. before: an error that was already being handled.
     """
     frames = _frames(error)
-    names = variables(frames) if names is None else {"": names} if isinstance(names, Module) else names
+    names = variables(frames) if names is None else by_name(names)
     found = ((each, _failing_call(_frames(each))) for each in _chain(error, before))
     cause, call = next(((each, call) for each, call in found if call is not None), (error, None))
     if call is None:

@@ -13,6 +13,7 @@ from typing import Any
 import graphviz
 import numpy as np
 
+from microgradopt.graph.cost import Cost
 from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, UFUNCS, Edge, Node, finite
 from microgradopt.graph.text import call, identifier, literal
 from microgradopt.rules.registry import KNOWN, name_of
@@ -221,10 +222,10 @@ def givens(nodes: Iterable[Node]) -> list[str]:
     return [count(counts[role], role) for role in (INPUT, PARAMETER, CONSTANT) if counts[role]]
 
 
-def costs(operations: int, size: int) -> str:
-    """What a call costs, unless it is a single number."""
-    told = [amount(operations, "flop")] if operations > 1 else []
-    return " · ".join([*told, amount(size, "B")]) if size > 8 else ""
+def costs(total: Cost) -> str:
+    """What calls cost, unless all that they make is a single number."""
+    told = [amount(total.flops, "flop")] if total.flops > 1 else []
+    return " · ".join([*told, amount(total.bytes, "B")]) if total.bytes > 8 else ""
 
 
 def count(number: int, what: str) -> str:
