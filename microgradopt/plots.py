@@ -34,7 +34,6 @@ from microgradopt.training import History
 Array = npt.NDArray[Any]
 
 COLOURS = {"negative": "#c0392b", "zero": "#7f8c8d", "positive": "#2471a3"}
-_TRIED: dict[str, Any] = {"going on as before": {"color": "black", "label": "going on as before"}}
 # Those of Okabe and Ito for the lecture's five: to be told apart by colour-blind readers too.
 OPTIMIZER_COLOURS = {
     "SGD": "#0072b2",
@@ -164,8 +163,7 @@ def path(thetas: Sequence[Array], ax: Axes, **style: Any) -> Axes:
     '#d55e00'
     """
     colour = optimizer_colour(str(style.get("label"))) or "#e67e22"
-    (line,) = ax.plot(*np.array(thetas).T, **{"color": colour, "marker": ".", "zorder": 2, **style})
-    _outline(line)
+    _line(ax, thetas, **{"color": colour, "marker": ".", "zorder": 2, **style})
     return ax
 
 
@@ -183,9 +181,11 @@ def optimizer_colour(name: str) -> str | None:
     return None
 
 
-def _outline(line: Line2D) -> None:
-    """In white, so that it is seen on every colour of a surface."""
+def _line(ax: Axes, thetas: npt.ArrayLike, **style: Any) -> Line2D:
+    """A path, outlined in white, so that it is seen on every colour of a surface."""
+    (line,) = ax.plot(*np.asarray(thetas).T, **style)
     line.set_path_effects([withStroke(linewidth=line.get_linewidth() + 1.6, foreground="white")])
+    return line
 
 
 def trajectories(paths: Mapping[str, Array], ax: Axes, colours: Mapping[str, str] | None = None, **style: Any) -> Axes:
@@ -198,13 +198,10 @@ def trajectories(paths: Mapping[str, Array], ax: Axes, colours: Mapping[str, str
     '#e69f00'
     """
     for name, thetas in paths.items():
-        x, y = np.array(thetas).T
-        (line,) = ax.plot(
-            x, y, **{"label": name, "color": _colour(name, colours), "linewidth": 1.5, "zorder": 2, **style}
-        )
-        _outline(line)
-        ax.scatter(x[-1], y[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
-        ax.scatter(x[0], y[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
+        look = {"label": name, "color": _colour(name, colours), "linewidth": 1.5, "zorder": 2}
+        line = _line(ax, thetas, **look | style)
+        ax.scatter(*thetas[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
+        ax.scatter(*thetas[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
     return ax
 
 
@@ -227,10 +224,9 @@ def animation(
     >>> "Animation" in animation({"a": np.eye(2)}, plt.figure().gca(), frames=2).to_jshtml()
     True
     """
-    lines = [ax.plot([], [], color=_colour(name, colours), linewidth=1.5, label=name)[0] for name in paths]
+    nothing = np.empty((0, 2))
+    lines = [_line(ax, nothing, color=_colour(name, colours), linewidth=1.5, label=name) for name in paths]
     heads = [ax.plot([], [], "o", markersize=6, markeredgecolor="black", color=line.get_color())[0] for line in lines]
-    for line in lines:
-        _outline(line)
     longest = max(map(len, paths.values()))
     ends = np.linspace(1, longest, frames).round().astype(int)
 
@@ -381,12 +377,15 @@ def diagnosis(found: Diagnosis, ax: Axes | None = None) -> Axes:
     so_far = np.array(found.run.loss[-longest:] if found.run is not None else [], float)
     now = found.trials[0].losses[0] if found.trials else 1.0
     ax.plot(np.arange(-len(so_far), 0), _near(so_far, now), color=COLOURS["zero"], linewidth=0.5)
+    colours = {"going on as before": "black"}
+    if found.change is not None:
+        colours[found.change.name] = COLOURS["negative"]
     for trial in found.trials:
-        style = _TRIED.get(trial.name, {"color": COLOURS["zero"], "linewidth": 0.5})
-        if found.change is not None and trial.name == found.change.name:
-            style = {"color": COLOURS["negative"], "label": trial.name}
+        told: dict[str, Any] = {"color": COLOURS["zero"], "linewidth": 0.5}
+        if trial.name in colours:
+            told = {"color": colours[trial.name], "label": trial.name}
         at = trial.updates * (longest / max(trial.updates[-1], 1))
-        ax.plot(at, _near(trial.losses, now), **style)
+        ax.plot(at, _near(trial.losses, now), **told)
     losses = np.concatenate([_near(so_far, now), *(_near(trial.losses, now) for trial in found.trials)])
     losses = losses[np.isfinite(losses)]
     if len(losses) and losses.min() > 0:
@@ -450,14 +449,10 @@ def filter_normalised(objective: Objective, rng: np.random.Generator | int | Non
     rng = np.random.default_rng(rng)
     parts = []
     for parameter in objective.parameters:
-        weights = parameter.data
-        random = rng.normal(size=weights.shape)
-        if weights.ndim < 2:
-            parts.append(np.zeros_like(random))
-            continue
-        rows = tuple(range(1, weights.ndim))
-        size, own = (np.sqrt(np.sum(x * x, axis=rows, keepdims=True)) for x in (random, weights))
-        parts.append(random * own / size)
+        random = rng.normal(size=parameter.shape)
+        in_row = tuple(range(1, parameter.ndim))
+        own, size = (np.sqrt(np.sum(x * x, axis=in_row, keepdims=True)) for x in (parameter.data, random))
+        parts.append(random * own / size if parameter.ndim > 1 else np.zeros_like(random))
     return objective.vector.join(parts)
 
 

@@ -319,5 +319,10 @@ def call(node: Node) -> str:
     return expression(node, _by_name).text
 
 
+def place(node: Node) -> str:
+    """Where a call reads or writes an array, "[0:2]"."""
+    return f"[{NUMPY.index(node.arguments[1], _by_name)}]"
+
+
 def _by_name(node: Node) -> Text:
     return literal(node.value) if type(node.value) in NUMBERS else Text(identifier(node.name))

@@ -219,8 +219,15 @@ function handled(view, play, { grabs, move, nudge, ask, save }) {
 function address(name) {
   const [own, query] = location.hash.slice(1).split("?");
   const given = new URLSearchParams(own === name ? query : "");
+  const read = key => given.get(key);
+  const numbers = (key, otherwise) => {
+    const told = (read(key) || "").split(",").map(parseFloat);
+    return told.length === otherwise.length && told.every(Number.isFinite) ? told : otherwise;
+  };
   return {
-    read: key => given.get(key),
+    read,
+    numbers,
+    number: (key, otherwise) => numbers(key, [otherwise])[0],
     write: settings => history.replaceState(null, "", `#${name}?${new URLSearchParams(settings)}`),
   };
 }
@@ -229,10 +236,10 @@ function folded(title, ...parts) {
   return element("details", {}, element("summary", {}, title), ...parts);
 }
 
-function programs(figure, functions) {
-  const parts = [];
+function programs(figure, walkers) {
+  const parts = [], steps = walkers.map(walker => [`A step of ${walker.name}`, walker.programs.at(-1).text]);
   if (figure.numpy) parts.push(element("p", {}, "Value, gradient and Hessian, in NumPy:"), element("pre", {}, figure.numpy));
-  for (const [title, f] of functions) parts.push(element("p", {}, `${title}, in JavaScript:`), element("pre", {}, String(f)));
+  for (const [title, f] of [["The loss", figure.value.text], ...steps]) parts.push(element("p", {}, `${title}, in JavaScript:`), element("pre", {}, String(f)));
   const origin = figure.origin || "the user's own functions";
   return folded("Show the program", element("p", {}, `Derived by microgradopt (mg.source) from ${origin}.`), ...parts);
 }
@@ -300,11 +307,36 @@ class Walker {
   }
 }
 
-// A surface ---------------------------------------------------------------------------------------------------------
+// All walkers of a figure, with what the address says of them.
+function walkersOf(figure, link) {
+  const on = link.read("on");
+  return figure.walkers.map(told => {
+    const walker = new Walker(told);
+    for (const [key, x] of Object.entries(walker.values)) walker.values[key] = link.number(`${walker.name}.${key}`, x);
+    if (on !== null) walker.on = on.split(",").includes(walker.name);
+    return walker;
+  });
+}
+
+// What the address is to say of them: where they start, who walks, and what is not as it was at first.
+function settingsOf(walkers, start) {
+  const on = walkers.filter(walker => walker.on).map(walker => walker.name);
+  const settings = { start: start.map(x => Number(x.toPrecision(4))).join(), on: on.join() };
+  for (const walker of walkers) {
+    for (const [key, x] of Object.entries(walker.values)) if (x !== walker.settings[key]) settings[`${walker.name}.${key}`] = x;
+  }
+  return settings;
+}
+
+// The numbers of the update that each has made last.
+function numbersOf(walkers) {
+  return walkers.filter(walker => walker.done).map(walker => element("div", { style: `border-color: ${walker.colour}` },
+    element("strong", {}, `${walker.name}, update ${walker.steps.length}${walker.stopped ? `: ${walker.stopped}` : ""}`),
+    element("pre", {}, walker.told())));
+}
 
 const NAMES = { lr: "\u03b7", momentum: "\u03bb", betas0: "\u03b2\u2081", betas1: "\u03b2\u2082", alpha: "\u03b1",
   weight_decay: "weight decay", rho: "\u03c1", eps: "\u03b5" };
-const LEVELS = 14;
 
 function limits(name, value) {
   if (name === "lr") return { low: value / 100, high: value * 30, value, log: true };
@@ -312,26 +344,36 @@ function limits(name, value) {
   return { low: value / 100, high: value * 100, value, log: true };
 }
 
+// A row with the sliders of a walker. changed: what to do after a change.
+function row(walker, changed, ...box) {
+  const sliders = Object.keys(walker.settings).filter(key => key !== "eps").map(key => {
+    const made = slider(NAMES[key] || key, limits(key, walker.settings[key]), x => {
+      walker.values[key] = x;
+      changed();
+    });
+    made.put(walker.values[key]);
+    if (key === "lr") walker.slider = made;
+    return made.node;
+  });
+  return element("div", { class: "live-row" },
+    element(box.length ? "label" : "span", { class: "live-name", style: `--live-colour: ${walker.colour}` }, ...box, walker.name),
+    ...sliders);
+}
+
+// A surface ---------------------------------------------------------------------------------------------------------
+
+const LEVELS = 14;
+
 function surface(figure, name, host) {
-  const link = address(name), walkers = figure.walkers.map(told => new Walker(told));
-  const [[left, right], [bottom, top]] = figure.extent;
-  let start = (link.read("start") || "").split(",").map(Number);
-  if (start.length !== 2 || !start.every(Number.isFinite)) start = figure.start;
-  const given = Object.entries(figure.given).map(([key, [, , first]]) => Number(link.read(key) || first));
+  const link = address(name), walkers = walkersOf(figure, link), [[left, right], [bottom, top]] = figure.extent;
+  const given = Object.entries(figure.given).map(([key, [, , first]]) => link.number(key, first));
   const listeners = [];
-  let asked = null, picture = null;
+  let start = link.numbers("start", figure.start), asked = null, picture = null;
 
   const read = (f, w) => f.text(...f.reads.map(key => (key === "w" ? w : typeof key === "number" ? given[key] : f.data[key])));
   const value = w => read(figure.value, w);
   const curvature = w => read(figure.curvature, w);
   const active = () => walkers.filter(walker => walker.on);
-  for (const walker of walkers) {
-    for (const key of Object.keys(walker.settings)) {
-      const told = link.read(`${walker.name}.${key}`);
-      if (told !== null) walker.values[key] = Number(told);
-    }
-    if (link.read("on") !== null) walker.on = link.read("on").split(",").includes(walker.name);
-  }
 
   // The picture: bands of equal area, so that every valley is seen; in dots of two pixels.
   function bands(view, style) {
@@ -481,9 +523,7 @@ function surface(figure, name, host) {
     map.draw();
     loss.draw();
     norm.draw();
-    numbers.replaceChildren(...active().filter(walker => walker.done).map(walker => element("div", { style: `border-color: ${walker.colour}` },
-      element("strong", {}, `${walker.name}, update ${walker.steps.length}${walker.stopped ? `: ${walker.stopped}` : ""}`),
-      element("pre", {}, walker.told()))));
+    numbers.replaceChildren(...numbersOf(active()));
     if (figure.limit) limited();
     for (const listener of listeners) listener();
   }
@@ -498,10 +538,8 @@ function surface(figure, name, host) {
       + (factors[1] > 1 ? "it diverges." : factors[1] === 1 ? "it goes to and fro." : "it converges.");
   }
   function save(more = {}) {
-    const settings = { ...more, start: start.map(x => Number(x.toPrecision(4))).join(), on: active().map(walker => walker.name).join() };
-    Object.keys(figure.given).forEach((key, i) => (settings[key] = given[i]));
-    for (const walker of walkers) for (const [key, x] of Object.entries(walker.values)) if (x !== walker.settings[key]) settings[`${walker.name}.${key}`] = x;
-    link.write(settings);
+    const numbers = Object.fromEntries(Object.keys(figure.given).map((key, i) => [key, given[i]]));
+    link.write({ ...more, ...settingsOf(walkers, start), ...numbers });
   }
 
   const play = player(step, begin, changed);
@@ -512,37 +550,28 @@ function surface(figure, name, host) {
     ask: p => ask(p ? from(map, p) : start, scale()),
     save,
   });
+  function again() {
+    play.begin();
+    save();
+  }
   const rows = walkers.map(walker => {
     const box = element("input", { type: "checkbox", checked: walker.on, onchange: () => {
       walker.on = box.checked;
-      play.begin();
-      save();
+      again();
     } });
-    const sliders = Object.entries(walker.settings).filter(([key]) => key !== "eps").map(([key, x]) => {
-      const made = slider(NAMES[key] || key, limits(key, x), y => {
-        walker.values[key] = y;
-        play.begin();
-        save();
-      });
-      made.put(walker.values[key]);
-      if (key === "lr") walker.slider = made;
-      return made.node;
-    });
-    return element("div", { class: "live-row" },
-      element("label", { class: "live-name", style: `--live-colour: ${walker.colour}` }, box, walker.name), ...sliders);
+    return row(walker, again, box);
   });
   const more = Object.entries(figure.given).map(([key, [low, high]], i) => slider(key, { low, high, value: given[i], log: low > 0 && high / low > 20 }, x => {
     given[i] = x;
     asked = null;
-    play.begin();
-    save();
+    again();
   }).node);
   begin();
   host.replaceChildren(
     element("figcaption", {}, figure.title),
     element("div", { class: "live-views" }, map.node, element("div", { class: "live-side" }, loss.node, norm.node)),
     element("div", { class: "live-controls" }, play.node, ...more), ...rows, ...(figure.limit ? [rate] : []), verdict, numbers,
-    programs(figure, [["The loss", figure.value.text], ...walkers.map(walker => [`A step of ${walker.name}`, walker.programs[walker.programs.length - 1].text])]));
+    programs(figure, walkers));
   changed();
   return { walkers, play, ask, given, listeners, moveStart, save, get start() { return start; } };
 }
@@ -567,7 +596,7 @@ function pair(figure, name, host) {
 function noise(figure, name, host) {
   const made = surface(figure, name, host), link = address(name), all = figure.samples;
   const mean = gradients => [0, 1].map(i => gradients.reduce((sum, g) => sum + g[i], 0) / gradients.length);
-  let size = Number(link.read("batch")) || 4, cloud = [], spread = 0, law = 0;
+  let size = clipped(Math.round(link.number("batch", 4)), 1, all.length), cloud = [], spread = 0, law = 0;
 
   function drawn() {
     const each = all.map(sample => figure.gradient.text(...figure.gradient.reads.map(key => (key === "w" ? made.start : sample[key]))));
@@ -618,8 +647,8 @@ function noise(figure, name, host) {
 // Momentum: a ball on a line, and the gradients that it remembers ----------------------------------------------------
 
 function ball(figure, name, host) {
-  const link = address(name), walkers = figure.walkers.map(told => new Walker(told)), [left, right] = figure.extent;
-  let start = [Number(link.read("start") || figure.start[0])];
+  const link = address(name), walkers = walkersOf(figure, link), [left, right] = figure.extent;
+  let start = link.numbers("start", figure.start);
   const value = x => figure.value.text(...figure.value.reads.map(() => [x]));
   const begin = () => walkers.forEach(walker => walker.begin(start, []));
   const step = () => walkers.map(walker => walker.step()).some(Boolean) && walkers[0].steps.length < (figure.updates || 120);
@@ -665,30 +694,26 @@ function ball(figure, name, host) {
     told.textContent = walker.before ? `Sum of the bars ${short(sum)}, movement ${short(moved)}.` : "Play: the ball with momentum rolls over the bump.";
     told.dataset.sum = sum;
     told.dataset.moved = moved;
-    numbers.replaceChildren(...walkers.filter(one => one.done).map(one => element("div", { style: `border-color: ${one.colour}` },
-      element("strong", {}, `${one.name}, update ${one.steps.length}`), element("pre", {}, one.told()))));
+    numbers.replaceChildren(...numbersOf(walkers));
   }
   const play = player(step, begin, changed);
-  const moveStart = x => {
-    start = [clipped(x, left, right)];
+  function again() {
     play.begin();
-    link.write({ start: short(start[0]) });
-  };
+    link.write(settingsOf(walkers, start));
+  }
+  function moveStart(x) {
+    start = [clipped(x, left, right)];
+    again();
+  }
   handled(line_, play, {
     grabs: () => true,
     move: ([x]) => moveStart(left + (x / line_.width) * (right - left)),
     nudge: ([dx]) => moveStart(start[0] + dx * (right - left)),
   });
-  const sliders = walkers.map(walker => element("div", { class: "live-row" },
-    element("span", { class: "live-name", style: `--live-colour: ${walker.colour}` }, walker.name),
-    ...Object.entries(walker.settings).map(([key, x]) => slider(NAMES[key] || key, limits(key, x), y => {
-      walker.values[key] = y;
-      play.begin();
-    }).node)));
   begin();
   host.replaceChildren(element("figcaption", {}, figure.title), line_.node, bars.node, told,
-    element("div", { class: "live-controls" }, play.node), ...sliders, numbers,
-    programs(figure, [["The loss", figure.value.text], ...walkers.map(walker => [`A step of ${walker.name}`, walker.programs[walker.programs.length - 1].text])]));
+    element("div", { class: "live-controls" }, play.node), ...walkers.map(walker => row(walker, again)), numbers,
+    programs(figure, walkers));
   changed();
   return { walkers, play, moveStart };
 }
@@ -697,7 +722,7 @@ function ball(figure, name, host) {
 
 function stuck(figure, name, host) {
   const link = address(name), cases = figure.cases;
-  let at = clipped(Number(link.read("case")) || 0, 0, cases.length - 1), guessed = "";
+  let at = clipped(Math.round(link.number("case", 0)), 0, cases.length - 1), guessed = "";
   const curve = curves("training loss", () => [{ values: cases[at].loss, colour: "#0072b2" }]);
   const norm = curves("gradient norm \u2016g\u2016", () => [{ values: cases[at].gradient_norm, colour: "#d55e00" }]);
   const about = element("p"), guesses = element("div", { class: "live-controls" }), answer = element("div", { "aria-live": "polite" });

@@ -182,7 +182,8 @@ class _Picture:
 
     def __init__(self, graph: Graph, view: View, fold: Fold, is_scalar: bool, wanting: set[int]) -> None:
         self.graph, self.view, self.fold, self.is_scalar, self.wanting = graph, view, fold, is_scalar, wanting
-        self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
+        self.number = {node: i for i, node in enumerate(graph.nodes)}
+        self.ids = {node: f"n{i}" for node, i in self.number.items()}
         self.outputs = set(view.outputs)
         self.repeated = _repeated(view.edges, fold)
         self.referred = {node.derivative_of for node in view.nodes}
@@ -302,7 +303,7 @@ class _Picture:
         for edge in self.view.edges:
             if edge.source not in folded and edge.target not in folded:
                 label = words.prefixed(" ", words.lines(words.argument(edge)))  # the space keeps it off the line
-                name, line = self._edge_id(edge), _LINES[edge.target.role]
+                name, line = edge.name(self.number), _LINES[edge.target.role]
                 source = self._reference(drawing, edge) if edge in self.repeated else self.ids[edge.source]
                 drawing.edge(source, self._receiver(edge.target), label or None, id=name, style=line)
         for (source, target), edges in self.fold.edges(self.view.edges).items():
@@ -327,15 +328,11 @@ class _Picture:
 
     def _reference(self, drawing: Drawing, edge: Edge) -> str:
         """The name of a given value beside one more of its uses: a long arrow to each would hide the rest."""
-        reference = f"r{self._edge_id(edge)[1:]}"
+        reference = f"r{edge.name(self.number)[1:]}"
         looks = {"shape": "plaintext", "fontcolor": QUIET, "id": reference}
         tooltip = words.lines(words.tooltip(edge.source))
         drawing.node(reference, words.lines(words.variable(edge.source.name)), tooltip=tooltip, **looks)
         return reference
-
-    def _edge_id(self, edge: Edge) -> str:
-        part = "" if edge.part is None else f"-{edge.part}"
-        return f"e{self.ids[edge.source][1:]}-{self.ids[edge.target][1:]}-{edge.slot}{part}"
 
     def _receiver(self, node: Node) -> str:
         """Where the arrows to a node's arguments end."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from microgradopt.graph.cost import Cost
 from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, UFUNCS, Edge, Node, finite
-from microgradopt.graph.text import call, identifier, literal
+from microgradopt.graph.text import call, identifier, literal, place
 from microgradopt.rules.registry import KNOWN, name_of
 
 _COMMUTING = {
@@ -38,15 +38,13 @@ _ENTITY = re.compile(r"&(?=#?\w+;)")
 def sign(node: Node) -> str:
     """The function of a node in mathematical form, with what it is told besides its operands: "Σ axis=0", "[0:2]"."""
     if node.operation in ("getitem", "pick"):
-        return short(call(node).removeprefix(identifier(node.inputs[0].name)))
+        return short(place(node))
     if node.function is operator.setitem:
-        array, index, value = node.arguments
-        place = call(Node(operator.getitem, (array, index), {}, None, node.role)).removeprefix(identifier(array.name))
-        return short(f"{place} ← {'x' if type(value) is Node else _setting(value)}")
+        return short(f"{place(node)} ← {_setting(node.arguments[2])}")
     if node.function is np.zeros_like:
         return f"zeros {node.shape}"
     if node.function in _OF_NUMBERS and len(node.arguments) == 2 and len(node.inputs) == 1 and not node.kwargs:
-        left, right = ("x" if type(x) is Node else _setting(x) for x in node.arguments)
+        left, right = map(_setting, node.arguments)
         return short(f"{left} {symbol(node)} {right}") if node.operation not in ("pow", "power") else f"{left}^{right}"
     return " ".join([symbol(node), *_settings(node)])
 
@@ -72,6 +70,9 @@ def _settings(node: Node) -> list[str]:
 
 
 def _setting(x: Any) -> str:
+    """An argument as it stands in a sign: x, if it is computed."""
+    if type(x) is Node:
+        return "x"
     is_large = isinstance(x, np.ndarray) and x.size > _FEW
     return f"{x.shape} {x.dtype}" if is_large else literal(x).text
 

@@ -337,6 +337,28 @@ def test_an_address_sets_a_figure(name, query, told, made, chromium, tmp_path):
     assert chromium.execute_script(f"return {told}") == wanted[name]
 
 
+def test_what_the_ball_writes_to_the_address_sets_it(made, open_page):
+    """A start below 0 and a rate of its own, read back."""
+    browser = open_page(Page(page_of(made["momentum"])))
+    browser.find_element("css selector", "canvas").send_keys(Keys.ARROW_RIGHT)
+    browser.find_element("css selector", "input[type=range]").send_keys(Keys.END)
+    found = walkers(browser, "path[0][0]"), walkers(browser, "values.lr")
+    assert found[0] == pytest.approx([-5.85, -5.85])
+    assert found[1] == pytest.approx([1.5, 0.05])
+    address = browser.execute_script("return location.href")
+    browser.get("about:blank")
+    browser.get(address)
+    assert (walkers(browser, "path[0][0]"), walkers(browser, "values.lr")) == found
+
+
+@pytest.mark.parametrize("query", ["start=1", "start=x,y", "start=1,Infinity", "SGD.lr=fast&batch=much"])
+def test_an_address_that_says_nothing_changes_nothing(query, made, chromium, tmp_path):
+    path = Page(page_of(made["noise"])).save(tmp_path / "page.html")
+    chromium.get(f"{path.as_uri()}#figure?{query}")
+    told = "const one = live.shown.figure; return [one.start, one.walkers[0].values.lr, one.cloud.size]"
+    assert chromium.execute_script(told) == [[-1.5, 2], 0.1, 4]
+
+
 def test_a_guess_is_answered(made, open_page):
     browser = open_page(Page(page_of(made["stuck"])))
     for i, each in enumerate(made["stuck"]["cases"]):
