@@ -200,8 +200,9 @@ def trajectories(paths: Mapping[str, Array], ax: Axes, colours: Mapping[str, str
     for name, thetas in paths.items():
         look = {"label": name, "color": _colour(name, colours), "linewidth": 1.5, "zorder": 2}
         line = _line(ax, thetas, **look | style)
-        ax.scatter(*thetas[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
-        ax.scatter(*thetas[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
+        x, y = np.asarray(thetas).T
+        ax.scatter(x[-1], y[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
+        ax.scatter(x[0], y[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
     return ax
 
 
