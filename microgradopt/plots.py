@@ -81,14 +81,16 @@ def surface(
             f"surface: plane is two directions (u, v) of {objective.n} numbers each, not {plane!r:.60}; "
             "which part of it is shown is extent=(from, to, from, to)"
         )
-    u, v = np.eye(objective.n)[:2] if plane is None else plane
+    u, v = np.eye(objective.n)[:2] if plane is None else np.asarray(plane)
     start = np.zeros(objective.n) if origin is None else np.asarray(origin)
     a, b = np.linspace(*extent[:2], resolution), np.linspace(*extent[2:], resolution)
     with no_grad():
         values = objective.values([start + i * u + j * v for j in b for i in a]).reshape(len(b), len(a))
     ax = _axes(ax)
-    beyond: Any = "neither" if isinstance(levels, int) else "max"
-    bounds = equal_area(values, levels) if isinstance(levels, int) else levels
+    bounds: Any = levels
+    beyond: Any = "max"
+    if isinstance(levels, int | np.integer):
+        bounds, beyond = equal_area(values, int(levels)), "neither"
     norm = BoundaryNorm(bounds, 256, extend=beyond)
     colour_bar(ax.contourf(a, b, values, levels=bounds, cmap="viridis", norm=norm, extend=beyond), ax=ax)
     ax.set_xlabel("$w_1$" if plane is None else "along u")
@@ -269,7 +271,7 @@ def slice_along(
     >>> len(slice_along(bowl, [0.0, 0.0], np.array([1.0, 0.0]), (-1.0, 1.0)).lines) > 0
     True
     """
-    theta, t = np.asarray(theta), np.linspace(*extent, resolution)
+    theta, direction, t = np.asarray(theta), np.asarray(direction), np.linspace(*extent, resolution)
     value, gradient = objective.value_and_gradient(theta)
     slope, curvature = float(gradient @ direction), float(direction @ objective.hvp(direction, theta))
     with no_grad():
@@ -318,15 +320,18 @@ def spectrum(point: CriticalPoint, ax: Axes | None = None) -> Axes:
 def density(found: SpectralDensity, ax: Axes | None = None, sigma: float | None = None, resolution: int = 801) -> Axes:
     """The distribution of the Hessian's eigenvalues, each smoothed by a Gaussian of width sigma; logarithmic.
 
-    sigma: by default 1/100 of the range of the eigenvalues.
+    sigma: by default 1/100 of the range of the eigenvalues; where all are alike, of their size.
 
     >>> import microgradopt as mg
     >>> density(mg.curvature.spectral_density(np.diag([1.0, 2.0, 3.0]), probes=2, steps=3)).get_yscale()
     'log'
     """
     ax = _axes(ax)
-    low, high = found.nodes.min(), found.nodes.max()
-    sigma = (high - low) / 100 if sigma is None else sigma
+    nodes = found.nodes[found.weights > 0]
+    low, high = nodes.min(), nodes.max()
+    if sigma is None:
+        is_one = high - low <= 1e-10 * abs(high)  # but for rounding
+        sigma = (abs(high) or 1.0) / 100 if is_one else (high - low) / 100
     t = np.linspace(low - 4 * sigma, high + 4 * sigma, resolution)
     values = found.density(t, sigma)
     ax.semilogy(t, values, color="black", linewidth=0.8)
@@ -417,6 +422,7 @@ def decision_boundary(
     'auto'
     """
     ax = _axes(ax)
+    X, y = np.asarray(X), np.asarray(y)
     margin = 0.08 * np.ptp(X, axis=0)
     axes = [np.linspace(low, high, resolution) for low, high in zip(X.min(0) - margin, X.max(0) + margin, strict=True)]
     points = np.stack(np.meshgrid(*axes), axis=-1)
@@ -424,7 +430,7 @@ def decision_boundary(
         found = np.asarray(getattr(scores(points.reshape(-1, 2)), "data", None)).reshape(resolution, resolution, -1)
     chosen = found.argmax(axis=-1) if found.shape[-1] > 1 else (found[..., 0] > 0).astype(int)
     classes = int(max(y.max(), chosen.max())) + 1
-    palette = plt.get_cmap("tab10").colors[:classes]  # type: ignore[attr-defined]
+    palette = [plt.get_cmap("tab10")(label % 10) for label in range(classes)]
     ax.contourf(*axes, chosen, levels=np.arange(classes + 1) - 0.5, colors=palette, alpha=0.25)
     ax.scatter(X[:, 0], X[:, 1], c=[palette[label] for label in y], s=12, edgecolors="black", linewidths=0.3)
     ax.set_xlabel("$x_1$")
@@ -460,8 +466,8 @@ def filter_normalised(objective: Objective, rng: np.random.Generator | int | Non
 def principal_axes(thetas: npt.ArrayLike) -> tuple[Array, tuple[Array, Array], float]:
     """The plane in which a trajectory moves most: its centre (n,), two orthonormal axes, and their share of ‖θ − θ̄‖².
 
-    thetas: (steps, n), at least three. Random planes show nothing of a trajectory, as in many dimensions a random
-    direction is orthogonal to it. Li et al. 2018, section 7.
+    thetas: (steps, n), at least three steps of two parameters. Random planes show nothing of a trajectory, as in many
+    dimensions a random direction is orthogonal to it. Li et al. 2018, section 7.
 
     >>> principal_axes([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [2.0, 2.0, 0.0]])[2]
     1.0

@@ -55,8 +55,8 @@ def live(
     is: gradient, eigenvalues, and near a critical point that `critical.find` has found its kind, and the way out. It
     loads nothing from anywhere.
 
-    Raises ValueError for other than two parameters, and for optimizers that evaluate the loss themselves; TracingError
-    for a loss or an optimizer that cannot be printed as JavaScript (`mg.source`).
+    Raises ValueError for other than two parameters, for an extent that is none, and for optimizers that evaluate the
+    loss themselves; TracingError for a loss or an optimizer that cannot be printed as JavaScript (`mg.source`).
 
     >>> import microgradopt as mg
     >>> saddle = lambda w: w[0] ** 2 - w[1] ** 2 + w[1] ** 4 / 4
@@ -65,6 +65,8 @@ def live(
     """
     if np.shape(start) != (2,):
         raise ValueError(f"live: start is two numbers, not {start!r:.60}")
+    if np.shape(extent) != (2, 2) or not all(low < high for low, high in extent):
+        raise ValueError(f"live: extent is ((low, high), (low, high)), not {extent!r:.60}")
     page = Page(page_of(surface(loss, optimizers, start, extent, title=title)))
     if path is not None:
         page.save(path)
@@ -195,7 +197,9 @@ def _points(loss: Callable[[], Tensor], w: Tensor, extent: Sequence[Sequence[flo
     objective = Objective.of([w], loss)
     low, high = np.asarray(extent, float).T
     grid = np.stack(np.meshgrid(*np.linspace(low, high, _SEARCHED).T), axis=-1).reshape(-1, 2)
-    found = critical.find(objective, grid).points
+    is_known = np.isfinite(objective.values(grid)) & np.isfinite(objective.hessians(grid)).all(axis=(1, 2))
+    starts = grid[is_known]  # a loss may have a smaller domain than the picture
+    found = critical.find(objective, starts).points if len(starts) else []
     inside = [p for p in found if np.all((low <= p.theta) & (p.theta <= high))]
     return [
         {
@@ -204,7 +208,7 @@ def _points(loss: Callable[[], Tensor], w: Tensor, extent: Sequence[Sequence[flo
             "certified": bool(p.certified),
             "value": float(p.value),
             "eigenvalues": np.asarray(p.eigenvalues).tolist(),
-            "lowest": np.asarray(p.eigenvectors)[:, 0].tolist(),
+            "lowest": np.asarray(p.eigenvectors)[:, :1].ravel().tolist(),
         }
         for p in inside
     ]

@@ -490,7 +490,7 @@ function surface(figure, name, host) {
   function ask(w, near) {
     const known = figure.points.find(point => length(point.at.map((x, i) => (x - w[i]) * near[i])) < 14);
     const at = known ? known.at : w, [loss, g, H] = curvature(at);
-    const values = known && !given.length ? known.eigenvalues : eigenvalues(H);
+    const values = known && known.eigenvalues.length && !given.length ? known.eigenvalues : eigenvalues(H);
     asked = { at, value: loss, g, H, way: known && known.kind === "saddle point" ? known.lowest : null };
     const where = `${short(at)}: L = ${short(loss)}, \u2016g\u2016 = ${short(length(g))}, eigenvalues ${values.map(short).join(" and ")}. `;
     verdict.textContent = where + (known

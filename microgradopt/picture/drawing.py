@@ -93,7 +93,7 @@ def draw(
     """
     if style not in ("arrays", "scalar"):
         raise ValueError(f'draw: style is "arrays" or "scalar", not {style!r}')
-    if depth is not None and (not isinstance(depth, int) or depth < 1):
+    if depth is not None and (type(depth) is not int or depth < 1):
         raise ValueError(f"draw: depth is 1 for the outermost modules, 2 for those in them, ...; not {depth!r}")
     if isinstance(thing, Graph):
         if names is not None or gradients or not isinstance(inputs, tuple) or inputs:

@@ -103,7 +103,9 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 def _chain(error: BaseException | None, before: BaseException | None) -> Iterator[BaseException]:
     """An error, and those that it came from, as Python shows them; but none that was there before."""
-    while error is not None and error is not before:
+    seen = {id(before)}
+    while error is not None and id(error) not in seen:  # errors may come from each other
+        seen.add(id(error))
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 

@@ -222,6 +222,22 @@ def test_a_start_that_is_none(start):
         plots.live(saddle, OPTIMIZERS, start, ((-2, 2), (-2, 2)))
 
 
+@pytest.mark.parametrize("extent", [(-2, 2), ((-2, 2),), ((0, 0), (1, 2)), ((2, -2), (-2, 2)), ((0, np.nan), (0, 1))])
+def test_an_extent_that_is_none(extent):
+    with pytest.raises(ValueError, match="extent is"):
+        plots.live(saddle, OPTIMIZERS, (1.5, 0.3), extent)
+
+
+@pytest.mark.parametrize("part", [np.log, np.sqrt, lambda x: np.where(x > 0, 0.0, np.inf)])
+def test_a_loss_with_a_smaller_domain_than_the_picture(part):
+    """Its critical points there are found."""
+    page = plots.live(lambda w: w[0] ** 2 - part(w[0]) + w[1] ** 2, OPTIMIZERS, (1.5, 0.3), ((-2, 2), (-2, 2)))
+    figure = json.loads("[" + page.html.rpartition("live.add(")[2].partition(", [\nfunction")[0] + "]")[1]
+    found = [point["at"] for point in figure["points"] if point["kind"] == "local minimum"]
+    where = {np.log: [[np.sqrt(0.5), 0.0]], np.sqrt: [[0.25 ** (2 / 3), 0.0]]}.get(part, [])
+    np.testing.assert_allclose(np.reshape(found, (-1, 2)), np.reshape(where, (-1, 2)), atol=1e-8)
+
+
 def test_a_network_is_refused():
     model = nn.MLP((2, 3, 1))
     objective = mg.Objective.of(model, lambda: (model(np.ones((1, 2))) ** 2).sum())

@@ -278,7 +278,7 @@ def test_options_that_would_do_nothing_are_refused():
     y = x * x
     with pytest.raises(ValueError, match='style is "arrays" or "scalar"'):
         draw(y, style="micrograd")
-    for depth in (0, -1, "1", 1.0):
+    for depth in (0, -1, "1", 1.0, True):
         with pytest.raises(ValueError, match="depth is 1 for the outermost"):
             draw(y, depth=depth)
     for options in ({"names": {"x": x}}, {"gradients": True}, {"inputs": x}, {"inputs": [x]}):
