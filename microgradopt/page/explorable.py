@@ -231,7 +231,8 @@ def walker(
         raise ValueError(
             f"live: {name} evaluates the loss several times in a step, which is no program that can be printed"
         )
-    rates = _scheduled(optimizer)
+    is_scheduled = callable(optimizer.param_groups[0]["lr"])
+    rates = [optimizer.rate("lr", 0, t) for t in range(_UPDATES)] if is_scheduled else None
 
     def step(*given: Any) -> Any:
         optimizer.zero_grad()
@@ -268,12 +269,6 @@ def walker(
     colour = optimizer_colour(name) or "#666666"
     parts = {"programs": programs, "state": state, "settings": shown, "formula": formula, "rates": rates}
     return {"name": name, "colour": colour, **parts}
-
-
-def _scheduled(optimizer: Optimizer) -> list[float] | None:
-    """The learning rates of the updates to come, where they follow a schedule."""
-    follows = callable(optimizer.param_groups[0]["lr"])
-    return [optimizer.rate("lr", 0, t) for t in range(_UPDATES)] if follows else None
 
 
 def _printed(function: Loss, numbers: Sequence[Any]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from microgradopt.graph.text import call, identifier, literal, place
 from microgradopt.rules.registry import KNOWN, name_of
 
 _COMMUTING = {
-    "add", "multiply", "maximum", "minimum", "hypot", "logaddexp", "equal", "not_equal", "logical_and", "logical_or",
-    "mul", "eq", "ne",
+    np.add, np.multiply, np.maximum, np.minimum, np.hypot, np.logaddexp, np.equal, np.not_equal, np.logical_and,
+    np.logical_or,
 }  # fmt: skip
 
 _OF_NUMBERS = {**UFUNCS, operator.pow: np.power}  # Python's own operators look like NumPy's
@@ -54,7 +54,12 @@ def symbol(node: Node) -> str:
     owner = getattr(node.function, "__self__", None)
     if isinstance(owner, np.ufunc):  # a method of it, add.reduce
         return f"{_symbol(owner)} {node.operation}"
-    return _symbol(_OF_NUMBERS.get(node.function, node.function))  # type: ignore[arg-type]
+    return _symbol(_of_numpy(node.function))
+
+
+def _of_numpy(function: Any) -> Any:
+    """NumPy's function for one of Python's operators; another as it is."""
+    return _OF_NUMBERS.get(function, function)
 
 
 def _symbol(function: Any) -> str:
@@ -79,7 +84,7 @@ def _setting(x: Any) -> str:
 
 def argument(edge: Edge) -> str:
     """Which argument of its target an edge leads to, where that matters: "x", "arrays[1]"."""
-    if edge.target.operation in _COMMUTING or len(edge.target.inputs) < 2:
+    if _of_numpy(edge.target.function) in _COMMUTING or len(edge.target.inputs) < 2:
         return ""
     name = edge.target.argument_name(edge.slot)
     return name if edge.part is None else f"{name}[{edge.part}]"

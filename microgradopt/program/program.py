@@ -11,7 +11,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
-from microgradopt.graph.text import NUMPY, Language, Text, expression, spelled
+from microgradopt.graph.text import NUMPY, Language, Text, spelled
 from microgradopt.program.state import State
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
@@ -258,8 +258,8 @@ class Runner(Writer):
         over = next((x for x in dying if self._may_hold(x, node)), None)
         lines = super().line(node)
         if over is not None:
-            call = expression(node, self.text, operators=False).text.removesuffix(")")
-            lines = [f"{self.names[node]} = {call}, out={self.names[over]})"]
+            arguments = NUMPY.listed(node, node.arguments, self.text)
+            lines = [f"{self.names[node]} = {spelled(node.function)}({arguments}, out={self.names[over]})"]
             dying = [x for x in dying if x is not over]
         return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
 
@@ -320,7 +320,7 @@ class Runner(Writer):
         name = spelled(node.function)
         if name.isidentifier():  # not NumPy's
             self.functions[name] = node.function
-        return expression(node, self.text)
+        return NUMPY.expression(node, self.text)
 
     def helpers(self) -> list[str]:
         """They are there as objects."""
