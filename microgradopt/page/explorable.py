@@ -19,6 +19,7 @@ import numpy as np
 from microgradopt import critical
 from microgradopt.autodiff import grad, hvp
 from microgradopt.errors import NonFiniteError
+from microgradopt.graph.graph import Node
 from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.page.formulas import of_step
@@ -34,6 +35,7 @@ Maker = Callable[[list[Tensor]], Optimizer]
 
 _TRIED = 200  # updates, in which all formulas of an optimizer are to be seen
 _UPDATES = 1000  # that a page makes, at most
+_GRADIENT = "the gradient"  # what the page calls w.grad
 _SEARCHED = 7  # starts along each side of the picture, for critical points
 
 
@@ -140,8 +142,8 @@ def surface(
             "start": begin.tolist(),
             "extent": np.asarray(extent, float).tolist(),
             "given": {name: list(limits) for name, limits in given.items()},
-            "value": _printed(loss_of, numbers),
-            "curvature": _printed(_curvature(loss_of, w), numbers),
+            "value": _printed(loss_of, numbers, w),
+            "curvature": _printed(_curvature(loss_of, w), numbers, w),
             "numpy": source(_curvature(loss_of, w), *numbers),
             "points": _points(lambda: loss_of(*numbers), w, extent) if search else [],
             "walkers": [walker(name, make, loss_of, w, numbers, begin) for name, make in optimizers.items()],
@@ -243,6 +245,7 @@ def walker(
 
     formula, state = "", {}
     settings: dict[str, float] = {}
+    outside: dict[int, str] = {}
     programs: list[dict[str, Any]] = []
     made: Program | None = None
     for t in range(_TRIED):
@@ -252,15 +255,15 @@ def walker(
             made = Program(traced(step, tuple(numbers), {}, list(numbers), (), free=True))
         except NonFiniteError:
             break
-        program = _program(made)
+        now = made.read(list(numbers))
+        program = _program(made, now, w, outside, optimizer)
         programs += [program] if program not in programs else []
-        now = zip(made.inputs, program["reads"], made.read(list(numbers)), strict=True)
-        for node, key, x in now:
+        for node, key, x in zip(made.inputs, program["reads"], now, strict=True):
             if key in state or type(key) is int or key == "w":
                 continue
             if node in made.rates or node in made.settings:
                 settings[key] = float(x)
-            if t == 0 or key in settings:
+            if t == 0 or key in settings or key in outside.values():
                 state[key] = np.asarray(x).tolist()
         if t:
             formula = of_step(optimizer, {w: "w"}, set()).rpartition("\n")[0]
@@ -271,22 +274,40 @@ def walker(
     return {"name": name, "colour": colour, **parts}
 
 
-def _printed(function: Loss, numbers: Sequence[Any]) -> dict[str, Any]:
-    """A function in JavaScript, and what its arguments are: "w", a position among the numbers, or arrays by name."""
+def _printed(function: Loss, numbers: Sequence[Any], w: Tensor) -> dict[str, Any]:
+    """A function in JavaScript, and what its arguments are; data: those from outside, by key."""
     made = Program(traced(function, tuple(numbers), {}, list(numbers), ()))
-    program = _program(made)
-    pairs = zip(program["reads"], made.read(list(numbers)), strict=True)
-    return program | {"data": {key: x.tolist() for key, x in pairs if isinstance(key, str) and key != "w"}}
+    now = made.read(list(numbers))
+    outside: dict[int, str] = {}
+    program = _program(made, now, w, outside)
+    pairs = zip(program["reads"], now, strict=True)
+    return program | {"data": {key: np.asarray(x).tolist() for key, x in pairs if key in outside.values()}}
 
 
-def _program(made: Program) -> dict[str, Any]:
-    """Its text, and what its arguments are: "w", a name in the optimizer's state, or a position among the numbers."""
+def _program(
+    made: Program, now: Sequence[Any], w: Tensor, outside: dict[int, str], optimizer: Optimizer | None = None
+) -> dict[str, Any]:
+    """Its text, and the keys of its arguments.
+
+    They are "w"; a position among the numbers; a name, of what is the optimizer's or is written; and for arrays from
+    outside, which may have any name, one by their identity. now: what the arguments are.
+    """
+    values, gradients = ({f"{name}.{key}" for name, x in made.names.items() if x is w} for key in ("value", "grad"))
+    own = tuple(f"{name}." for name, x in made.names.items() if x is not None and x is optimizer)
     thetas = {part.theta for part in made.parts.values()}
+    written = {effect.slot for effect in made.effects}
+    for i, effect in enumerate(made.effects):
+        if effect.line.partition(" = ")[0] in gradients:
+            made.effects[i] = effect._replace(name=_GRADIENT)
 
-    def key(node: Any) -> Any:
+    def key(node: Node, x: Any) -> str | int:
         text = made.reads[node]
         if text.startswith("args["):
             return int(text[5:-1])
-        return "w" if node in thetas or text.endswith(".value") else node.name
+        if node in thetas or text in values:
+            return "w"
+        if node in written or text.startswith(own):
+            return node.name
+        return outside.setdefault(id(x), f"outside {len(outside)}")
 
-    return {"text": javascript(made), "reads": [key(node) for node in made.inputs]}
+    return {"text": javascript(made), "reads": [key(node, x) for node, x in zip(made.inputs, now, strict=True)]}

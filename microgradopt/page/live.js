@@ -285,8 +285,8 @@ class Walker {
     if (!this.w.every(x => Math.abs(x) < 1e150)) this.stopped = "it has diverged";
     this.path.push(this.w);
     this.losses.push(loss);
-    this.gradients.push(done["w.grad"]);
-    this.lengths.push(length(done["w.grad"]));
+    this.gradients.push(done["the gradient"]);
+    this.lengths.push(length(done["the gradient"]));
     this.steps.push(length(this.w.map((x, i) => x - this.before[i])));
     return !this.stopped && this.steps.length < 1000;
   }
@@ -302,7 +302,7 @@ class Walker {
   told() {
     if (!this.done) return "";
     const numbers = Object.entries(this.done).filter(([key]) => !["step", "theta"].includes(key));
-    return [this.formula, ...numbers.map(([key, x]) => `${key.replace("w.grad", "g")} = ${short(x)}`),
+    return [this.formula, ...numbers.map(([key, x]) => `${key.replace("the gradient", "g")} = ${short(x)}`),
       `\u03b8: ${short(this.before)} \u2192 ${short(this.w)}`].filter(Boolean).join("\n");
   }
 }

@@ -204,6 +204,45 @@ def test_a_loss_with_data_and_constants(open_page):
     np.testing.assert_allclose(walkers(browser, "path")[0], thetas, atol=1e-10)
 
 
+def data_named_as_the_pages_own():
+    """What a page calls its parameter, an optimizer's state and its rate, and two arrays of one name."""
+    w, m, lr, theta = (np.array(x) for x in ([0.5, -0.5], [0.2, 0.1], [1.0, 3.0], [0.1, 0.3]))
+
+    def squares(m):
+        return lambda x: (x - m) ** 2
+
+    other = squares(np.array([0.7, 0.4]))
+    return lambda x: (lr * (x - w) ** 2 + m * x + (x - theta) ** 4 + other(x)).sum()
+
+
+def objective_of_another_name():
+    v = mg.Tensor([0.0, 0.0], requires_grad=True)
+    return mg.Objective.of([v], lambda: saddle(v))
+
+
+def through_a_network():
+    network, w = nn.Linear(2, 1, rng=0), mg.Tensor([0.5, -0.5])
+    return lambda x: (network(x) ** 2).sum() + ((x - w) ** 2).sum()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [data_named_as_the_pages_own, objective_of_another_name, lambda: mg.Objective(saddle, [0, 0.0]), through_a_network],
+)
+def test_whatever_the_parameter_and_the_data_are_called(open_page, make):
+    loss = make()
+    browser = open_page(plots.live(loss, OPTIMIZERS, (1.5, 0.3), ((-2, 2), (-2, 2))))
+    press(browser, "Play")
+    for (name, optimizer), path in zip(OPTIMIZERS.items(), walkers(browser, "path"), strict=True):
+        objective = loss if isinstance(loss, mg.Objective) else mg.Objective(loss, [0.0, 0.0])
+        objective.theta = [1.5, 0.3]
+        thetas = mg.training.trajectory(objective, optimizer(objective.parameters), 200)
+        np.testing.assert_allclose(path, thetas, rtol=0, atol=1e-8, err_msg=name)
+    gradients = walkers(browser, "gradients[0]")
+    objective.theta = [1.5, 0.3]
+    np.testing.assert_allclose(gradients, [objective.gradient()] * 3)
+
+
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
