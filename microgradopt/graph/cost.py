@@ -10,7 +10,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import Node
-from microgradopt.graph.text import is_literal
+from microgradopt.graph.text import takes_values
 from microgradopt.rules.registry import KNOWN, is_composite, name_of
 
 # Sums over axes, and what else visits each element of its argument once.
@@ -42,9 +42,8 @@ def flops(node: Node) -> int:
     """
     if node.function is None or node.dtype is type(None):
         return 0
-    if is_composite(node.function) and node.operation not in _VISITS:
-        is_numpys = all(type(x) is Node or is_literal(x) for x in tree.leaves(node.arguments))
-        return _flops_inside(node) if is_numpys else 0  # a loss that is computed elsewhere is not called
+    if is_composite(node.function) and node.operation not in _VISITS and takes_values(node):
+        return _flops_inside(node)
     return _of_call(node.function, [x.shape for x in node.inputs], node.shape)
 
 

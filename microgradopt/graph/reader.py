@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,9 @@ def traced(
 ) -> tuple[Graph, dict[Node, Tensor]]:
     """The graph of tensors, as `trace` gives it; and which tensor each node stands for, where it stands for one."""
     begin = set(inputs)  # by identity: tensors in a list would be compared by their values
-    reached = _reached(outputs, begin)
+    found = reached(outputs, begin)
     labels = labels_of(names)
-    results = _cotangents(outputs, reached) if gradients else {}
+    results = _cotangents(outputs, found) if gradients else {}
     calls = Calls(by_name(names))
     orders: dict[int, Node] = {}
     made: dict[int, Node] = {}  # by identity: tensors, and the arrays among arguments
@@ -86,7 +86,7 @@ def traced(
             node.computed_from = tuple(given(y, plain(y), date) for y in calls.unrecorded(date, x))
         return add(x, node)
 
-    for tensor in reached:
+    for tensor in found:
         if tensor.function is None or tensor in begin:
             given(tensor, tensor.value, tensor.order)
             continue
@@ -105,7 +105,7 @@ def _gradient_of(outputs: Sequence[Tensor], x: Tensor) -> Any:
     return x.grad if left() is x.grad and date in [output.order for output in outputs] else None
 
 
-def _reached(outputs: Sequence[Tensor], begin: set[Tensor]) -> list[Tensor]:
+def reached(outputs: Sequence[Tensor], begin: Set[Tensor] = frozenset()) -> list[Tensor]:
     """The outputs and the results they were computed from, oldest first; leaves appear where they are first used."""
     seen, stack = set(outputs), list(dict.fromkeys(outputs))
     while stack:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from microgradopt import tree
 from microgradopt.graph.graph import UFUNCS, Node
 from microgradopt.rules.outputs import astype, pick, view
 from microgradopt.rules.registry import KNOWN, name_of
@@ -145,7 +146,7 @@ class Language:
         if isinstance(x, int | float) and not isinstance(x, bool):
             text = self.number(x)
             return Text(text, SIGN if text.startswith("-") else ATOM)
-        return Text(repr(x))
+        return Text(type(x).__name__ if type(x).__repr__ is object.__repr__ else repr(x))
 
     def number(self, x: Any) -> str:
         """Python's own numbers, also in lists."""
@@ -278,6 +279,11 @@ def is_literal(x: Any) -> bool:
     """Whether Python can write the value so that it is read back as it is. A subclass of str may be anything."""
     numpys = isinstance(x, np.ndarray | np.generic) or (isinstance(x, type) and issubclass(x, np.generic))
     return numpys or x is ... or type(x) in (bool, int, float, complex, str, bytes, type(None))
+
+
+def takes_values(node: Node) -> bool:
+    """Whether a call takes nothing but values. Others' code is none: a loss that is computed elsewhere."""
+    return all(is_literal(x) or isinstance(x, Node | np.dtype | type) for x in tree.leaves(node.arguments))
 
 
 def spelled(function: Any) -> str:

@@ -216,31 +216,14 @@ class _Picture:
 
     def _draw_box(self, frame: Any, node: Node) -> None:
         """A box: what it is, its name, shape and values, its gradient; what is wrong with it, and what it costs."""
-        label = words.lines(
-            self._sign(node),
-            self._name(node),
-            words.kind(node),
-            words.shown(node),
-            words.broadcast(node),
-            *words.failure(node),
-            words.prefixed("⚠ ", words.warning(node.value)),
-            words.prefixed("gradient ", self._gradient(node)),
-            words.prefixed("⚠ gradient: ", words.warning(node.gradient)),
-            words.costs(cost([node])),
-        )
+        value = [self._sign(node), self._name(node), words.kind(node), words.shown(node)]
+        label = words.lines(*value, *self._said(node, "gradient"), words.costs(cost([node])))
         frame.node(self.ids[node], label, **self._attributes(node))
 
     def _draw_number(self, frame: Any, node: Node) -> None:
         """Micrograd's record, { name | data | grad }, and a circle for the operation that made it."""
         data = words.shown(node) if node.value is None or node.shape else words.decimals(node.value)
-        fields = [
-            self._name(node),
-            words.prefixed("data ", data) or words.kind(node),
-            words.broadcast(node),
-            words.prefixed("⚠ ", words.warning(node.value)),
-            words.prefixed("grad ", self._gradient(node)),
-            words.prefixed("⚠ grad: ", words.warning(node.gradient)),
-        ]
+        fields = [self._name(node), words.prefixed("data ", data) or words.kind(node), *self._said(node, "grad")]
         label = "{ " + " | ".join(words.field(text) for text in fields if text) + " }"
         attributes = self._attributes(node)
         frame.node(self.ids[node], label, **attributes | {"shape": "record"})
@@ -249,6 +232,16 @@ class _Picture:
             round_ = {"id": made, "shape": "circle", "margin": "0.02"}
             frame.node(made, words.lines(self._sign(node)), **attributes | round_)
             frame.edge(made, self.ids[node], style=_LINES[node.role])
+
+    def _said(self, node: Node, gradient: str) -> list[str]:
+        """What is wrong with a value, and its gradient. gradient: what that is called."""
+        return [
+            words.broadcast(node),
+            *words.failure(node),
+            words.prefixed("⚠ ", words.warning(node.value)),
+            words.prefixed(f"{gradient} ", self._gradient(node)),
+            words.prefixed(f"⚠ {gradient}: ", words.warning(node.gradient)),
+        ]
 
     def _attributes(self, node: Node) -> dict[str, str]:
         looks = _LOOKS[node.role] | (_BROADCAST if words.broadcast(node) else {})

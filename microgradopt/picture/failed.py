@@ -6,7 +6,6 @@ engine does nothing for it, and is as quick as before.
 
 from __future__ import annotations
 
-import heapq
 import operator
 import re
 import textwrap
@@ -20,7 +19,7 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, FORWARD, Graph, Node, finite, named
 from microgradopt.graph.modules import Calls
-from microgradopt.graph.reader import Names, by_name, trace
+from microgradopt.graph.reader import Names, by_name, reached, trace
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import _visit
@@ -199,20 +198,12 @@ def _newest(tensors: Sequence[Tensor], names: Names) -> Graph:
     return graph
 
 
-def _beginning(tensors: Iterable[Tensor]) -> list[Tensor]:
+def _beginning(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The results that the newest calls begin with; none, where there are not more calls than can be shown."""
-    seen = set(tensors)
-    calls = [(-x.order, x) for x in seen if x.function is not None]
-    heapq.heapify(calls)
-    for _ in range(_MOST):
-        if not calls:
-            break
-        _, newest = heapq.heappop(calls)
-        for x in tensors_in(newest.inputs):
-            if x.function is not None and x not in seen:
-                seen.add(x)
-                heapq.heappush(calls, (-x.order, x))
-    return [x for _, x in calls]
+    calls = [x for x in reached(tensors) if x.function is not None]
+    newest = set(calls[-_MOST:])
+    used = {*tensors, *(x for call in newest for x in tensors_in(call.inputs))}
+    return [x for x in used - newest if x.function is not None]
 
 
 def variables(frames: Iterable[FrameType]) -> Variables:
