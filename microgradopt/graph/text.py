@@ -146,7 +146,8 @@ class Language:
         if isinstance(x, int | float) and not isinstance(x, bool):
             text = self.number(x)
             return Text(text, SIGN if text.startswith("-") else ATOM)
-        return Text(type(x).__name__ if type(x).__repr__ is object.__repr__ else repr(x))
+        says: Any = type(x).__repr__
+        return Text(type(x).__name__ if says is object.__repr__ else repr(x))
 
     def number(self, x: Any) -> str:
         """Python's own numbers, also in lists."""

@@ -86,6 +86,14 @@ function dot(context, [x, y], radius, fill, edge) {
   }
 }
 
+function ring(context, [x, y], [wide, high], colour, width) {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.beginPath();
+  context.ellipse(x, y, wide, high, 0, 0, 2 * Math.PI);
+  context.stroke();
+}
+
 // Curves against the update, on a logarithmic axis where all values are positive.
 function curves(title, series) {
   return canvas({ class: "live-curve", role: "img", "aria-label": title }, (view, style) => {
@@ -250,7 +258,7 @@ class Walker {
   constructor(told) {
     Object.assign(this, told);
     this.values = { ...told.settings };
-    this.on = told.on !== false;
+    this.on = true;
   }
 
   begin(start, given) {
@@ -459,11 +467,7 @@ function surface(figure, name, host) {
         context.fillRect(cx + x, cy + y, 2, 2);
       }
     }
-    context.strokeStyle = "#000";
-    context.lineWidth = 1.5;
-    context.beginPath();
-    context.arc(cx, cy, radius, 0, 2 * Math.PI);
-    context.stroke();
+    ring(context, [cx, cy], [radius, radius], "#000", 1.5);
     if (!asked.way) return;
     for (const side of [1, -1]) {
       const end = to(view, asked.at.map((x, i) => x + side * asked.way[i] * (i ? top - bottom : right - left) * 0.12));
@@ -475,14 +479,10 @@ function surface(figure, name, host) {
 
   // What an optimizer divides by: the step that a gradient of that size would make, along each parameter.
   function ellipse(view, walker) {
-    const { context } = view, [x, y] = to(view, walker.w), by = scale();
+    const by = scale(), most = [view.width / 3, view.height / 3];
     const sigma = walker.sigma.text(...walker.sigma.reads.map(key => walker.memory[key]));
     const reach = sigma.map((s, i) => (walker.values.lr / s) * (figure.reach || 1) * by[i]);
-    context.strokeStyle = walker.colour;
-    context.lineWidth = 2;
-    context.beginPath();
-    context.ellipse(x, y, clipped(reach[0], 2, view.width / 3), clipped(reach[1], 2, view.height / 3), 0, 0, 2 * Math.PI);
-    context.stroke();
+    ring(view.context, to(view, walker.w), reach.map((x, i) => clipped(x, 2, most[i])), walker.colour, 2);
   }
 
   // What is this point?
@@ -626,11 +626,8 @@ function noise(figure, name, host) {
     for (const g of cloud) dot(context, at(g), 2.5, "#0072b2aa");
     line(context, [at([0, 0]), at(view.whole)], "#d55e00", 3);
     dot(context, at(view.whole), 5, "#d55e00", "#fff");
-    context.strokeStyle = "#d55e00";
-    context.lineWidth = 1.5;
-    context.beginPath();
-    context.arc(...at(view.whole), Math.sqrt(law) * scale, 0, 2 * Math.PI);
-    context.stroke();
+    const radius = Math.sqrt(law) * scale;
+    ring(context, at(view.whole), [radius, radius], "#d55e00", 1.5);
   });
   const told = element("p", { "aria-live": "polite" });
   const chosen = slider("batch size B", { low: 1, high: all.length, value: size, log: true, whole: true }, x => {
