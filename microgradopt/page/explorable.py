@@ -245,7 +245,7 @@ def walker(
 
     formula, state = "", {}
     settings: dict[str, float] = {}
-    outside: dict[int, str] = {}
+    outside: dict[str, Any] = {}
     programs: list[dict[str, Any]] = []
     made: Program | None = None
     for t in range(_TRIED):
@@ -259,17 +259,18 @@ def walker(
         program = _program(made, now, w, outside, optimizer)
         programs += [program] if program not in programs else []
         for node, key, x in zip(made.inputs, program["reads"], now, strict=True):
-            if key in state or type(key) is int or key == "w":
+            if key in state or key in outside or type(key) is int or key == "w":
                 continue
             if node in made.rates or node in made.settings:
                 settings[key] = float(x)
-            if t == 0 or key in settings or key in outside.values():
-                state[key] = np.asarray(x).tolist()
+            if t == 0 or key in settings:
+                state[key] = np.asarray(x).tolist()  # as it is now
         if t:
             formula = of_step(optimizer, {w: "w"}, set()).rpartition("\n")[0]
         made.run(list(numbers))
     shown = {key: x for key, x in settings.items() if x != 0 and not (key == "lr" and rates)}
     colour = optimizer_colour(name) or "#666666"
+    state |= _as_lists(outside)
     parts = {"programs": programs, "state": state, "settings": shown, "formula": formula, "rates": rates}
     return {"name": name, "colour": colour, **parts}
 
@@ -277,20 +278,22 @@ def walker(
 def _printed(function: Loss, numbers: Sequence[Any], w: Tensor) -> dict[str, Any]:
     """A function in JavaScript, and what its arguments are; data: those from outside, by key."""
     made = Program(traced(function, tuple(numbers), {}, list(numbers), ()))
-    now = made.read(list(numbers))
-    outside: dict[int, str] = {}
-    program = _program(made, now, w, outside)
-    pairs = zip(program["reads"], now, strict=True)
-    return program | {"data": {key: np.asarray(x).tolist() for key, x in pairs if key in outside.values()}}
+    outside: dict[str, Any] = {}
+    program = _program(made, made.read(list(numbers)), w, outside)
+    return program | {"data": _as_lists(outside)}
+
+
+def _as_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: np.asarray(x).tolist() for key, x in values.items()}
 
 
 def _program(
-    made: Program, now: Sequence[Any], w: Tensor, outside: dict[int, str], optimizer: Optimizer | None = None
+    made: Program, now: Sequence[Any], w: Tensor, outside: dict[str, Any], optimizer: Optimizer | None = None
 ) -> dict[str, Any]:
     """Its text, and the keys of its arguments.
 
-    They are "w"; a position among the numbers; a name, of what is the optimizer's or is written; and for arrays from
-    outside, which may have any name, one by their identity. now: what the arguments are.
+    They are "w"; a position among the numbers; a name, of what is the optimizer's or is written; and numbers for arrays
+    from outside, which may have any name: these are added to `outside`. now: what the arguments are.
     """
     values, gradients = ({f"{name}.{key}" for name, x in made.names.items() if x is w} for key in ("value", "grad"))
     own = tuple(f"{name}." for name, x in made.names.items() if x is not None and x is optimizer)
@@ -308,6 +311,8 @@ def _program(
             return "w"
         if node in written or text.startswith(own):
             return node.name
-        return outside.setdefault(id(x), f"outside {len(outside)}")
+        known = next((key for key, y in outside.items() if y is x), f"outside {len(outside)}")
+        outside[known] = x
+        return known
 
     return {"text": javascript(made), "reads": [key(node, x) for node, x in zip(made.inputs, now, strict=True)]}

@@ -40,7 +40,7 @@ class Page:
 
     def _repr_html_(self) -> str:
         return (
-            f'<iframe title="A computation, step by step" srcdoc="{html.escape(self.html)}" sandbox="allow-scripts" '
+            f'<iframe title="A page of microgradopt" srcdoc="{html.escape(self.html)}" sandbox="allow-scripts" '
             'style="width: 100%; height: 760px; border: 0"></iframe>'
         )
 
