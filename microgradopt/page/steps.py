@@ -111,14 +111,14 @@ def readied(optimizer: Optimizer, loss: Tensor, tensors: dict[Node, Tensor]) -> 
         raise ValueError(
             f"explain: a step of {name} computes the loss itself; show an optimizer that needs .grad alone"
         )
-    before = _parameters(optimizer)
+    before = list(optimizer.parameters())
     if set(before).isdisjoint(tensors.values()):
         raise ValueError(
             f"explain: the loss, as far as it is shown, depends on no parameter of this {name}; was it built for "
             "another model?"
         )
     twin = copy.deepcopy(optimizer)
-    copies = dict(zip(before, _parameters(twin), strict=True))
+    copies = dict(zip(before, twin.parameters(), strict=True))
     for x, g in zip(before, grad(loss, before, allow_unused=True), strict=True):
         copies[x].grad = g
     return twin, copies
@@ -130,7 +130,3 @@ def updates(twin: Optimizer, copies: dict[Tensor, Tensor], tensors: dict[Node, T
     twin.step()
     moved = [(node, x) for node, x in tensors.items() if x in copies and gradients[x] is not None]
     return {node: [x.data, gradients[x], copies[x].data] for node, x in moved}
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
