@@ -13,7 +13,7 @@ from microgradopt.page.formulas import of_call, of_derivative, of_share
 from microgradopt.page.names import call, called, is_inlined, sign
 from microgradopt.page.steps import Share
 from microgradopt.picture.fold import used_in_one_place
-from microgradopt.picture.words import prefixed
+from microgradopt.picture.words import count, prefixed
 from microgradopt.tensor import Tensor
 
 _TINY = 3  # elements of an array that a box of the picture shows whole
@@ -78,7 +78,7 @@ class Story:
                 if sizes[around] > 1 and around not in found:
                     frame = around[-1]
                     found[around] = len(modules)
-                    modules.append({"title": f"{frame.path}: {frame.kind}", "call": calls[frame], "parent": parent})
+                    modules.append({"title": frame.title, "call": calls[frame], "parent": parent})
                 parent = found.get(around, parent)
                 if around in found and node.function is not None:
                     modules[found[around]]["result"] = self.number[node]
@@ -246,5 +246,5 @@ def _over(axes: tuple[int, ...]) -> str:
 
 def _waiting(source: str, awaited: int) -> str:
     if awaited:
-        return f"{source} waits for {awaited} more share{'s' if awaited > 1 else ''} before it hands on anything."
+        return f"{source} waits for {count(awaited, 'more share')} before it hands on anything."
     return f"d_{source} is complete."

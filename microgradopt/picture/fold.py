@@ -122,8 +122,7 @@ def _fold(view: View, members: list[list[Node]]) -> Fold:
 def _title(nodes: list[Node]) -> str:
     """The module that all these calls were made in, or what they are."""
     shared = [frame for frame in nodes[0].frames if all(frame in node.frames for node in nodes)]
-    roles = ", ".join(dict.fromkeys(node.role for node in nodes))
-    return f"{shared[-1].path}: {shared[-1].kind}" if shared else roles
+    return shared[-1].title if shared else ", ".join(dict.fromkeys(node.role for node in nodes))
 
 
 def _by_role(view: View, fold: Fold) -> Fold:
