@@ -34,7 +34,6 @@ from microgradopt.training import History
 Array = npt.NDArray[Any]
 
 COLOURS = {"negative": "#c0392b", "zero": "#7f8c8d", "positive": "#2471a3"}
-_TRIED: dict[str, Any] = {"going on as before": {"color": "black", "label": "going on as before"}}
 # Those of Okabe and Ito for the lecture's five: to be told apart by colour-blind readers too.
 OPTIMIZER_COLOURS = {
     "SGD": "#0072b2",
@@ -82,14 +81,16 @@ def surface(
             f"surface: plane is two directions (u, v) of {objective.n} numbers each, not {plane!r:.60}; "
             "which part of it is shown is extent=(from, to, from, to)"
         )
-    u, v = np.eye(objective.n)[:2] if plane is None else plane
+    u, v = np.eye(objective.n)[:2] if plane is None else np.asarray(plane)
     start = np.zeros(objective.n) if origin is None else np.asarray(origin)
     a, b = np.linspace(*extent[:2], resolution), np.linspace(*extent[2:], resolution)
     with no_grad():
         values = objective.values([start + i * u + j * v for j in b for i in a]).reshape(len(b), len(a))
     ax = _axes(ax)
-    beyond: Any = "neither" if isinstance(levels, int) else "max"
-    bounds = equal_area(values, levels) if isinstance(levels, int) else levels
+    bounds: Any = levels
+    beyond: Any = "max"
+    if isinstance(levels, int | np.integer):
+        bounds, beyond = equal_area(values, int(levels)), "neither"
     norm = BoundaryNorm(bounds, 256, extend=beyond)
     colour_bar(ax.contourf(a, b, values, levels=bounds, cmap="viridis", norm=norm, extend=beyond), ax=ax)
     ax.set_xlabel("$w_1$" if plane is None else "along u")
@@ -164,8 +165,7 @@ def path(thetas: Sequence[Array], ax: Axes, **style: Any) -> Axes:
     '#d55e00'
     """
     colour = optimizer_colour(str(style.get("label"))) or "#e67e22"
-    (line,) = ax.plot(*np.array(thetas).T, **{"color": colour, "marker": ".", "zorder": 2, **style})
-    _outline(line)
+    _line(ax, thetas, **{"color": colour, "marker": ".", "zorder": 2, **style})
     return ax
 
 
@@ -183,9 +183,11 @@ def optimizer_colour(name: str) -> str | None:
     return None
 
 
-def _outline(line: Line2D) -> None:
-    """In white, so that it is seen on every colour of a surface."""
+def _line(ax: Axes, thetas: npt.ArrayLike, **style: Any) -> Line2D:
+    """A path, outlined in white, so that it is seen on every colour of a surface."""
+    (line,) = ax.plot(*np.asarray(thetas).T, **style)
     line.set_path_effects([withStroke(linewidth=line.get_linewidth() + 1.6, foreground="white")])
+    return line
 
 
 def trajectories(paths: Mapping[str, Array], ax: Axes, colours: Mapping[str, str] | None = None, **style: Any) -> Axes:
@@ -198,11 +200,9 @@ def trajectories(paths: Mapping[str, Array], ax: Axes, colours: Mapping[str, str
     '#e69f00'
     """
     for name, thetas in paths.items():
-        x, y = np.array(thetas).T
-        (line,) = ax.plot(
-            x, y, **{"label": name, "color": _colour(name, colours), "linewidth": 1.5, "zorder": 2, **style}
-        )
-        _outline(line)
+        look = {"label": name, "color": _colour(name, colours), "linewidth": 1.5, "zorder": 2}
+        line = _line(ax, thetas, **look | style)
+        x, y = np.asarray(thetas).T
         ax.scatter(x[-1], y[-1], s=36, color=line.get_color(), edgecolors="black", linewidths=0.6, zorder=4)
         ax.scatter(x[0], y[0], s=36, color="white", edgecolors="black", linewidths=0.6, zorder=3)
     return ax
@@ -227,10 +227,9 @@ def animation(
     >>> "Animation" in animation({"a": np.eye(2)}, plt.figure().gca(), frames=2).to_jshtml()
     True
     """
-    lines = [ax.plot([], [], color=_colour(name, colours), linewidth=1.5, label=name)[0] for name in paths]
+    nothing = np.empty((0, 2))
+    lines = [_line(ax, nothing, color=_colour(name, colours), linewidth=1.5, label=name) for name in paths]
     heads = [ax.plot([], [], "o", markersize=6, markeredgecolor="black", color=line.get_color())[0] for line in lines]
-    for line in lines:
-        _outline(line)
     longest = max(map(len, paths.values()))
     ends = np.linspace(1, longest, frames).round().astype(int)
 
@@ -272,7 +271,7 @@ def slice_along(
     >>> len(slice_along(bowl, [0.0, 0.0], np.array([1.0, 0.0]), (-1.0, 1.0)).lines) > 0
     True
     """
-    theta, t = np.asarray(theta), np.linspace(*extent, resolution)
+    theta, direction, t = np.asarray(theta), np.asarray(direction), np.linspace(*extent, resolution)
     value, gradient = objective.value_and_gradient(theta)
     slope, curvature = float(gradient @ direction), float(direction @ objective.hvp(direction, theta))
     with no_grad():
@@ -321,15 +320,18 @@ def spectrum(point: CriticalPoint, ax: Axes | None = None) -> Axes:
 def density(found: SpectralDensity, ax: Axes | None = None, sigma: float | None = None, resolution: int = 801) -> Axes:
     """The distribution of the Hessian's eigenvalues, each smoothed by a Gaussian of width sigma; logarithmic.
 
-    sigma: by default 1/100 of the range of the eigenvalues.
+    sigma: by default 1/100 of the range of the eigenvalues; where all are alike, of their size.
 
     >>> import microgradopt as mg
     >>> density(mg.curvature.spectral_density(np.diag([1.0, 2.0, 3.0]), probes=2, steps=3)).get_yscale()
     'log'
     """
     ax = _axes(ax)
-    low, high = found.nodes.min(), found.nodes.max()
-    sigma = (high - low) / 100 if sigma is None else sigma
+    nodes = found.nodes[found.weights > 0]
+    low, high = nodes.min(), nodes.max()
+    if sigma is None:
+        is_one = high - low <= 1e-10 * abs(high)  # but for rounding
+        sigma = (abs(high) or 1.0) / 100 if is_one else (high - low) / 100
     t = np.linspace(low - 4 * sigma, high + 4 * sigma, resolution)
     values = found.density(t, sigma)
     ax.semilogy(t, values, color="black", linewidth=0.8)
@@ -381,12 +383,15 @@ def diagnosis(found: Diagnosis, ax: Axes | None = None) -> Axes:
     so_far = np.array(found.run.loss[-longest:] if found.run is not None else [], float)
     now = found.trials[0].losses[0] if found.trials else 1.0
     ax.plot(np.arange(-len(so_far), 0), _near(so_far, now), color=COLOURS["zero"], linewidth=0.5)
+    colours = {"going on as before": "black"}
+    if found.change is not None:
+        colours[found.change.name] = COLOURS["negative"]
     for trial in found.trials:
-        style = _TRIED.get(trial.name, {"color": COLOURS["zero"], "linewidth": 0.5})
-        if found.change is not None and trial.name == found.change.name:
-            style = {"color": COLOURS["negative"], "label": trial.name}
+        told: dict[str, Any] = {"color": COLOURS["zero"], "linewidth": 0.5}
+        if trial.name in colours:
+            told = {"color": colours[trial.name], "label": trial.name}
         at = trial.updates * (longest / max(trial.updates[-1], 1))
-        ax.plot(at, _near(trial.losses, now), **style)
+        ax.plot(at, _near(trial.losses, now), **told)
     losses = np.concatenate([_near(so_far, now), *(_near(trial.losses, now) for trial in found.trials)])
     losses = losses[np.isfinite(losses)]
     if len(losses) and losses.min() > 0:
@@ -417,6 +422,7 @@ def decision_boundary(
     'auto'
     """
     ax = _axes(ax)
+    X, y = np.asarray(X), np.asarray(y)
     margin = 0.08 * np.ptp(X, axis=0)
     axes = [np.linspace(low, high, resolution) for low, high in zip(X.min(0) - margin, X.max(0) + margin, strict=True)]
     points = np.stack(np.meshgrid(*axes), axis=-1)
@@ -424,7 +430,7 @@ def decision_boundary(
         found = np.asarray(getattr(scores(points.reshape(-1, 2)), "data", None)).reshape(resolution, resolution, -1)
     chosen = found.argmax(axis=-1) if found.shape[-1] > 1 else (found[..., 0] > 0).astype(int)
     classes = int(max(y.max(), chosen.max())) + 1
-    palette = plt.get_cmap("tab10").colors[:classes]  # type: ignore[attr-defined]
+    palette = [plt.get_cmap("tab10")(label % 10) for label in range(classes)]
     ax.contourf(*axes, chosen, levels=np.arange(classes + 1) - 0.5, colors=palette, alpha=0.25)
     ax.scatter(X[:, 0], X[:, 1], c=[palette[label] for label in y], s=12, edgecolors="black", linewidths=0.3)
     ax.set_xlabel("$x_1$")
@@ -450,22 +456,18 @@ def filter_normalised(objective: Objective, rng: np.random.Generator | int | Non
     rng = np.random.default_rng(rng)
     parts = []
     for parameter in objective.parameters:
-        weights = parameter.data
-        random = rng.normal(size=weights.shape)
-        if weights.ndim < 2:
-            parts.append(np.zeros_like(random))
-            continue
-        rows = tuple(range(1, weights.ndim))
-        size, own = (np.sqrt(np.sum(x * x, axis=rows, keepdims=True)) for x in (random, weights))
-        parts.append(random * own / size)
+        random = rng.normal(size=parameter.shape)
+        in_row = tuple(range(1, parameter.ndim))
+        own, size = (np.sqrt(np.sum(x * x, axis=in_row, keepdims=True)) for x in (parameter.data, random))
+        parts.append(random * own / size if parameter.ndim > 1 else np.zeros_like(random))
     return objective.vector.join(parts)
 
 
 def principal_axes(thetas: npt.ArrayLike) -> tuple[Array, tuple[Array, Array], float]:
     """The plane in which a trajectory moves most: its centre (n,), two orthonormal axes, and their share of ‖θ − θ̄‖².
 
-    thetas: (steps, n), at least three. Random planes show nothing of a trajectory, as in many dimensions a random
-    direction is orthogonal to it. Li et al. 2018, section 7.
+    thetas: (steps, n), at least three steps of two parameters. Random planes show nothing of a trajectory, as in many
+    dimensions a random direction is orthogonal to it. Li et al. 2018, section 7.
 
     >>> principal_axes([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [2.0, 2.0, 0.0]])[2]
     1.0

@@ -94,6 +94,14 @@ def test_no_two_labels_of_a_colour_bar_are_alike(levels):
     plt.close("all")
 
 
+def test_directions_and_numbers_may_be_lists_and_numpy_s(objective, drawn):
+    plots.surface(objective, ([1, 1], [0, 1]), resolution=3, levels=np.int64(4))
+    a, b, values = drawn[0]
+    assert values[2, 0] == pytest.approx(bowl([a[0], a[0] + b[2]]))
+    ax = plots.slice_along(objective, [0, 1], [0, 1], (-1, 1), resolution=5)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), 2 * (1 + ax.lines[0].get_xdata()) ** 2)
+
+
 def test_what_is_shown_of_a_surface_is_extent(objective):
     with pytest.raises(ValueError, match=r"two directions \(u, v\) of 2 numbers each, not \(-2, 2, -2, 2\).* extent="):
         plots.surface(objective, (-2, 2, -2, 2))
@@ -252,6 +260,21 @@ def test_decision_boundary(columns, drawn):
     a, b, chosen = drawn[0]
     right = a[None, :] > b[:, None]
     np.testing.assert_array_equal(chosen, right if columns in (None, 1) else ~right)
+    plt.close("all")
+
+
+def test_decision_boundary_of_more_classes_than_colours():
+    ax = plots.decision_boundary(lambda X: np.concatenate([X] * 6, axis=1), [[0.0, 1.0]] * 12, range(12), resolution=5)
+    colours = [tuple(colour) for colour in ax.collections[-1].get_facecolors()]
+    assert colours[0] == colours[10] != colours[1]
+    plt.close("all")
+
+
+@pytest.mark.parametrize("scale", [0.0, 3.0, -2.0])
+def test_density_of_eigenvalues_that_are_all_alike(scale):
+    ax = plots.density(spectral_density(scale * np.eye(3), probes=2, steps=2))
+    t, values = ax.lines[0].get_data()
+    assert t[values.argmax()] == pytest.approx(scale, abs=1e-3)
     plt.close("all")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import Node
+from microgradopt.graph.text import takes_values
 from microgradopt.rules.registry import KNOWN, is_composite, name_of
 
 # Sums over axes, and what else visits each element of its argument once.
@@ -41,7 +42,7 @@ def flops(node: Node) -> int:
     """
     if node.function is None or node.dtype is type(None):
         return 0
-    if is_composite(node.function) and node.operation not in _VISITS:
+    if is_composite(node.function) and node.operation not in _VISITS and takes_values(node):
         return _flops_inside(node)
     return _of_call(node.function, [x.shape for x in node.inputs], node.shape)
 
@@ -75,8 +76,8 @@ class _Counting(np.ndarray[Any, Any]):
     def _called(self, function: Any, args: Any, kwargs: Any) -> Any:
         out = function(*tree.mapped(_plain, args), **tree.mapped(_plain, kwargs))
         operands = [x.shape for x in tree.leaves(args) if isinstance(x, np.ndarray)]
-        self.counts.append(_of_call(function, operands, np.shape(out)))
-        return _counting(out, self.counts)
+        self.counts.append(_of_call(function, operands, np.shape(out[0] if isinstance(out, tuple) else out)))
+        return tree.mapped(lambda x: _counting(x, self.counts), out)
 
 
 def _plain(x: Any) -> Any:
@@ -84,9 +85,7 @@ def _plain(x: Any) -> Any:
 
 
 def _counting(x: Any, counts: list[int]) -> Any:
-    """Results, with arrays that count in place of arrays."""
-    if isinstance(x, tuple | list):
-        return type(x)([_counting(part, counts) for part in x])
+    """An array that counts in place of an array or a number of NumPy's."""
     if not isinstance(x, np.ndarray | np.generic):
         return x
     array = np.asarray(x).view(_Counting)

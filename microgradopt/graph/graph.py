@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,6 +160,11 @@ class Edge(NamedTuple):
     slot: int
     part: int | None
 
+    def name(self, number: Mapping[Node, int]) -> str:
+        """Its id in pictures, by the numbers of nodes: "e0-2-1"; "e0-2-1-0" where it leads to element 0 of a list."""
+        part = "" if self.part is None else f"-{self.part}"
+        return f"e{number[self.source]}-{number[self.target]}-{self.slot}{part}"
+
 
 class Graph:
     """Nodes in creation order, oldest first, and those among them that are the outputs.
@@ -210,10 +216,7 @@ class Graph:
 
     def roles(self) -> dict[str, int]:
         """How many nodes have each role."""
-        counts: dict[str, int] = {}
-        for node in self.nodes:
-            counts[node.role] = counts.get(node.role, 0) + 1
-        return counts
+        return dict(Counter(node.role for node in self.nodes))
 
 
 def named(nodes: list[Node]) -> None:

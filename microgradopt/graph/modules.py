@@ -16,6 +16,11 @@ class Frame(NamedTuple):
     kind: str
     call: int
 
+    @property
+    def title(self) -> str:
+        """The module in words: "encoder.0: Linear"."""
+        return f"{self.path}: {self.kind}"
+
 
 class Calls:
     """The latest calls of modules, and of the modules inside of them. names: modules by name; all else is passed over.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -46,27 +46,35 @@ def trace(
     >>> [node.name for node in trace(np.sum(x * x), names={"x": x}).nodes]
     ['x', 'multiply1', 'sum1']
     """
-    outputs, inputs = listed_tensors("trace", outputs), listed_tensors("trace", inputs)
+    return traced(listed_tensors("trace", outputs), listed_tensors("trace", inputs), names, gradients)[0]
+
+
+def traced(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], names: Names | None, gradients: bool
+) -> tuple[Graph, dict[Node, Tensor]]:
+    """The graph of tensors, as `trace` gives it; and which tensor each node stands for, where it stands for one."""
     begin = set(inputs)  # by identity: tensors in a list would be compared by their values
-    tensors = _reached(outputs, begin)
-    labels = _labels(names)
-    results = _cotangents(outputs, tensors) if gradients else {}
-    calls = Calls({"": names} if isinstance(names, Module) else names or {})
+    found = reached(outputs, begin)
+    labels = labels_of(names)
+    results = _cotangents(outputs, found) if gradients else {}
+    calls = Calls(by_name(names))
     orders: dict[int, Node] = {}
     made: dict[int, Node] = {}  # by identity: tensors, and the arrays among arguments
+    tensors: dict[Node, Tensor] = {}
     nodes: list[Node] = []
 
-    def add(key: Any, node: Node) -> Node:
-        made[id(key)] = node
-        if type(key) is Tensor:
-            orders[key.order] = node
-            node.derivative_of = orders.get(getattr(key, "cotangent_of", 0))
+    def add(x: Any, node: Node) -> Node:
+        if isinstance(x, Tensor | np.ndarray):
+            made[id(x)] = node
+        if type(x) is Tensor:
+            tensors[node], orders[x.order] = x, node
+            node.derivative_of = orders.get(getattr(x, "cotangent_of", 0))
         nodes.append(node)
         return node
 
     def given(x: Any, value: Any, date: int) -> Node:
         """The node of an argument that no recorded call has made. value, date: what it was, and when it was used."""
-        if id(x) in made and isinstance(x, Tensor | np.ndarray):
+        if id(x) in made:
             return made[id(x)]
         if type(x) is Tensor:
             role = INPUT if x in begin else PARAMETER if x.needs_grad else CONSTANT
@@ -78,7 +86,7 @@ def trace(
             node.computed_from = tuple(given(y, plain(y), date) for y in calls.unrecorded(date, x))
         return add(x, node)
 
-    for tensor in tensors:
+    for tensor in found:
         if tensor.function is None or tensor in begin:
             given(tensor, tensor.value, tensor.order)
             continue
@@ -88,7 +96,7 @@ def trace(
         name, frames = labels.get(tensor, ""), calls.at(tensor.order)
         add(tensor, Node(tensor.function, arguments, tensor.kwargs, value, role, name, results.get(tensor), frames))
     named(nodes)
-    return Graph(nodes, [made[id(output)] for output in outputs])
+    return Graph(nodes, [made[id(output)] for output in outputs]), tensors
 
 
 def _gradient_of(outputs: Sequence[Tensor], x: Tensor) -> Any:
@@ -97,7 +105,7 @@ def _gradient_of(outputs: Sequence[Tensor], x: Tensor) -> Any:
     return x.grad if left() is x.grad and date in [output.order for output in outputs] else None
 
 
-def _reached(outputs: Sequence[Tensor], begin: set[Tensor]) -> list[Tensor]:
+def reached(outputs: Sequence[Tensor], begin: Set[Tensor] = frozenset()) -> list[Tensor]:
     """The outputs and the results they were computed from, oldest first; leaves appear where they are first used."""
     seen, stack = set(outputs), list(dict.fromkeys(outputs))
     while stack:
@@ -122,13 +130,18 @@ def _arguments(tensor: Tensor, given: Callable[[Any, Any, int], Node]) -> tuple[
     )
 
 
-def _labels(names: Names | None) -> dict[Any, str]:
-    """The name of each tensor, and of each array by its identity, that has one; the first, if it has several."""
-    known = {"": names} if isinstance(names, Module) else names or {}
+def by_name(names: Names | None) -> Mapping[str, Any]:
+    """What has a name, by its name; a module that is given alone has none."""
+    known = {} if names is None else {"": names} if isinstance(names, Module) else names
     if not isinstance(known, Mapping) or not all(isinstance(name, str) for name in known):
         raise TypeError(f"names: a module, or a dictionary of tensors, modules and arrays by name, not {names!r:.80}")
+    return known
+
+
+def labels_of(names: Names | None) -> dict[Any, str]:
+    """The name of each tensor, and of each array by its identity, that has one; the first, if it has several."""
     found: dict[Any, str] = {}
-    for name, thing in known.items():
+    for name, thing in by_name(names).items():
         if isinstance(thing, Tensor):
             found.setdefault(thing, name)
         elif isinstance(thing, np.ndarray):

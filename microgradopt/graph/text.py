@@ -15,26 +15,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradopt.graph.graph import Node
+from microgradopt import tree
+from microgradopt.graph.graph import UFUNCS, Node
 from microgradopt.rules.outputs import astype, pick, view
 from microgradopt.rules.registry import KNOWN, name_of
 
 # How tightly Python's operators bind.
 COMPARISON, OR, XOR, AND, SUM, PRODUCT, SIGN, POWER, ATOM = range(9)
 
+# The signs of functions; Python's own operators have those of the ufuncs that they are on arrays (`UFUNCS`).
 _BINARY: dict[Callable[..., Any], tuple[str, int]] = {
-    np.add: ("+", SUM), np.subtract: ("-", SUM),
-    np.multiply: ("*", PRODUCT), np.divide: ("/", PRODUCT), np.floor_divide: ("//", PRODUCT),
-    np.remainder: ("%", PRODUCT), np.matmul: ("@", PRODUCT),
-    operator.add: ("+", SUM), operator.sub: ("-", SUM), operator.mul: ("*", PRODUCT), operator.truediv: ("/", PRODUCT),
-    operator.floordiv: ("//", PRODUCT), operator.mod: ("%", PRODUCT), operator.pow: ("**", POWER),
-    np.less: ("<", COMPARISON), np.less_equal: ("<=", COMPARISON), np.greater: (">", COMPARISON),
-    np.greater_equal: (">=", COMPARISON), np.equal: ("==", COMPARISON), np.not_equal: ("!=", COMPARISON),
-    operator.lt: ("<", COMPARISON), operator.le: ("<=", COMPARISON), operator.gt: (">", COMPARISON),
-    operator.ge: (">=", COMPARISON), operator.eq: ("==", COMPARISON), operator.ne: ("!=", COMPARISON),
-    np.bitwise_and: ("&", AND), np.bitwise_or: ("|", OR), np.bitwise_xor: ("^", XOR),
+    np.add: ("+", SUM), np.subtract: ("-", SUM), np.multiply: ("*", PRODUCT), np.divide: ("/", PRODUCT),
+    np.floor_divide: ("//", PRODUCT), np.remainder: ("%", PRODUCT), np.matmul: ("@", PRODUCT),
+    operator.pow: ("**", POWER), np.less: ("<", COMPARISON), np.less_equal: ("<=", COMPARISON),
+    np.greater: (">", COMPARISON), np.greater_equal: (">=", COMPARISON), np.equal: ("==", COMPARISON),
+    np.not_equal: ("!=", COMPARISON), np.bitwise_and: ("&", AND), np.bitwise_or: ("|", OR), np.bitwise_xor: ("^", XOR),
 }  # fmt: skip
-_SIGNS: dict[Callable[..., Any], str] = {np.negative: "-", np.invert: "~", operator.neg: "-", operator.invert: "~"}
+_SIGNS: dict[Callable[..., Any], str] = {np.negative: "-", np.invert: "~"}
 _OF_ONE_AXIS = (np.sum, np.mean, np.max, np.min, np.prod)  # take an axis or a tuple of axes
 NUMBERS = (bool, int, float)  # Python's own: they have no name, but stand where they are used
 
@@ -77,17 +74,19 @@ class Language:
 
     def expression(self, node: Node, texts: Texts) -> Text:
         """The call of a node. texts: what stands for the nodes among its arguments."""
-        function, arguments = node.function, node.arguments
+        function: Any = node.function
+        arguments = node.arguments
         own = self.spellings.get(function)
         if callable(own):
             return own(self, node, texts)
-        if own is None and function in _BINARY and not node.kwargs and _is_operator(node):
-            sign, binding = _BINARY[function]
+        known = UFUNCS.get(function, function)
+        if own is None and known in _BINARY and not node.kwargs and _is_operator(node):
+            sign, binding = _BINARY[known]
             left, right = (self.argument(x, texts, node) for x in arguments)
             loose, tight = (binding + 1, SIGN) if binding == POWER else (binding, binding + 1)
             return Text(f"{left.within(loose + (binding == COMPARISON))} {sign} {right.within(tight)}", binding)
-        if own is None and function in _SIGNS and not node.kwargs:
-            return Text(_SIGNS[function] + self.argument(arguments[0], texts, node).within(SIGN), SIGN)
+        if own is None and known in _SIGNS and not node.kwargs:
+            return Text(_SIGNS[known] + self.argument(arguments[0], texts, node).within(SIGN), SIGN)
         name = own or self.unlisted(function)
         if not name.startswith("."):
             return Text(f"{name}({self.listed(node, arguments, texts)})")
@@ -124,10 +123,8 @@ class Language:
         if isinstance(index, tuple) and index:
             return ", ".join(self.index(part, texts) for part in index)
         if type(index) is slice:
-            start, stop, step = (
-                "" if x is None else self.index(x, texts) for x in (index.start, index.stop, index.step)
-            )
-            return f"{start}:{stop}" + (f":{step}" if step else "")
+            parts = ["" if x is None else self.index(x, texts) for x in (index.start, index.stop, index.step)]
+            return ":".join(parts if parts[2] else parts[:2])
         if type(index) is Node:
             return texts(index).text
         if isinstance(index, list):
@@ -149,7 +146,8 @@ class Language:
         if isinstance(x, int | float) and not isinstance(x, bool):
             text = self.number(x)
             return Text(text, SIGN if text.startswith("-") else ATOM)
-        return Text(repr(x))
+        says: Any = type(x).__repr__
+        return Text(type(x).__name__ if says is object.__repr__ else repr(x))
 
     def number(self, x: Any) -> str:
         """Python's own numbers, also in lists."""
@@ -246,13 +244,6 @@ METHODS: dict[Callable[..., Any], str | Formatter] = {
 NUMPY = Language({"np": "import numpy as np"}, METHODS)
 
 
-def expression(node: Node, texts: Texts, operators: bool = True) -> Text:
-    """The call of a node, as NumPy spells it (see `Language.expression`). operators: ``a + b`` for np.add."""
-    if not operators:
-        return Text(f"{spelled(node.function)}({NUMPY.listed(node, node.arguments, texts)})")
-    return NUMPY.expression(node, texts)
-
-
 def literal(x: Any) -> Text:
     """A value, as NumPy spells it (see `Language.literal`)."""
     return NUMPY.literal(x)
@@ -291,6 +282,11 @@ def is_literal(x: Any) -> bool:
     return numpys or x is ... or type(x) in (bool, int, float, complex, str, bytes, type(None))
 
 
+def takes_values(node: Node) -> bool:
+    """Whether a call takes nothing but values. Others' code is none: a loss that is computed elsewhere."""
+    return all(is_literal(x) or isinstance(x, Node | np.dtype | type) for x in tree.leaves(node.arguments))
+
+
 def spelled(function: Any) -> str:
     """How a program with ``import numpy as np`` calls a function; its bare name, if it is not NumPy's."""
     owner = getattr(function, "__self__", None)
@@ -316,7 +312,12 @@ def identifier(name: str) -> str:
 
 def call(node: Node) -> str:
     """The call of a node in its arguments' names: "np.tanh(multiply1)"."""
-    return expression(node, _by_name).text
+    return NUMPY.expression(node, _by_name).text
+
+
+def place(node: Node) -> str:
+    """Where a call reads or writes an array, "[0:2]"."""
+    return f"[{NUMPY.index(node.arguments[1], _by_name)}]"
 
 
 def _by_name(node: Node) -> Text:

@@ -19,6 +19,7 @@ import numpy as np
 from microgradopt import critical
 from microgradopt.autodiff import grad, hvp
 from microgradopt.errors import NonFiniteError
+from microgradopt.graph.graph import Node
 from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.page.formulas import of_step
@@ -34,6 +35,7 @@ Maker = Callable[[list[Tensor]], Optimizer]
 
 _TRIED = 200  # updates, in which all formulas of an optimizer are to be seen
 _UPDATES = 1000  # that a page makes, at most
+_GRADIENT = "the gradient"  # what the page calls w.grad
 _SEARCHED = 7  # starts along each side of the picture, for critical points
 
 
@@ -55,8 +57,8 @@ def live(
     is: gradient, eigenvalues, and near a critical point that `critical.find` has found its kind, and the way out. It
     loads nothing from anywhere.
 
-    Raises ValueError for other than two parameters, and for optimizers that evaluate the loss themselves; TracingError
-    for a loss or an optimizer that cannot be printed as JavaScript (`mg.source`).
+    Raises ValueError for other than two parameters, for an extent that is none, and for optimizers that evaluate the
+    loss themselves; TracingError for a loss or an optimizer that cannot be printed as JavaScript (`mg.source`).
 
     >>> import microgradopt as mg
     >>> saddle = lambda w: w[0] ** 2 - w[1] ** 2 + w[1] ** 4 / 4
@@ -65,6 +67,8 @@ def live(
     """
     if np.shape(start) != (2,):
         raise ValueError(f"live: start is two numbers, not {start!r:.60}")
+    if np.shape(extent) != (2, 2) or not all(low < high for low, high in extent):
+        raise ValueError(f"live: extent is ((low, high), (low, high)), not {extent!r:.60}")
     page = Page(page_of(surface(loss, optimizers, start, extent, title=title)))
     if path is not None:
         page.save(path)
@@ -138,8 +142,8 @@ def surface(
             "start": begin.tolist(),
             "extent": np.asarray(extent, float).tolist(),
             "given": {name: list(limits) for name, limits in given.items()},
-            "value": _printed(loss_of, numbers),
-            "curvature": _printed(_curvature(loss_of, w), numbers),
+            "value": _printed(loss_of, numbers, w),
+            "curvature": _printed(_curvature(loss_of, w), numbers, w),
             "numpy": source(_curvature(loss_of, w), *numbers),
             "points": _points(lambda: loss_of(*numbers), w, extent) if search else [],
             "walkers": [walker(name, make, loss_of, w, numbers, begin) for name, make in optimizers.items()],
@@ -195,7 +199,9 @@ def _points(loss: Callable[[], Tensor], w: Tensor, extent: Sequence[Sequence[flo
     objective = Objective.of([w], loss)
     low, high = np.asarray(extent, float).T
     grid = np.stack(np.meshgrid(*np.linspace(low, high, _SEARCHED).T), axis=-1).reshape(-1, 2)
-    found = critical.find(objective, grid).points
+    is_known = np.isfinite(objective.values(grid)) & np.isfinite(objective.hessians(grid)).all(axis=(1, 2))
+    starts = grid[is_known]  # a loss may have a smaller domain than the picture
+    found = critical.find(objective, starts).points if len(starts) else []
     inside = [p for p in found if np.all((low <= p.theta) & (p.theta <= high))]
     return [
         {
@@ -204,7 +210,7 @@ def _points(loss: Callable[[], Tensor], w: Tensor, extent: Sequence[Sequence[flo
             "certified": bool(p.certified),
             "value": float(p.value),
             "eigenvalues": np.asarray(p.eigenvalues).tolist(),
-            "lowest": np.asarray(p.eigenvectors)[:, 0].tolist(),
+            "lowest": np.asarray(p.eigenvectors)[:, :1].ravel().tolist(),
         }
         for p in inside
     ]
@@ -227,7 +233,8 @@ def walker(
         raise ValueError(
             f"live: {name} evaluates the loss several times in a step, which is no program that can be printed"
         )
-    rates = _scheduled(optimizer)
+    is_scheduled = callable(optimizer.param_groups[0]["lr"])
+    rates = [optimizer.rate("lr", 0, t) for t in range(_UPDATES)] if is_scheduled else None
 
     def step(*given: Any) -> Any:
         optimizer.zero_grad()
@@ -238,6 +245,7 @@ def walker(
 
     formula, state = "", {}
     settings: dict[str, float] = {}
+    outside: dict[str, Any] = {}
     programs: list[dict[str, Any]] = []
     made: Program | None = None
     for t in range(_TRIED):
@@ -247,47 +255,64 @@ def walker(
             made = Program(traced(step, tuple(numbers), {}, list(numbers), (), free=True))
         except NonFiniteError:
             break
-        program = _program(made)
+        now = made.read(list(numbers))
+        program = _program(made, now, w, outside, optimizer)
         programs += [program] if program not in programs else []
-        now = zip(made.inputs, program["reads"], made.read(list(numbers)), strict=True)
-        for node, key, x in now:
-            if key in state or type(key) is int or key == "w":
+        for node, key, x in zip(made.inputs, program["reads"], now, strict=True):
+            if key in state or key in outside or type(key) is int or key == "w":
                 continue
             if node in made.rates or node in made.settings:
                 settings[key] = float(x)
             if t == 0 or key in settings:
-                state[key] = np.asarray(x).tolist()
+                state[key] = np.asarray(x).tolist()  # as it is now
         if t:
             formula = of_step(optimizer, {w: "w"}, set()).rpartition("\n")[0]
         made.run(list(numbers))
     shown = {key: x for key, x in settings.items() if x != 0 and not (key == "lr" and rates)}
     colour = optimizer_colour(name) or "#666666"
+    state |= _as_lists(outside)
     parts = {"programs": programs, "state": state, "settings": shown, "formula": formula, "rates": rates}
     return {"name": name, "colour": colour, **parts}
 
 
-def _scheduled(optimizer: Optimizer) -> list[float] | None:
-    """The learning rates of the updates to come, where they follow a schedule."""
-    follows = callable(optimizer.param_groups[0]["lr"])
-    return [optimizer.rate("lr", 0, t) for t in range(_UPDATES)] if follows else None
-
-
-def _printed(function: Loss, numbers: Sequence[Any]) -> dict[str, Any]:
-    """A function in JavaScript, and what its arguments are: "w", a position among the numbers, or arrays by name."""
+def _printed(function: Loss, numbers: Sequence[Any], w: Tensor) -> dict[str, Any]:
+    """A function in JavaScript, and what its arguments are; data: those from outside, by key."""
     made = Program(traced(function, tuple(numbers), {}, list(numbers), ()))
-    program = _program(made)
-    pairs = zip(program["reads"], made.read(list(numbers)), strict=True)
-    return program | {"data": {key: x.tolist() for key, x in pairs if isinstance(key, str) and key != "w"}}
+    outside: dict[str, Any] = {}
+    program = _program(made, made.read(list(numbers)), w, outside)
+    return program | {"data": _as_lists(outside)}
 
 
-def _program(made: Program) -> dict[str, Any]:
-    """Its text, and what its arguments are: "w", a name in the optimizer's state, or a position among the numbers."""
+def _as_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: np.asarray(x).tolist() for key, x in values.items()}
+
+
+def _program(
+    made: Program, now: Sequence[Any], w: Tensor, outside: dict[str, Any], optimizer: Optimizer | None = None
+) -> dict[str, Any]:
+    """Its text, and the keys of its arguments.
+
+    They are "w"; a position among the numbers; a name, of what is the optimizer's or is written; and numbers for arrays
+    from outside, which may have any name: these are added to `outside`. now: what the arguments are.
+    """
+    values, gradients = ({f"{name}.{key}" for name, x in made.names.items() if x is w} for key in ("value", "grad"))
+    own = tuple(f"{name}." for name, x in made.names.items() if x is not None and x is optimizer)
     thetas = {part.theta for part in made.parts.values()}
+    written = {effect.slot for effect in made.effects}
+    for i, effect in enumerate(made.effects):
+        if effect.line.partition(" = ")[0] in gradients:
+            made.effects[i] = effect._replace(name=_GRADIENT)
 
-    def key(node: Any) -> Any:
+    def key(node: Node, x: Any) -> str | int:
         text = made.reads[node]
         if text.startswith("args["):
             return int(text[5:-1])
-        return "w" if node in thetas or text.endswith(".value") else node.name
+        if node in thetas or text in values:
+            return "w"
+        if node in written or text.startswith(own):
+            return node.name
+        known = next((key for key, y in outside.items() if y is x), f"outside {len(outside)}")
+        outside[known] = x
+        return known
 
-    return {"text": javascript(made), "reads": [key(node) for node in made.inputs]}
+    return {"text": javascript(made), "reads": [key(node, x) for node, x in zip(made.inputs, now, strict=True)]}

@@ -19,7 +19,7 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, UFUNCS, Node, nodes_in
-from microgradopt.graph.text import identifier, literal
+from microgradopt.graph.text import identifier, literal, takes_values
 from microgradopt.mode import observed
 from microgradopt.nn import functional
 from microgradopt.optim.optimizer import Call, Optimizer, _divided
@@ -44,7 +44,7 @@ _UPDATE = 12  # lines of an update that is shown as it is computed
 def of_call(node: Node) -> str:
     """What a call computes: "linear1 = x @ weight_0.T + bias_0"."""
     line = f"{node.name} = {call(node)}"
-    if not is_composite(node.function):
+    if not (is_composite(node.function) and takes_values(node)):
         return line
     body = KNOWN[node.function].call  # type: ignore[index]
     return _written(node.name, lambda tape: body(*tape.arguments(node), **node.kwargs)) or line
@@ -62,7 +62,8 @@ def of_share(x: Share, tensors: Mapping[Node, Tensor]) -> str:
         return cotangents[tensors[source]]
 
     sofar = f"{name} + " * (x.before is not None)
-    return _written(name, computed) or f"{name} = {sofar}rule_of_{identifier(target.operation)}(d_{target.name})"
+    text = _written(name, computed) if takes_values(target) else ""
+    return text or f"{name} = {sofar}rule_of_{identifier(target.operation)}(d_{target.name})"
 
 
 def of_derivative(x: Share) -> str:

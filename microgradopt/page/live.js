@@ -86,6 +86,14 @@ function dot(context, [x, y], radius, fill, edge) {
   }
 }
 
+function ring(context, [x, y], [wide, high], colour, width) {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.beginPath();
+  context.ellipse(x, y, wide, high, 0, 0, 2 * Math.PI);
+  context.stroke();
+}
+
 // Curves against the update, on a logarithmic axis where all values are positive.
 function curves(title, series) {
   return canvas({ class: "live-curve", role: "img", "aria-label": title }, (view, style) => {
@@ -219,8 +227,15 @@ function handled(view, play, { grabs, move, nudge, ask, save }) {
 function address(name) {
   const [own, query] = location.hash.slice(1).split("?");
   const given = new URLSearchParams(own === name ? query : "");
+  const read = key => given.get(key);
+  const numbers = (key, otherwise) => {
+    const told = (read(key) || "").split(",").map(parseFloat);
+    return told.length === otherwise.length && told.every(Number.isFinite) ? told : otherwise;
+  };
   return {
-    read: key => given.get(key),
+    read,
+    numbers,
+    number: (key, otherwise) => numbers(key, [otherwise])[0],
     write: settings => history.replaceState(null, "", `#${name}?${new URLSearchParams(settings)}`),
   };
 }
@@ -229,10 +244,10 @@ function folded(title, ...parts) {
   return element("details", {}, element("summary", {}, title), ...parts);
 }
 
-function programs(figure, functions) {
-  const parts = [];
+function programs(figure, walkers) {
+  const parts = [], steps = walkers.map(walker => [`A step of ${walker.name}`, walker.programs.at(-1).text]);
   if (figure.numpy) parts.push(element("p", {}, "Value, gradient and Hessian, in NumPy:"), element("pre", {}, figure.numpy));
-  for (const [title, f] of functions) parts.push(element("p", {}, `${title}, in JavaScript:`), element("pre", {}, String(f)));
+  for (const [title, f] of [["The loss", figure.value.text], ...steps]) parts.push(element("p", {}, `${title}, in JavaScript:`), element("pre", {}, String(f)));
   const origin = figure.origin || "the user's own functions";
   return folded("Show the program", element("p", {}, `Derived by microgradopt (mg.source) from ${origin}.`), ...parts);
 }
@@ -243,7 +258,7 @@ class Walker {
   constructor(told) {
     Object.assign(this, told);
     this.values = { ...told.settings };
-    this.on = told.on !== false;
+    this.on = true;
   }
 
   begin(start, given) {
@@ -278,8 +293,8 @@ class Walker {
     if (!this.w.every(x => Math.abs(x) < 1e150)) this.stopped = "it has diverged";
     this.path.push(this.w);
     this.losses.push(loss);
-    this.gradients.push(done["w.grad"]);
-    this.lengths.push(length(done["w.grad"]));
+    this.gradients.push(done["the gradient"]);
+    this.lengths.push(length(done["the gradient"]));
     this.steps.push(length(this.w.map((x, i) => x - this.before[i])));
     return !this.stopped && this.steps.length < 1000;
   }
@@ -295,16 +310,41 @@ class Walker {
   told() {
     if (!this.done) return "";
     const numbers = Object.entries(this.done).filter(([key]) => !["step", "theta"].includes(key));
-    return [this.formula, ...numbers.map(([key, x]) => `${key.replace("w.grad", "g")} = ${short(x)}`),
+    return [this.formula, ...numbers.map(([key, x]) => `${key.replace("the gradient", "g")} = ${short(x)}`),
       `\u03b8: ${short(this.before)} \u2192 ${short(this.w)}`].filter(Boolean).join("\n");
   }
 }
 
-// A surface ---------------------------------------------------------------------------------------------------------
+// All walkers of a figure, with what the address says of them.
+function walkersOf(figure, link) {
+  const on = link.read("on");
+  return figure.walkers.map(told => {
+    const walker = new Walker(told);
+    for (const [key, x] of Object.entries(walker.values)) walker.values[key] = link.number(`${walker.name}.${key}`, x);
+    if (on !== null) walker.on = on.split(",").includes(walker.name);
+    return walker;
+  });
+}
+
+// What the address is to say of them: where they start, who walks, and what is not as it was at first.
+function settingsOf(walkers, start) {
+  const on = walkers.filter(walker => walker.on).map(walker => walker.name);
+  const settings = { start: start.map(x => Number(x.toPrecision(4))).join(), on: on.join() };
+  for (const walker of walkers) {
+    for (const [key, x] of Object.entries(walker.values)) if (x !== walker.settings[key]) settings[`${walker.name}.${key}`] = x;
+  }
+  return settings;
+}
+
+// The numbers of the update that each has made last.
+function numbersOf(walkers) {
+  return walkers.filter(walker => walker.done).map(walker => element("div", { style: `border-color: ${walker.colour}` },
+    element("strong", {}, `${walker.name}, update ${walker.steps.length}${walker.stopped ? `: ${walker.stopped}` : ""}`),
+    element("pre", {}, walker.told())));
+}
 
 const NAMES = { lr: "\u03b7", momentum: "\u03bb", betas0: "\u03b2\u2081", betas1: "\u03b2\u2082", alpha: "\u03b1",
   weight_decay: "weight decay", rho: "\u03c1", eps: "\u03b5" };
-const LEVELS = 14;
 
 function limits(name, value) {
   if (name === "lr") return { low: value / 100, high: value * 30, value, log: true };
@@ -312,26 +352,36 @@ function limits(name, value) {
   return { low: value / 100, high: value * 100, value, log: true };
 }
 
+// A row with the sliders of a walker. changed: what to do after a change.
+function row(walker, changed, ...box) {
+  const sliders = Object.keys(walker.settings).filter(key => key !== "eps").map(key => {
+    const made = slider(NAMES[key] || key, limits(key, walker.settings[key]), x => {
+      walker.values[key] = x;
+      changed();
+    });
+    made.put(walker.values[key]);
+    if (key === "lr") walker.slider = made;
+    return made.node;
+  });
+  return element("div", { class: "live-row" },
+    element(box.length ? "label" : "span", { class: "live-name", style: `--live-colour: ${walker.colour}` }, ...box, walker.name),
+    ...sliders);
+}
+
+// A surface ---------------------------------------------------------------------------------------------------------
+
+const LEVELS = 14;
+
 function surface(figure, name, host) {
-  const link = address(name), walkers = figure.walkers.map(told => new Walker(told));
-  const [[left, right], [bottom, top]] = figure.extent;
-  let start = (link.read("start") || "").split(",").map(Number);
-  if (start.length !== 2 || !start.every(Number.isFinite)) start = figure.start;
-  const given = Object.entries(figure.given).map(([key, [, , first]]) => Number(link.read(key) || first));
+  const link = address(name), walkers = walkersOf(figure, link), [[left, right], [bottom, top]] = figure.extent;
+  const given = Object.entries(figure.given).map(([key, [, , first]]) => link.number(key, first));
   const listeners = [];
-  let asked = null, picture = null;
+  let start = link.numbers("start", figure.start), asked = null, picture = null;
 
   const read = (f, w) => f.text(...f.reads.map(key => (key === "w" ? w : typeof key === "number" ? given[key] : f.data[key])));
   const value = w => read(figure.value, w);
   const curvature = w => read(figure.curvature, w);
   const active = () => walkers.filter(walker => walker.on);
-  for (const walker of walkers) {
-    for (const key of Object.keys(walker.settings)) {
-      const told = link.read(`${walker.name}.${key}`);
-      if (told !== null) walker.values[key] = Number(told);
-    }
-    if (link.read("on") !== null) walker.on = link.read("on").split(",").includes(walker.name);
-  }
 
   // The picture: bands of equal area, so that every valley is seen; in dots of two pixels.
   function bands(view, style) {
@@ -417,11 +467,7 @@ function surface(figure, name, host) {
         context.fillRect(cx + x, cy + y, 2, 2);
       }
     }
-    context.strokeStyle = "#000";
-    context.lineWidth = 1.5;
-    context.beginPath();
-    context.arc(cx, cy, radius, 0, 2 * Math.PI);
-    context.stroke();
+    ring(context, [cx, cy], [radius, radius], "#000", 1.5);
     if (!asked.way) return;
     for (const side of [1, -1]) {
       const end = to(view, asked.at.map((x, i) => x + side * asked.way[i] * (i ? top - bottom : right - left) * 0.12));
@@ -433,14 +479,10 @@ function surface(figure, name, host) {
 
   // What an optimizer divides by: the step that a gradient of that size would make, along each parameter.
   function ellipse(view, walker) {
-    const { context } = view, [x, y] = to(view, walker.w), by = scale();
+    const by = scale(), most = [view.width / 3, view.height / 3];
     const sigma = walker.sigma.text(...walker.sigma.reads.map(key => walker.memory[key]));
     const reach = sigma.map((s, i) => (walker.values.lr / s) * (figure.reach || 1) * by[i]);
-    context.strokeStyle = walker.colour;
-    context.lineWidth = 2;
-    context.beginPath();
-    context.ellipse(x, y, clipped(reach[0], 2, view.width / 3), clipped(reach[1], 2, view.height / 3), 0, 0, 2 * Math.PI);
-    context.stroke();
+    ring(view.context, to(view, walker.w), reach.map((x, i) => clipped(x, 2, most[i])), walker.colour, 2);
   }
 
   // What is this point?
@@ -448,7 +490,7 @@ function surface(figure, name, host) {
   function ask(w, near) {
     const known = figure.points.find(point => length(point.at.map((x, i) => (x - w[i]) * near[i])) < 14);
     const at = known ? known.at : w, [loss, g, H] = curvature(at);
-    const values = known && !given.length ? known.eigenvalues : eigenvalues(H);
+    const values = known && known.eigenvalues.length && !given.length ? known.eigenvalues : eigenvalues(H);
     asked = { at, value: loss, g, H, way: known && known.kind === "saddle point" ? known.lowest : null };
     const where = `${short(at)}: L = ${short(loss)}, \u2016g\u2016 = ${short(length(g))}, eigenvalues ${values.map(short).join(" and ")}. `;
     verdict.textContent = where + (known
@@ -481,9 +523,7 @@ function surface(figure, name, host) {
     map.draw();
     loss.draw();
     norm.draw();
-    numbers.replaceChildren(...active().filter(walker => walker.done).map(walker => element("div", { style: `border-color: ${walker.colour}` },
-      element("strong", {}, `${walker.name}, update ${walker.steps.length}${walker.stopped ? `: ${walker.stopped}` : ""}`),
-      element("pre", {}, walker.told()))));
+    numbers.replaceChildren(...numbersOf(active()));
     if (figure.limit) limited();
     for (const listener of listeners) listener();
   }
@@ -498,10 +538,8 @@ function surface(figure, name, host) {
       + (factors[1] > 1 ? "it diverges." : factors[1] === 1 ? "it goes to and fro." : "it converges.");
   }
   function save(more = {}) {
-    const settings = { ...more, start: start.map(x => Number(x.toPrecision(4))).join(), on: active().map(walker => walker.name).join() };
-    Object.keys(figure.given).forEach((key, i) => (settings[key] = given[i]));
-    for (const walker of walkers) for (const [key, x] of Object.entries(walker.values)) if (x !== walker.settings[key]) settings[`${walker.name}.${key}`] = x;
-    link.write(settings);
+    const numbers = Object.fromEntries(Object.keys(figure.given).map((key, i) => [key, given[i]]));
+    link.write({ ...more, ...settingsOf(walkers, start), ...numbers });
   }
 
   const play = player(step, begin, changed);
@@ -512,37 +550,28 @@ function surface(figure, name, host) {
     ask: p => ask(p ? from(map, p) : start, scale()),
     save,
   });
+  function again() {
+    play.begin();
+    save();
+  }
   const rows = walkers.map(walker => {
     const box = element("input", { type: "checkbox", checked: walker.on, onchange: () => {
       walker.on = box.checked;
-      play.begin();
-      save();
+      again();
     } });
-    const sliders = Object.entries(walker.settings).filter(([key]) => key !== "eps").map(([key, x]) => {
-      const made = slider(NAMES[key] || key, limits(key, x), y => {
-        walker.values[key] = y;
-        play.begin();
-        save();
-      });
-      made.put(walker.values[key]);
-      if (key === "lr") walker.slider = made;
-      return made.node;
-    });
-    return element("div", { class: "live-row" },
-      element("label", { class: "live-name", style: `--live-colour: ${walker.colour}` }, box, walker.name), ...sliders);
+    return row(walker, again, box);
   });
   const more = Object.entries(figure.given).map(([key, [low, high]], i) => slider(key, { low, high, value: given[i], log: low > 0 && high / low > 20 }, x => {
     given[i] = x;
     asked = null;
-    play.begin();
-    save();
+    again();
   }).node);
   begin();
   host.replaceChildren(
     element("figcaption", {}, figure.title),
     element("div", { class: "live-views" }, map.node, element("div", { class: "live-side" }, loss.node, norm.node)),
     element("div", { class: "live-controls" }, play.node, ...more), ...rows, ...(figure.limit ? [rate] : []), verdict, numbers,
-    programs(figure, [["The loss", figure.value.text], ...walkers.map(walker => [`A step of ${walker.name}`, walker.programs[walker.programs.length - 1].text])]));
+    programs(figure, walkers));
   changed();
   return { walkers, play, ask, given, listeners, moveStart, save, get start() { return start; } };
 }
@@ -567,7 +596,7 @@ function pair(figure, name, host) {
 function noise(figure, name, host) {
   const made = surface(figure, name, host), link = address(name), all = figure.samples;
   const mean = gradients => [0, 1].map(i => gradients.reduce((sum, g) => sum + g[i], 0) / gradients.length);
-  let size = Number(link.read("batch")) || 4, cloud = [], spread = 0, law = 0;
+  let size = clipped(Math.round(link.number("batch", 4)), 1, all.length), cloud = [], spread = 0, law = 0;
 
   function drawn() {
     const each = all.map(sample => figure.gradient.text(...figure.gradient.reads.map(key => (key === "w" ? made.start : sample[key]))));
@@ -597,11 +626,8 @@ function noise(figure, name, host) {
     for (const g of cloud) dot(context, at(g), 2.5, "#0072b2aa");
     line(context, [at([0, 0]), at(view.whole)], "#d55e00", 3);
     dot(context, at(view.whole), 5, "#d55e00", "#fff");
-    context.strokeStyle = "#d55e00";
-    context.lineWidth = 1.5;
-    context.beginPath();
-    context.arc(...at(view.whole), Math.sqrt(law) * scale, 0, 2 * Math.PI);
-    context.stroke();
+    const radius = Math.sqrt(law) * scale;
+    ring(context, at(view.whole), [radius, radius], "#d55e00", 1.5);
   });
   const told = element("p", { "aria-live": "polite" });
   const chosen = slider("batch size B", { low: 1, high: all.length, value: size, log: true, whole: true }, x => {
@@ -618,8 +644,8 @@ function noise(figure, name, host) {
 // Momentum: a ball on a line, and the gradients that it remembers ----------------------------------------------------
 
 function ball(figure, name, host) {
-  const link = address(name), walkers = figure.walkers.map(told => new Walker(told)), [left, right] = figure.extent;
-  let start = [Number(link.read("start") || figure.start[0])];
+  const link = address(name), walkers = walkersOf(figure, link), [left, right] = figure.extent;
+  let start = link.numbers("start", figure.start);
   const value = x => figure.value.text(...figure.value.reads.map(() => [x]));
   const begin = () => walkers.forEach(walker => walker.begin(start, []));
   const step = () => walkers.map(walker => walker.step()).some(Boolean) && walkers[0].steps.length < (figure.updates || 120);
@@ -665,30 +691,26 @@ function ball(figure, name, host) {
     told.textContent = walker.before ? `Sum of the bars ${short(sum)}, movement ${short(moved)}.` : "Play: the ball with momentum rolls over the bump.";
     told.dataset.sum = sum;
     told.dataset.moved = moved;
-    numbers.replaceChildren(...walkers.filter(one => one.done).map(one => element("div", { style: `border-color: ${one.colour}` },
-      element("strong", {}, `${one.name}, update ${one.steps.length}`), element("pre", {}, one.told()))));
+    numbers.replaceChildren(...numbersOf(walkers));
   }
   const play = player(step, begin, changed);
-  const moveStart = x => {
-    start = [clipped(x, left, right)];
+  function again() {
     play.begin();
-    link.write({ start: short(start[0]) });
-  };
+    link.write(settingsOf(walkers, start));
+  }
+  function moveStart(x) {
+    start = [clipped(x, left, right)];
+    again();
+  }
   handled(line_, play, {
     grabs: () => true,
     move: ([x]) => moveStart(left + (x / line_.width) * (right - left)),
     nudge: ([dx]) => moveStart(start[0] + dx * (right - left)),
   });
-  const sliders = walkers.map(walker => element("div", { class: "live-row" },
-    element("span", { class: "live-name", style: `--live-colour: ${walker.colour}` }, walker.name),
-    ...Object.entries(walker.settings).map(([key, x]) => slider(NAMES[key] || key, limits(key, x), y => {
-      walker.values[key] = y;
-      play.begin();
-    }).node)));
   begin();
   host.replaceChildren(element("figcaption", {}, figure.title), line_.node, bars.node, told,
-    element("div", { class: "live-controls" }, play.node), ...sliders, numbers,
-    programs(figure, [["The loss", figure.value.text], ...walkers.map(walker => [`A step of ${walker.name}`, walker.programs[walker.programs.length - 1].text])]));
+    element("div", { class: "live-controls" }, play.node), ...walkers.map(walker => row(walker, again)), numbers,
+    programs(figure, walkers));
   changed();
   return { walkers, play, moveStart };
 }
@@ -697,7 +719,7 @@ function ball(figure, name, host) {
 
 function stuck(figure, name, host) {
   const link = address(name), cases = figure.cases;
-  let at = clipped(Number(link.read("case")) || 0, 0, cases.length - 1), guessed = "";
+  let at = clipped(Math.round(link.number("case", 0)), 0, cases.length - 1), guessed = "";
   const curve = curves("training loss", () => [{ values: cases[at].loss, colour: "#0072b2" }]);
   const norm = curves("gradient norm \u2016g\u2016", () => [{ values: cases[at].gradient_norm, colour: "#d55e00" }]);
   const about = element("p"), guesses = element("div", { class: "live-controls" }), answer = element("div", { "aria-live": "polite" });

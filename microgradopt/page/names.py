@@ -12,8 +12,8 @@ import numpy as np
 
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node
-from microgradopt.graph.reader import Names, _labels
-from microgradopt.graph.text import Text, expression, identifier, literal, spelled
+from microgradopt.graph.reader import Names, labels_of
+from microgradopt.graph.text import NUMPY, Text, identifier, literal, spelled
 from microgradopt.nn import functional
 from microgradopt.picture import words
 
@@ -25,7 +25,7 @@ def named(graph: Graph, names: Names | None) -> tuple[Graph, dict[Node, str]]:
 
     "0.weight" becomes weight_0. Arrays that calls were given besides, such as labels, become nodes of their own.
     """
-    labels = _labels(names)
+    labels = labels_of(names)
     own, before, nodes = set(labels.values()), {}, []
     taken = {
         "np",
@@ -81,7 +81,7 @@ def called(node: Node) -> str:
 
 def call(node: Node) -> str:
     """A call as it stands in formulas: "linear(tanh1, weight_2, bias_2)"."""
-    return expression(node, _text).text
+    return NUMPY.expression(node, _text).text
 
 
 def _text(node: Node) -> Text:

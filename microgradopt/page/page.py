@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from microgradopt.autodiff import _starting_cotangent, listed_tensors
-from microgradopt.graph.reader import Names, trace
+from microgradopt.graph.reader import Names, traced
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.page.formulas import of_step
 from microgradopt.page.names import named
-from microgradopt.page.steps import readied, shares, tensors_of, updates
+from microgradopt.page.steps import readied, shares, updates
 from microgradopt.page.story import Story
 from microgradopt.tensor import Tensor
 
@@ -40,7 +40,7 @@ class Page:
 
     def _repr_html_(self) -> str:
         return (
-            f'<iframe title="A computation, step by step" srcdoc="{html.escape(self.html)}" sandbox="allow-scripts" '
+            f'<iframe title="A page of microgradopt" srcdoc="{html.escape(self.html)}" sandbox="allow-scripts" '
             'style="width: 100%; height: 760px; border: 0"></iframe>'
         )
 
@@ -82,15 +82,17 @@ def explain(
         raise ValueError(f"explain: wants a single number, not shape {loss.shape}; .sum() or .mean() makes one")
     _starting_cotangent("explain", loss, None)
     begin = listed_tensors("explain", inputs)
-    graph = trace(loss, begin, names)
+    graph, tensors = traced([loss], begin, names, gradients=True)
     calls = sum(node.function is not None for node in graph)
     if calls > _MOST:
         raise ValueError(
             f"explain: {calls} calls are more than anybody would step through, and than the {_MOST} that a page takes; "
             "begin later, with inputs=, or explain a smaller network, or fewer steps of it"
         )
-    graph, called = named(trace(loss, begin, names, gradients=True), names)
-    tensors = tensors_of(graph, loss, begin)
+    for node, x in tensors.items():
+        if node.function is not None:
+            node.value = x.value  # also of functions with several results
+    graph, called = named(graph, names)
     story = Story(graph, tensors, called)
     story.forward()
     story.backward(shares(graph, tensors))

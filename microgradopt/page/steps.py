@@ -7,14 +7,13 @@ it is handed to. That the shares add up to the gradients that the engine gives i
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from microgradopt.autodiff import grad
 from microgradopt.graph.graph import Edge, Graph, Node
-from microgradopt.graph.reader import _reached
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import Cotangents, _hand_over
@@ -37,22 +36,6 @@ class Share(NamedTuple):
     copied: tuple[int, ...]
     before: Any
     after: Any
-
-
-def tensors_of(graph: Graph, loss: Tensor, inputs: Sequence[Tensor]) -> dict[Node, Tensor]:
-    """The tensors that the nodes of ``trace(loss, inputs)`` stand for, in the order of the nodes.
-
-    The nodes of functions with several results get these as their value.
-    """
-    begin = set(inputs)
-    calls = [tensor for tensor in _reached([loss], begin) if tensor.function is not None and tensor not in begin]
-    found: dict[Node, Tensor] = {graph.outputs[0]: loss}
-    for node, tensor in zip((node for node in graph if node.function is not None), calls, strict=True):
-        found[node], node.value = tensor, tensor.value
-        for argument, x in zip(node.arguments, tensor.inputs, strict=False):
-            pairs = zip(argument, x, strict=True) if type(x) is list else [(argument, x)]
-            found.update((source, each) for source, each in pairs if type(each) is Tensor)
-    return {node: found[node] for node in graph if node in found}
 
 
 def shares(graph: Graph, tensors: dict[Node, Tensor]) -> list[Share]:
@@ -128,14 +111,14 @@ def readied(optimizer: Optimizer, loss: Tensor, tensors: dict[Node, Tensor]) -> 
         raise ValueError(
             f"explain: a step of {name} computes the loss itself; show an optimizer that needs .grad alone"
         )
-    before = _parameters(optimizer)
+    before = list(optimizer.parameters())
     if set(before).isdisjoint(tensors.values()):
         raise ValueError(
             f"explain: the loss, as far as it is shown, depends on no parameter of this {name}; was it built for "
             "another model?"
         )
     twin = copy.deepcopy(optimizer)
-    copies = dict(zip(before, _parameters(twin), strict=True))
+    copies = dict(zip(before, twin.parameters(), strict=True))
     for x, g in zip(before, grad(loss, before, allow_unused=True), strict=True):
         copies[x].grad = g
     return twin, copies
@@ -147,7 +130,3 @@ def updates(twin: Optimizer, copies: dict[Tensor, Tensor], tensors: dict[Node, T
     twin.step()
     moved = [(node, x) for node, x in tensors.items() if x in copies and gradients[x] is not None]
     return {node: [x.data, gradients[x], copies[x].data] for node, x in moved}
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -13,7 +13,7 @@ from microgradopt.page.formulas import of_call, of_derivative, of_share
 from microgradopt.page.names import call, called, is_inlined, sign
 from microgradopt.page.steps import Share
 from microgradopt.picture.fold import used_in_one_place
-from microgradopt.picture.words import prefixed
+from microgradopt.picture.words import count, prefixed
 from microgradopt.tensor import Tensor
 
 _TINY = 3  # elements of an array that a box of the picture shows whole
@@ -35,7 +35,7 @@ class Story:
         self.number = {node: i for i, node in enumerate(graph)}
         self.nodes = [self._described(node) for node in graph]
         self.modules = self._modules()
-        self.edges = [[self.edge(x), self.number[x.source], self.number[x.target]] for x in graph.edges]
+        self.edges = [[x.name(self.number), self.number[x.source], self.number[x.target]] for x in graph.edges]
         self.lines: list[Json] = []
         self.steps: list[Json] = []
 
@@ -78,7 +78,7 @@ class Story:
                 if sizes[around] > 1 and around not in found:
                     frame = around[-1]
                     found[around] = len(modules)
-                    modules.append({"title": f"{frame.path}: {frame.kind}", "call": calls[frame], "parent": parent})
+                    modules.append({"title": frame.title, "call": calls[frame], "parent": parent})
                 parent = found.get(around, parent)
                 if around in found and node.function is not None:
                     modules[found[around]]["result"] = self.number[node]
@@ -114,7 +114,7 @@ class Story:
             f"{node.name} = {call(node)}",
             rows=[[*terms, _term("→", node.name, _right(formula), value)]],
             nodes=[self.number[node]],
-            edges=[self.edge(Edge(x, node, slot, part)) for slot, part, x in node.operands()],
+            edges=[Edge(x, node, slot, part).name(self.number) for slot, part, x in node.operands()],
             line=formula,
             values={self.number[node]: value},
         )
@@ -159,7 +159,7 @@ class Story:
             note=(f"Broadcasting had copied {source}. " if x.copied else "") + met + _waiting(source, awaited),
             nodes=[self.number[x.edge.target]],
             to=self.number[x.edge.source],
-            edges=[self.edge(x.edge)],
+            edges=[x.edge.name(self.number)],
             line=line,
             grads={self.number[x.edge.source]: _quantity(x.after)},
         )
@@ -187,11 +187,6 @@ class Story:
             line=f"optimizer.step()  # {name}",
             values={self.number[node]: _quantity(after) for node, (_, _, after) in found.items()},
         )
-
-    def edge(self, edge: Edge) -> str:
-        """The id of an edge in the picture."""
-        part = "" if edge.part is None else f"-{edge.part}"
-        return f"e{self.number[edge.source]}-{self.number[edge.target]}-{edge.slot}{part}"
 
     def _step(self, phase: str, title: str, line: str = "", **told: Any) -> None:
         """Add a step. line: of source, that is added too. nodes: the current ones. rows: terms of equations.
@@ -251,5 +246,5 @@ def _over(axes: tuple[int, ...]) -> str:
 
 def _waiting(source: str, awaited: int) -> str:
     if awaited:
-        return f"{source} waits for {awaited} more share{'s' if awaited > 1 else ''} before it hands on anything."
+        return f"{source} waits for {count(awaited, 'more share')} before it hands on anything."
     return f"d_{source} is complete."

@@ -17,7 +17,7 @@ import numpy as np
 
 from microgradopt.autodiff import listed_tensors
 from microgradopt.errors import OverwrittenError
-from microgradopt.graph.cost import cost, flops, new_bytes
+from microgradopt.graph.cost import cost
 from microgradopt.graph.graph import (
     BACKWARD,
     CONSTANT,
@@ -93,7 +93,7 @@ def draw(
     """
     if style not in ("arrays", "scalar"):
         raise ValueError(f'draw: style is "arrays" or "scalar", not {style!r}')
-    if depth is not None and (not isinstance(depth, int) or depth < 1):
+    if depth is not None and (type(depth) is not int or depth < 1):
         raise ValueError(f"draw: depth is 1 for the outermost modules, 2 for those in them, ...; not {depth!r}")
     if isinstance(thing, Graph):
         if names is not None or gradients or not isinstance(inputs, tuple) or inputs:
@@ -182,7 +182,8 @@ class _Picture:
 
     def __init__(self, graph: Graph, view: View, fold: Fold, is_scalar: bool, wanting: set[int]) -> None:
         self.graph, self.view, self.fold, self.is_scalar, self.wanting = graph, view, fold, is_scalar, wanting
-        self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
+        self.number = {node: i for i, node in enumerate(graph.nodes)}
+        self.ids = {node: f"n{i}" for node, i in self.number.items()}
         self.outputs = set(view.outputs)
         self.repeated = _repeated(view.edges, fold)
         self.referred = {node.derivative_of for node in view.nodes}
@@ -215,31 +216,14 @@ class _Picture:
 
     def _draw_box(self, frame: Any, node: Node) -> None:
         """A box: what it is, its name, shape and values, its gradient; what is wrong with it, and what it costs."""
-        label = words.lines(
-            self._sign(node),
-            self._name(node),
-            words.kind(node),
-            words.shown(node),
-            words.broadcast(node),
-            *words.failure(node),
-            words.prefixed("⚠ ", words.warning(node.value)),
-            words.prefixed("gradient ", self._gradient(node)),
-            words.prefixed("⚠ gradient: ", words.warning(node.gradient)),
-            words.costs(flops(node), new_bytes(node)) if node.function is not None else "",
-        )
+        value = [self._sign(node), self._name(node), words.kind(node), words.shown(node)]
+        label = words.lines(*value, *self._said(node, "gradient"), words.costs(cost([node])))
         frame.node(self.ids[node], label, **self._attributes(node))
 
     def _draw_number(self, frame: Any, node: Node) -> None:
         """Micrograd's record, { name | data | grad }, and a circle for the operation that made it."""
         data = words.shown(node) if node.value is None or node.shape else words.decimals(node.value)
-        fields = [
-            self._name(node),
-            words.prefixed("data ", data) or words.kind(node),
-            words.broadcast(node),
-            words.prefixed("⚠ ", words.warning(node.value)),
-            words.prefixed("grad ", self._gradient(node)),
-            words.prefixed("⚠ grad: ", words.warning(node.gradient)),
-        ]
+        fields = [self._name(node), words.prefixed("data ", data) or words.kind(node), *self._said(node, "grad")]
         label = "{ " + " | ".join(words.field(text) for text in fields if text) + " }"
         attributes = self._attributes(node)
         frame.node(self.ids[node], label, **attributes | {"shape": "record"})
@@ -249,6 +233,16 @@ class _Picture:
             frame.node(made, words.lines(self._sign(node)), **attributes | round_)
             frame.edge(made, self.ids[node], style=_LINES[node.role])
 
+    def _said(self, node: Node, gradient: str) -> list[str]:
+        """What is wrong with a value, and its gradient. gradient: what that is called."""
+        return [
+            words.broadcast(node),
+            *words.failure(node),
+            words.prefixed("⚠ ", words.warning(node.value)),
+            words.prefixed(f"{gradient} ", self._gradient(node)),
+            words.prefixed(f"⚠ {gradient}: ", words.warning(node.gradient)),
+        ]
+
     def _attributes(self, node: Node) -> dict[str, str]:
         looks = _LOOKS[node.role] | (_BROADCAST if words.broadcast(node) else {})
         looks |= _WRONG if words.warning(node.value) or words.warning(node.gradient) else {}
@@ -257,10 +251,8 @@ class _Picture:
 
     def _sign(self, node: Node) -> str:
         """What the call is; of a value that is another in each turn of a loop, that it is."""
-        varies = node in self.view.varying
-        if node.function is None:
-            return "another in each turn" if varies else ""
-        return words.sign(node) + (", another in each turn" if varies else "")
+        sign = words.sign(node) if node.function is not None else ""
+        return ", ".join(filter(None, [sign, "another in each turn" * (node in self.view.varying)]))
 
     def _name(self, node: Node) -> str:
         """The name, if it says more than what the node is, or another refers to it ("d_sum1"); what is an output."""
@@ -290,7 +282,7 @@ class _Picture:
                 words.calls(nodes),
                 *words.givens(nodes),
                 f"⚠ NaN or Inf in {words.count(wrong, 'value')}" if wrong else "",
-                words.costs(group.cost.flops, group.cost.bytes),
+                words.costs(cost(nodes)),
                 *[line for node in nodes for line in words.failure(node)],
             )
             looks = _LOOKS[group.role] | (_WRONG if wrong else {})
@@ -304,7 +296,7 @@ class _Picture:
         for edge in self.view.edges:
             if edge.source not in folded and edge.target not in folded:
                 label = words.prefixed(" ", words.lines(words.argument(edge)))  # the space keeps it off the line
-                name, line = self._edge_id(edge), _LINES[edge.target.role]
+                name, line = edge.name(self.number), _LINES[edge.target.role]
                 source = self._reference(drawing, edge) if edge in self.repeated else self.ids[edge.source]
                 drawing.edge(source, self._receiver(edge.target), label or None, id=name, style=line)
         for (source, target), edges in self.fold.edges(self.view.edges).items():
@@ -329,15 +321,11 @@ class _Picture:
 
     def _reference(self, drawing: Drawing, edge: Edge) -> str:
         """The name of a given value beside one more of its uses: a long arrow to each would hide the rest."""
-        reference = f"r{self._edge_id(edge)[1:]}"
+        reference = f"r{edge.name(self.number)[1:]}"
         looks = {"shape": "plaintext", "fontcolor": QUIET, "id": reference}
         tooltip = words.lines(words.tooltip(edge.source))
         drawing.node(reference, words.lines(words.variable(edge.source.name)), tooltip=tooltip, **looks)
         return reference
-
-    def _edge_id(self, edge: Edge) -> str:
-        part = "" if edge.part is None else f"-{edge.part}"
-        return f"e{self.ids[edge.source][1:]}-{self.ids[edge.target][1:]}-{edge.slot}{part}"
 
     def _receiver(self, node: Node) -> str:
         """Where the arrows to a node's arguments end."""

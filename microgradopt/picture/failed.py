@@ -6,7 +6,6 @@ engine does nothing for it, and is as quick as before.
 
 from __future__ import annotations
 
-import heapq
 import operator
 import re
 import textwrap
@@ -20,7 +19,7 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, FORWARD, Graph, Node, finite, named
 from microgradopt.graph.modules import Calls
-from microgradopt.graph.reader import Names, trace
+from microgradopt.graph.reader import Names, by_name, reached, trace
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import KNOWN
 from microgradopt.sweep import _visit
@@ -103,7 +102,9 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 def _chain(error: BaseException | None, before: BaseException | None) -> Iterator[BaseException]:
     """An error, and those that it came from, as Python shows them; but none that was there before."""
-    while error is not None and error is not before:
+    seen = {id(before)}
+    while error is not None and id(error) not in seen:  # errors may come from each other
+        seen.add(id(error))
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
@@ -128,7 +129,7 @@ def leading_to(
     traceback. before: an error that was already being handled.
     """
     frames = _frames(error)
-    names = variables(frames) if names is None else {"": names} if isinstance(names, Module) else names
+    names = variables(frames) if names is None else by_name(names)
     found = ((each, _failing_call(_frames(each))) for each in _chain(error, before))
     cause, call = next(((each, call) for each, call in found if call is not None), (error, None))
     if call is None:
@@ -197,20 +198,12 @@ def _newest(tensors: Sequence[Tensor], names: Names) -> Graph:
     return graph
 
 
-def _beginning(tensors: Iterable[Tensor]) -> list[Tensor]:
+def _beginning(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The results that the newest calls begin with; none, where there are not more calls than can be shown."""
-    seen = set(tensors)
-    calls = [(-x.order, x) for x in seen if x.function is not None]
-    heapq.heapify(calls)
-    for _ in range(_MOST):
-        if not calls:
-            break
-        _, newest = heapq.heappop(calls)
-        for x in tensors_in(newest.inputs):
-            if x.function is not None and x not in seen:
-                seen.add(x)
-                heapq.heappush(calls, (-x.order, x))
-    return [x for _, x in calls]
+    calls = [x for x in reached(tensors) if x.function is not None]
+    newest = set(calls[-_MOST:])
+    used = {*tensors, *(x for call in newest for x in tensors_in(call.inputs))}
+    return [x for x in used - newest if x.function is not None]
 
 
 def variables(frames: Iterable[FrameType]) -> Variables:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import itertools
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from microgradopt.graph.cost import Cost, cost
 from microgradopt.graph.graph import CONSTANT, FORWARD, PARAMETER, Edge, Node
 from microgradopt.picture.loops import View
 
@@ -24,7 +24,6 @@ class Group(NamedTuple):
 
     name: str
     role: str
-    cost: Cost
 
 
 class Fold(NamedTuple):
@@ -52,27 +51,14 @@ def folds(view: View, depth: int | None) -> list[Fold]:
     With the calls go the parameters and numbers that only one group of them uses. Arrays that were given stay to be
     seen: they are the data.
     """
-    found = [_with_parts(view, _by_depth(view, depth))] if depth is not None else []
+    found = [_by_depth(view, depth)] if depth is not None else []
     if depth is None and len(view.nodes) <= _MANY:
         found.append(Fold([], {}))
-    modules = _with_parts(view, _by_depth(view, 1))
+    modules = _by_depth(view, 1)
     if modules.groups and _shown(view, modules) <= _MANY:
         found.append(modules)
-    return [*found, _with_parts(view, _in_runs(view), most=_MANY)]
-
-
-def _in_runs(view: View) -> Fold:
-    calls = sum(node.function is not None for node in view.nodes)
-    fold = _fold(view, _runs(view.nodes, max(1, -(-calls // _FEW))))
-    return _joined(fold) if len(fold.groups) > _MANY else fold
-
-
-def _with_parts(view: View, fold: Fold, most: float = math.inf) -> Fold:
-    """A fold with the parameters and numbers of its calls; and, where still more than `most` are left, by roles."""
-    calls = {node: group for node, group in fold.group_of.items() if node.function is not None}
-    used = used_in_one_place(view.edges, calls.get)
-    fold = Fold(fold.groups, calls | {node: group for node, group in used.items() if group is not None})
-    return _by_role(view, fold) if _shown(view, fold) > most else fold
+    runs = _in_runs(view)
+    return [*found, _by_role(view, runs) if _shown(view, runs) > _MANY else runs]
 
 
 def _shown(view: View, fold: Fold) -> int:
@@ -93,59 +79,62 @@ def layout_cost(edges: list[Edge], fold: Fold) -> int:
     return sum((late[target] - late[source]) * count for source, target, count in drawn)
 
 
+# Ways to fold ---------------------------------------------------------------------------------------------------------
+
+
 def _by_depth(view: View, depth: int) -> Fold:
-    """One group for each call of a module at this depth."""
-    return _fold(view, [(node.frames[depth - 1] if len(node.frames) >= depth else None, node) for node in view.nodes])
+    """A group for the calls that follow each other in one call of a module at this depth."""
+    found = itertools.groupby(_calls(view), lambda node: node.frames[depth - 1 : depth])
+    return _fold(view, [list(nodes) for frames, nodes in found if frames])
 
 
-def _runs(nodes: list[Node], length: int) -> list[tuple[Any, Node]]:
-    """Calls of one role that follow each other, up to `length` of them, under one key."""
-    keyed: list[tuple[Any, Node]] = []
-    count, role = 0, ""
-    for node in nodes:
-        if node.function is not None:
-            count = count + 1 if node.role == role else (count // length + 1) * length
-            role = node.role
-        keyed.append(((role, count // length), node))
-    return keyed
+def _in_runs(view: View) -> Fold:
+    """Groups of calls of one role that follow each other, about as many as can be looked at."""
+    calls = _calls(view)
+    by_role = itertools.groupby(calls, operator.attrgetter("role"))
+    runs = [run for _, nodes in by_role for run in _parts(list(nodes), len(calls))]
+    if len(runs) > _MANY:  # roles may alternate as often as they like
+        runs = [list(itertools.chain.from_iterable(part)) for part in _parts(runs, len(runs))]
+    return _fold(view, runs)
 
 
-def _fold(view: View, keyed: Iterable[tuple[Any, Node]]) -> Fold:
-    """Groups of calls with the same key, where no other key comes in between; and the constants only they use.
+def _calls(view: View) -> list[Node]:
+    return [node for node in view.nodes if node.function is not None]
+
+
+def _parts(things: list[Any], total: int) -> list[list[Any]]:
+    """A list in parts of the same length, of which a list of `total` things would have about `_FEW`."""
+    length = -(-total // _FEW)
+    return [things[i : i + length] for i in range(0, len(things), length)]
+
+
+def _fold(view: View, members: list[list[Node]]) -> Fold:
+    """Calls as groups, with the parameters and numbers that only one group uses.
 
     As the calls of a group follow each other, arrows lead from older to younger between groups, too.
     """
-    group_of: dict[Node, int] = {}
-    members: list[list[Node]] = []
-    before = None
-    for key, node in keyed:
-        if node.function is None:
-            continue
-        if key is not None and key != before:
-            members.append([])
-        if key is not None:
-            group_of[node] = len(members) - 1
-            members[-1].append(node)
-        before = key
-    _take_constants(view, group_of)
-    return Fold([Group(_title(nodes), nodes[0].role, cost(nodes)) for nodes in members], group_of)
+    calls = {node: number for number, nodes in enumerate(members) for node in nodes}
+    used = used_in_one_place(view.edges, calls.get)
+    parts = {node: number for node, number in used.items() if number is not None}
+    return Fold([Group(_title(nodes), nodes[0].role) for nodes in members], calls | parts)
 
 
 def _title(nodes: list[Node]) -> str:
     """The module that all these calls were made in, or what they are."""
     shared = [frame for frame in nodes[0].frames if all(frame in node.frames for node in nodes)]
-    return f"{shared[-1].path}: {shared[-1].kind}" if shared else nodes[0].role
+    return shared[-1].title if shared else ", ".join(dict.fromkeys(node.role for node in nodes))
 
 
-def _take_constants(view: View, group_of: dict[Node, int]) -> None:
-    readers: dict[Node, set[int | None]] = {}
-    for edge in view.edges:
-        if edge.source.role == CONSTANT and edge.source.function is None:
-            readers.setdefault(edge.source, set()).add(group_of.get(edge.target))
-    for node, groups in readers.items():
-        (group,) = groups if len(groups) == 1 else (None,)
-        if group is not None:
-            group_of[node] = group
+def _by_role(view: View, fold: Fold) -> Fold:
+    """With the given values that are left, in one group for each role that has many."""
+    left = [node for node in view.nodes if node.function is None and node not in fold.group_of]
+    many = [role for role, count in Counter(node.role for node in left).items() if count > _FEW]
+    numbers = {role: len(fold.groups) + i for i, role in enumerate(many)}
+    groups = fold.groups + [Group("", role) for role in many]
+    return Fold(groups, fold.group_of | {node: numbers[node.role] for node in left if node.role in numbers})
+
+
+# Parts of a call ------------------------------------------------------------------------------------------------------
 
 
 def used_in_one_place(edges: Iterable[Edge], place: Callable[[Node], Place]) -> dict[Node, Place]:
@@ -165,27 +154,3 @@ def _is_part_of_a_call(node: Node) -> bool:
     if node.function is not None:
         return False
     return node.role == PARAMETER or bool(node.computed_from) or (node.role == CONSTANT and np.ndim(node.value) == 0)
-
-
-def _joined(fold: Fold) -> Fold:
-    """Neighbours joined: roles may alternate as often as they like."""
-    length = -(-len(fold.groups) // _FEW)
-    parts = [fold.groups[i : i + length] for i in range(0, len(fold.groups), length)]
-    groups = [
-        Group(
-            ", ".join(dict.fromkeys(group.name for group in part)),
-            part[0].role,
-            Cost(*(sum(counts) for counts in zip(*(group.cost for group in part), strict=True))),
-        )
-        for part in parts
-    ]
-    return Fold(groups, {node: group // length for node, group in fold.group_of.items()})
-
-
-def _by_role(view: View, fold: Fold) -> Fold:
-    """The given values that are left, one group for each role that has many."""
-    left = [node for node in view.nodes if node.function is None and node not in fold.group_of]
-    many = [role for role, count in Counter(node.role for node in left).items() if count > _FEW]
-    numbers = {role: len(fold.groups) + i for i, role in enumerate(many)}
-    groups = fold.groups + [Group("", role, Cost(0, 0, 0)) for role in many]
-    return Fold(groups, fold.group_of | {node: numbers[node.role] for node in left if node.role in numbers})

@@ -23,7 +23,8 @@ class Framed:
 
     def __init__(self, drawing: Drawing, view: View) -> None:
         self._open: dict[Frames, Any] = {(): drawing}
-        self._titles = {frame: _title(frame, number) for frame, number in numbered(_all_frames(view)).items()}
+        called = numbered(frame for node in view.nodes for frame in node.frames)
+        self._titles = {frame: frame.title + words.prefixed(", call ", number) for frame, number in called.items()}
         self._loops: dict[Node, tuple[Frames, Frame]] = {}
         for number, loop in enumerate(view.loops):
             around, frame = _around(loop), Frame("", "", number)
@@ -55,15 +56,6 @@ class Framed:
         for frames in sorted(self._open, key=len, reverse=True):
             if frames:
                 self._open[frames[:-1]].subgraph(self._open[frames])
-
-
-def _all_frames(view: View) -> list[Frame]:
-    return [frame for node in view.nodes for frame in node.frames]
-
-
-def _title(frame: Frame, number: str) -> str:
-    """A module in words: "encoder.0: Linear, call 2 of 5"."""
-    return f"{frame.path}: {frame.kind}{words.prefixed(', call ', number)}"
 
 
 def _around(loop: Loop) -> Frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 import subprocess
 import sys
@@ -135,8 +136,8 @@ class Drawing(graphviz.Digraph):  # type: ignore[misc]
 
 def _told(drawn: bytes, description: str) -> bytes:
     """An SVG with a description, which is read out in place of the picture."""
-    head, tag, rest = drawn.partition(b"<svg ")
-    inside, end, body = rest.partition(b">")
     words = html.escape(description).encode()
-    label = b'role="img" aria-label="' + words + b'" '
-    return head + tag + label + inside + end + b"\n<desc>" + words + b"</desc>" + body if tag else drawn
+    said = b'role="img" aria-label="' + words + b'" '
+    return re.sub(
+        rb"<svg ([^>]*>)", lambda svg: b"<svg " + said + svg[1] + b"\n<desc>" + words + b"</desc>", drawn, count=1
+    )

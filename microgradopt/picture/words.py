@@ -13,13 +13,14 @@ from typing import Any
 import graphviz
 import numpy as np
 
+from microgradopt.graph.cost import Cost
 from microgradopt.graph.graph import CONSTANT, INPUT, PARAMETER, UFUNCS, Edge, Node, finite
-from microgradopt.graph.text import call, identifier, literal
+from microgradopt.graph.text import call, identifier, literal, place
 from microgradopt.rules.registry import KNOWN, name_of
 
 _COMMUTING = {
-    "add", "multiply", "maximum", "minimum", "hypot", "logaddexp", "equal", "not_equal", "logical_and", "logical_or",
-    "mul", "eq", "ne",
+    np.add, np.multiply, np.maximum, np.minimum, np.hypot, np.logaddexp, np.equal, np.not_equal, np.logical_and,
+    np.logical_or,
 }  # fmt: skip
 
 _OF_NUMBERS = {**UFUNCS, operator.pow: np.power}  # Python's own operators look like NumPy's
@@ -37,15 +38,13 @@ _ENTITY = re.compile(r"&(?=#?\w+;)")
 def sign(node: Node) -> str:
     """The function of a node in mathematical form, with what it is told besides its operands: "Σ axis=0", "[0:2]"."""
     if node.operation in ("getitem", "pick"):
-        return short(call(node).removeprefix(identifier(node.inputs[0].name)))
+        return short(place(node))
     if node.function is operator.setitem:
-        array, index, value = node.arguments
-        place = call(Node(operator.getitem, (array, index), {}, None, node.role)).removeprefix(identifier(array.name))
-        return short(f"{place} ← {'x' if type(value) is Node else _setting(value)}")
+        return short(f"{place(node)} ← {_setting(node.arguments[2])}")
     if node.function is np.zeros_like:
         return f"zeros {node.shape}"
     if node.function in _OF_NUMBERS and len(node.arguments) == 2 and len(node.inputs) == 1 and not node.kwargs:
-        left, right = ("x" if type(x) is Node else _setting(x) for x in node.arguments)
+        left, right = map(_setting, node.arguments)
         return short(f"{left} {symbol(node)} {right}") if node.operation not in ("pow", "power") else f"{left}^{right}"
     return " ".join([symbol(node), *_settings(node)])
 
@@ -55,7 +54,12 @@ def symbol(node: Node) -> str:
     owner = getattr(node.function, "__self__", None)
     if isinstance(owner, np.ufunc):  # a method of it, add.reduce
         return f"{_symbol(owner)} {node.operation}"
-    return _symbol(_OF_NUMBERS.get(node.function, node.function))  # type: ignore[arg-type]
+    return _symbol(_of_numpy(node.function))
+
+
+def _of_numpy(function: Any) -> Any:
+    """NumPy's function for one of Python's operators; another as it is."""
+    return _OF_NUMBERS.get(function, function)
 
 
 def _symbol(function: Any) -> str:
@@ -71,13 +75,16 @@ def _settings(node: Node) -> list[str]:
 
 
 def _setting(x: Any) -> str:
+    """An argument as it stands in a sign: x, if it is computed."""
+    if type(x) is Node:
+        return "x"
     is_large = isinstance(x, np.ndarray) and x.size > _FEW
     return f"{x.shape} {x.dtype}" if is_large else literal(x).text
 
 
 def argument(edge: Edge) -> str:
     """Which argument of its target an edge leads to, where that matters: "x", "arrays[1]"."""
-    if edge.target.operation in _COMMUTING or len(edge.target.inputs) < 2:
+    if _of_numpy(edge.target.function) in _COMMUTING or len(edge.target.inputs) < 2:
         return ""
     name = edge.target.argument_name(edge.slot)
     return name if edge.part is None else f"{name}[{edge.part}]"
@@ -221,10 +228,10 @@ def givens(nodes: Iterable[Node]) -> list[str]:
     return [count(counts[role], role) for role in (INPUT, PARAMETER, CONSTANT) if counts[role]]
 
 
-def costs(operations: int, size: int) -> str:
-    """What a call costs, unless it is a single number."""
-    told = [amount(operations, "flop")] if operations > 1 else []
-    return " · ".join([*told, amount(size, "B")]) if size > 8 else ""
+def costs(total: Cost) -> str:
+    """What calls cost, unless all that they make is a single number."""
+    told = [amount(total.flops, "flop")] if total.flops > 1 else []
+    return " · ".join([*told, amount(total.bytes, "B")]) if total.bytes > 8 else ""
 
 
 def count(number: int, what: str) -> str:

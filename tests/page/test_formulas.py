@@ -202,6 +202,20 @@ def test_a_rule_that_cannot_be_recorded_is_a_call():
     assert told["steps"][-1]["table"][1] == ["x", "[1, 2]", "[3, 12]"]
 
 
+def test_a_loss_that_is_computed_elsewhere_is_a_call():
+    """Its code is called with arrays, and never to see what it does."""
+
+    def value_and_gradient(w):
+        if type(w) is not np.ndarray:
+            raise ValueError("not an array")
+        return w @ w, 2 * w
+
+    objective = mg.Objective.external(value_and_gradient, np.array([1.0, 2.0]))
+    told = story(explain(objective.loss(), names={"w": objective.parameters[0]}))
+    assert program(told)[1] == "external_loss1 = external_loss(w, ExternalLoss)"
+    assert told["steps"][-1]["table"][1] == ["w", "[1, 2]", "[2, 4]"]
+
+
 # The optimizer's step -------------------------------------------------------------------------------------------------
 
 STEPPED = {

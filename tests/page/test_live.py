@@ -204,6 +204,45 @@ def test_a_loss_with_data_and_constants(open_page):
     np.testing.assert_allclose(walkers(browser, "path")[0], thetas, atol=1e-10)
 
 
+def data_named_as_the_pages_own():
+    """What a page calls its parameter, an optimizer's state and its rate, and two arrays of one name."""
+    w, m, lr, theta = (np.array(x) for x in ([0.5, -0.5], [0.2, 0.1], [1.0, 3.0], [0.1, 0.3]))
+
+    def squares(m):
+        return lambda x: (x - m) ** 2
+
+    other = squares(np.array([0.7, 0.4]))
+    return lambda x: (lr * (x - w) ** 2 + m * x + (x - theta) ** 4 + other(x)).sum()
+
+
+def objective_of_another_name():
+    v = mg.Tensor([0.0, 0.0], requires_grad=True)
+    return mg.Objective.of([v], lambda: saddle(v))
+
+
+def through_a_network():
+    network, w = nn.Linear(2, 1, rng=0), mg.Tensor([0.5, -0.5])
+    return lambda x: (network(x) ** 2).sum() + ((x - w) ** 2).sum()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [data_named_as_the_pages_own, objective_of_another_name, lambda: mg.Objective(saddle, [0, 0.0]), through_a_network],
+)
+def test_whatever_the_parameter_and_the_data_are_called(open_page, make):
+    loss = make()
+    browser = open_page(plots.live(loss, OPTIMIZERS, (1.5, 0.3), ((-2, 2), (-2, 2))))
+    press(browser, "Play")
+    for (name, optimizer), path in zip(OPTIMIZERS.items(), walkers(browser, "path"), strict=True):
+        objective = loss if isinstance(loss, mg.Objective) else mg.Objective(loss, [0.0, 0.0])
+        objective.theta = [1.5, 0.3]
+        thetas = mg.training.trajectory(objective, optimizer(objective.parameters), 200)
+        np.testing.assert_allclose(path, thetas, rtol=0, atol=1e-8, err_msg=name)
+    gradients = walkers(browser, "gradients[0]")
+    objective.theta = [1.5, 0.3]
+    np.testing.assert_allclose(gradients, [objective.gradient()] * 3)
+
+
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +259,22 @@ def test_an_objective_is_not_changed():
 def test_a_start_that_is_none(start):
     with pytest.raises(ValueError, match="start"):
         plots.live(saddle, OPTIMIZERS, start, ((-2, 2), (-2, 2)))
+
+
+@pytest.mark.parametrize("extent", [(-2, 2), ((-2, 2),), ((0, 0), (1, 2)), ((2, -2), (-2, 2)), ((0, np.nan), (0, 1))])
+def test_an_extent_that_is_none(extent):
+    with pytest.raises(ValueError, match="extent is"):
+        plots.live(saddle, OPTIMIZERS, (1.5, 0.3), extent)
+
+
+@pytest.mark.parametrize("part", [np.log, np.sqrt, lambda x: np.where(x > 0, 0.0, np.inf)])
+def test_a_loss_with_a_smaller_domain_than_the_picture(part):
+    """Its critical points there are found."""
+    page = plots.live(lambda w: w[0] ** 2 - part(w[0]) + w[1] ** 2, OPTIMIZERS, (1.5, 0.3), ((-2, 2), (-2, 2)))
+    figure = json.loads("[" + page.html.rpartition("live.add(")[2].partition(", [\nfunction")[0] + "]")[1]
+    found = [point["at"] for point in figure["points"] if point["kind"] == "local minimum"]
+    where = {np.log: [[np.sqrt(0.5), 0.0]], np.sqrt: [[0.25 ** (2 / 3), 0.0]]}.get(part, [])
+    np.testing.assert_allclose(np.reshape(found, (-1, 2)), np.reshape(where, (-1, 2)), atol=1e-8)
 
 
 def test_a_network_is_refused():
@@ -335,6 +390,28 @@ def test_an_address_sets_a_figure(name, query, told, made, chromium, tmp_path):
     path = Page(page_of(made[name])).save(tmp_path / "page.html")
     chromium.get(f"{path.as_uri()}#{query}")
     assert chromium.execute_script(f"return {told}") == wanted[name]
+
+
+def test_what_the_ball_writes_to_the_address_sets_it(made, open_page):
+    """A start below 0 and a rate of its own, read back."""
+    browser = open_page(Page(page_of(made["momentum"])))
+    browser.find_element("css selector", "canvas").send_keys(Keys.ARROW_RIGHT)
+    browser.find_element("css selector", "input[type=range]").send_keys(Keys.END)
+    found = walkers(browser, "path[0][0]"), walkers(browser, "values.lr")
+    assert found[0] == pytest.approx([-5.85, -5.85])
+    assert found[1] == pytest.approx([1.5, 0.05])
+    address = browser.execute_script("return location.href")
+    browser.get("about:blank")
+    browser.get(address)
+    assert (walkers(browser, "path[0][0]"), walkers(browser, "values.lr")) == found
+
+
+@pytest.mark.parametrize("query", ["start=1", "start=x,y", "start=1,Infinity", "SGD.lr=fast&batch=much"])
+def test_an_address_that_says_nothing_changes_nothing(query, made, chromium, tmp_path):
+    path = Page(page_of(made["noise"])).save(tmp_path / "page.html")
+    chromium.get(f"{path.as_uri()}#figure?{query}")
+    told = "const one = live.shown.figure; return [one.start, one.walkers[0].values.lr, one.cloud.size]"
+    assert chromium.execute_script(told) == [[-1.5, 2], 0.1, 4]
 
 
 def test_a_guess_is_answered(made, open_page):

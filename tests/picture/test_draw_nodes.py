@@ -192,6 +192,24 @@ def test_costs_are_those_of_the_cost_model():
     assert dot.legend() == ["2 operations, 280 flop, 640 B", "parameter: blue · forward: white"]
 
 
+@pytest.mark.parametrize(
+    "function", [np.linalg.det, lambda A: np.linalg.slogdet(A)[1], lambda A: np.linalg.svd(A)[1][0]]
+)
+def test_a_rule_that_calls_a_function_of_several_results_is_drawn(function):
+    A = needing(np.eye(3) + 1.0)
+    (g,) = mg.grad(function(A), A, create_graph=True)
+    graph = trace(g)
+    assert [name for name in read(g).nodes if name.startswith("n")] == [f"n{i}" for i in range(len(graph))]
+
+
+def test_a_loss_that_is_computed_elsewhere_is_not_called_to_be_drawn():
+    calls = []
+    loss = mg.Objective.external(lambda w: (calls.append(w) or w @ w, 2 * w), np.ones(3)).loss()
+    before = len(calls)
+    assert len(read(loss).nodes) == 2
+    assert len(calls) == before
+
+
 # Micrograd's picture --------------------------------------------------------------------------------------------------
 
 
@@ -260,7 +278,7 @@ def test_options_that_would_do_nothing_are_refused():
     y = x * x
     with pytest.raises(ValueError, match='style is "arrays" or "scalar"'):
         draw(y, style="micrograd")
-    for depth in (0, -1, "1", 1.0):
+    for depth in (0, -1, "1", 1.0, True):
         with pytest.raises(ValueError, match="depth is 1 for the outermost"):
             draw(y, depth=depth)
     for options in ({"names": {"x": x}}, {"gradients": True}, {"inputs": x}, {"inputs": [x]}):

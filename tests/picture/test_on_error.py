@@ -221,6 +221,16 @@ def test_an_error_raised_because_of_another_shows_the_call_of_that():
     assert len(red(dot)) == 1
 
 
+def test_errors_that_come_from_each_other():
+    def in_a_circle():
+        first, second = ValueError("first"), ValueError("second")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+
+    _, dot = failing(in_a_circle)
+    assert dot.legend()[-1] == "ValueError: first"
+
+
 def test_of_a_large_graph_the_newest_sixty_calls_are_shown():
     def chain():
         x = ones(3)
