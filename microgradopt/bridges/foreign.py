@@ -109,11 +109,13 @@ def joined(name: str, batches: Any, array: Callable[[Any], Array]) -> tuple[Arra
 
     batches: pairs, or one pair. array: makes an array of what the framework has.
     """
-    is_one = isinstance(batches, tuple) and len(batches) == 2 and all(hasattr(x, "ndim") for x in batches)
+
+    def is_pair(x: Any) -> bool:
+        return isinstance(x, tuple | list) and len(x) == 2 and all(hasattr(part, "ndim") for part in x)
+
+    is_one = isinstance(batches, tuple) and is_pair(batches)
     pairs: list[Any] = [batches] if is_one else list(batches) if isinstance(batches, Iterable) else []
-    if not pairs or not all(
-        isinstance(pair, tuple | list) and len(pair) == 2 and all(hasattr(x, "ndim") for x in pair) for pair in pairs
-    ):
+    if not pairs or not all(map(is_pair, pairs)):
         raise TypeError(
             f"bridges.{name}.run: batches is a list, a DataLoader or one batch, and each batch a pair of arrays or a "
             f"pair of tensors, inputs and targets; not {batches!r:.60}"

@@ -46,12 +46,10 @@ def objective(f: Callable[[Any], Any], params: Any) -> Objective:
     def loss(vector: Any) -> Any:
         return _wide(jnp.asarray(f(tree(vector))))
 
-    both, gradient = jax.jit(jax.value_and_grad(loss)), jax.grad(loss)
-    product = jax.jit(lambda vector, v: jax.jvp(gradient, (vector,), (v,))[1])
+    both = jax.jit(jax.value_and_grad(loss))
+    product = _compiled(lambda vector, v: jax.jvp(jax.grad(loss), (vector,), (v,))[1])
     return Objective.external(
-        lambda x: both(_like(x, theta)),
-        np.asarray(theta),
-        lambda x, v: np.asarray(product(_like(x, theta), _like(v, theta))),
+        lambda x: both(_like(x, theta)), np.asarray(theta), lambda x, v: product(_like(x, theta), _like(v, theta))
     )
 
 
@@ -133,19 +131,14 @@ class _Function:
         def bent(x: Any, g: Any, c: Any, data: Any) -> Any:
             return jax.vjp(lambda v: pulled(v, g, data), x)[1](c.astype(x.dtype))[0]
 
-        self._value, self._pulled, self._pushed, self._bent = map(jax.jit, (value, pulled, pushed, bent))
+        self.value, self.pulled = _compiled(value), _compiled(pulled)
+        self.pushed, self.bent = _compiled(pushed), _compiled(bent)
 
-    def value(self, x: Array, data: Any) -> Array:
-        return np.asarray(self._value(x, data))
 
-    def pulled(self, x: Array, g: Array, data: Any) -> Array:
-        return np.asarray(self._pulled(x, g, data))
-
-    def pushed(self, x: Array, c: Array, data: Any) -> Array:
-        return np.asarray(self._pushed(x, c, data))
-
-    def bent(self, x: Array, g: Array, c: Array, data: Any) -> Array:
-        return np.asarray(self._bent(x, g, c, data))
+def _compiled(function: Callable[..., Any]) -> Callable[..., Array]:
+    """The function, compiled by JAX; it gives an array of NumPy's."""
+    quick = jax.jit(function)
+    return lambda *args: np.asarray(quick(*args))
 
 
 def _loss(loss: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
@@ -184,8 +177,8 @@ def _flattened(name: str, params: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 
 def _wide(x: Any) -> Any:
-    """NumPy has no bfloat16: float32 in its place."""
-    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+    """Half precision becomes float32."""
+    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
 def _like(x: Any, theta: Any) -> Any:

@@ -98,8 +98,8 @@ def run(
     scheduler: of which the first learning rate is taken. clip: the norm that gradients are clipped to. history: what
     has a list `loss`, of each update, and perhaps `gradient_norm`, `lr`, or a list of losses.
 
-    The run has copies of the parameters, in float32 if they are, under the model's own names; its trials compute loss
-    and gradients by the model. `write` takes what a cure has found back into the model.
+    The run has copies of the parameters, in float64 if they are and else in float32, under the model's own names; its
+    trials compute loss and gradients by the model. `write` takes what a cure has found back into the model.
 
     Raises TypeError for what is no such thing, ValueError for an optimizer that is not known here.
 
@@ -120,27 +120,13 @@ def run(
     )  # fmt: skip
 
 
-class _Record:
-    """What a function has given, with its graph: `out`, from the tensors `inputs`; and Jᵀg, for the last g."""
-
-    def __init__(self, x: Array, data: Any, inputs: list[torch.Tensor], out: torch.Tensor) -> None:
-        self.x, self.data, self.inputs, self.out = x.copy(), data, inputs, out
-        self.g: Array | None = None
-        self.pulled: Sequence[torch.Tensor | None] = ()
-
-    def backward(self, g: torch.Tensor, create_graph: bool = False) -> Sequence[torch.Tensor | None]:
-        """Jᵀg, by inputs."""
-        return torch.autograd.grad(
-            self.out, self.inputs, g, retain_graph=True, create_graph=create_graph, allow_unused=True
-        )
-
-
 class _Function:
     """A function of PyTorch's as `Foreign`. compute: takes a tensor and one of data. like: has their device, dtype."""
 
     def __init__(self, compute: Callable[..., torch.Tensor], like: torch.Tensor) -> None:
         self.compute, self.like = compute, like
-        self._last: _Record | None = None
+        self._last: tuple[Any, ...] | None = None  # x, data, the tensors that hold x, and the result with its graph
+        self._pulled: tuple[Any, ...] | None = None  # g, and Jᵀg with its graph, of that result
 
     @contextlib.contextmanager
     def _given(self, x: Array) -> Iterator[list[torch.Tensor]]:
@@ -152,46 +138,50 @@ class _Function:
             return self.compute(*inputs, _tensor(data, self.like))
 
     @contextlib.contextmanager
-    def _recorded(self, x: Array, data: Any) -> Iterator[_Record]:
-        """The result with its graph; that of the last call where it is the same: many products are at one point."""
+    def _recorded(self, x: Array, data: Any) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+        """The inputs and the result; those of the last call where they are the same: many products are at one point."""
         with self._given(x) as inputs, torch.enable_grad():
-            last = self._last
-            if last is None or last.data is not data or not np.array_equal(last.x, x):
-                last = self._last = _Record(x, data, inputs, self._computed(inputs, data))
-            yield last
+            if self._last is None or self._last[1] is not data or not np.array_equal(self._last[0], x):
+                out = self._computed(inputs, data)
+                if not out.requires_grad:
+                    raise RuntimeError("bridges.torch: the result has no graph; was it computed under torch.no_grad()?")
+                self._last, self._pulled = (x.copy(), data, inputs, out), None
+            yield self._last[2:]
 
     def value(self, x: Array, data: Any) -> Array:
-        with self._recorded(x, data) as last:
-            return _array(last.out)
+        with self._recorded(x, data) as (_, out):
+            return _array(out)
 
     def pulled(self, x: Array, g: Array, data: Any) -> Array:
-        with self._recorded(x, data) as last:
-            return _flat(last.backward(_tensor(g, last.out)), last.inputs).reshape(x.shape)
+        with self._recorded(x, data) as (inputs, out):
+            return _flat(_gradients([out], inputs, [_tensor(g, out)]), inputs).reshape(x.shape)
 
     def pushed(self, x: Array, c: Array, data: Any) -> Array:
         # J c is the derivative of Jᵀu by u, with cotangent c: a double backward.
-        with self._recorded(x, data) as last:
-            u = torch.zeros_like(last.out, requires_grad=True)
-            found = _along(last.backward(u, create_graph=True), [u], _split(c, last.inputs))
-            return _flat(found, [u]).reshape(u.shape)
+        with self._recorded(x, data) as (inputs, out):
+            u = torch.zeros_like(out, requires_grad=True)
+            pulled = _gradients([out], inputs, [u], create_graph=True)
+            return _flat(_gradients(pulled, [u], _split(c, inputs)), [u]).reshape(u.shape)
 
     def bent(self, x: Array, g: Array, c: Array, data: Any) -> Array:
-        with self._recorded(x, data) as last:
-            if last.g is None or not np.array_equal(last.g, g):
-                last.g, last.pulled = g.copy(), last.backward(_tensor(g, last.out), create_graph=True)
-            return _flat(_along(last.pulled, last.inputs, _split(c, last.inputs)), last.inputs).reshape(x.shape)
+        with self._recorded(x, data) as (inputs, out):
+            if self._pulled is None or not np.array_equal(self._pulled[0], g):
+                self._pulled = g.copy(), _gradients([out], inputs, [_tensor(g, out)], create_graph=True)
+            return _flat(_gradients(self._pulled[1], inputs, _split(c, inputs)), inputs).reshape(x.shape)
 
 
-def _along(
-    outputs: Sequence[torch.Tensor | None], inputs: list[torch.Tensor], cotangents: list[torch.Tensor]
+def _gradients(
+    outputs: Sequence[torch.Tensor | None],
+    inputs: list[torch.Tensor],
+    cotangents: list[torch.Tensor],
+    create_graph: bool = False,
 ) -> Sequence[torch.Tensor | None]:
-    """The gradient by the inputs of the sum of all ⟨cotangent, output⟩. None: an output that is 0 everywhere."""
+    """The gradient by the inputs of the sum of all ⟨cotangent, output⟩. None stands for zeros."""
     pairs = [(x, c) for x, c in zip(outputs, cotangents, strict=True) if x is not None and x.requires_grad]
     if not pairs:
         return [None] * len(inputs)
-    return torch.autograd.grad(
-        [x for x, _ in pairs], inputs, [c for _, c in pairs], retain_graph=True, allow_unused=True
-    )
+    chosen, along = zip(*pairs, strict=True)
+    return torch.autograd.grad(chosen, inputs, along, retain_graph=True, create_graph=create_graph, allow_unused=True)
 
 
 _ACTIVATIONS: dict[type, Any] = {
@@ -390,11 +380,11 @@ def _scalar(loss: Callable[[], Any], model: torch.nn.Module) -> torch.Tensor:
 
 
 def _array(x: Any) -> Array:
-    """A tensor, from wherever it is, or an array, as an array of its own. NumPy has no bfloat16: that is float32."""
+    """A tensor, from wherever it is, or an array, as an array of its own. Half precision becomes float32."""
     if not isinstance(x, torch.Tensor):
         return np.array(x)
     x = x.detach().cpu()
-    return (x.float() if x.dtype == torch.bfloat16 else x).numpy().copy()
+    return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy().copy()
 
 
 def _tensor(x: Any, like: torch.Tensor) -> torch.Tensor:
