@@ -17,7 +17,6 @@ import numpy.typing as npt
 from microgradopt.mode import current_mode
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import NotDifferentiableError, composite
-from microgradopt.rules.stack import Stack, stacked
 from microgradopt.run import History
 from microgradopt.tensor import Tensor
 
@@ -69,11 +68,6 @@ def _pulled(x: Array, g: Array, foreign: Foreign, data: Any) -> Array:
 def computed_by(x: Any, foreign: Foreign, data: Any) -> Any:
     """F(x, data)."""
     return foreign.value(x, data)
-
-
-stacked(_pulled)(lambda x, g, foreign, data: Stack(np.stack([_pulled(x, each, foreign, data) for each in g.data])))
-stacked(_pushed)(lambda x, c, foreign, data: Stack(np.stack([_pushed(x, each, foreign, data) for each in c.data])))
-stacked(_bent)(lambda x, g, c, foreign, data: Stack(np.stack([_bent(x, g, each, foreign, data) for each in c.data])))
 
 
 class ForeignModel(Module):

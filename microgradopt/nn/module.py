@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.mode import clock
-from microgradopt.rules.values import is_masked
+from microgradopt.rules.values import is_masked, masked
 from microgradopt.tensor import Tensor
 
 StateDict = dict[str, npt.NDArray[Any]]
@@ -200,7 +200,8 @@ class Module:
 
         strict: names must match exactly; otherwise only those found on both sides are loaded.
 
-        Raises KeyError for missing and unexpected names, ValueError for shapes, dtypes and numbers that do not fit.
+        Raises KeyError for missing and unexpected names, ValueError for shapes, dtypes and numbers that do not fit,
+        TypeError for a masked array.
         """
         self.loading(state_dict, strict)()
 
@@ -213,13 +214,14 @@ class Module:
         if strict and (missing or unexpected):
             raise KeyError(f"load_state_dict: missing {missing}, unexpected {unexpected}; nothing was loaded")
         arrays = {}
-        for name in own.keys() & state_dict.keys():
-            given, dtype = state_dict[name], own[name].dtype
-            array = np.asarray(given)
-            if array.shape != own[name].shape or array.dtype.kind not in "fiu" or is_masked(given):
+        for name in [name for name in own if name in state_dict]:
+            if is_masked(state_dict[name]):
+                raise masked(f"load_state_dict: {name}")
+            array, dtype = np.asarray(state_dict[name]), own[name].dtype
+            if array.shape != own[name].shape or array.dtype.kind not in "fiu":
                 raise ValueError(
-                    f"load_state_dict: {name} is a {type(given).__name__} of {array.dtype}, of shape {array.shape}, "
-                    f"and the model's has shape {own[name].shape}; nothing was loaded"
+                    f"load_state_dict: {name} is {array.dtype} of shape {array.shape}, and the model's has shape "
+                    f"{own[name].shape}; nothing was loaded"
                 )
             with np.errstate(over="ignore", invalid="ignore"):
                 arrays[name] = array.astype(dtype)

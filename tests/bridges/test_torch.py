@@ -321,6 +321,16 @@ def test_losses_of_ours_and_of_pytorchs_are_the_same(loss):
     )
 
 
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda out, y: F.cross_entropy(out, y)])
+def test_at_many_points_at_once(loss):
+    model = network(sizes=(6, 2, 3))
+    objective = bridge.run(model, loss, (X, Y), torch.optim.SGD(model.parameters(), lr=0.1)).objective
+    thetas = objective.theta + rng.normal(size=(30, objective.n)) / 10
+    for many, one in (("values", "value"), ("gradients", "gradient"), ("hessians", "hessian")):
+        expected = [getattr(objective, one)(theta) for theta in thetas]
+        np.testing.assert_allclose(getattr(objective, many)(thetas), expected, rtol=1e-10, atol=1e-12)
+
+
 def test_weights_of_a_loss_are_not_lost():
     weighted = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.1], dtype=torch.float64))
     model = network()
