@@ -7,6 +7,7 @@ only `write` changes a model.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -141,7 +142,7 @@ class _Function:
     def _recorded(self, x: Array, data: Any) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
         """The inputs and the result; those of the last call where they are the same: many products are at one point."""
         with self._given(x) as inputs, torch.enable_grad():
-            if self._last is None or self._last[1] is not data or not np.array_equal(self._last[0], x):
+            if self._last is None or not _are_same(self._last[1], data) or not np.array_equal(self._last[0], x):
                 out = self._computed(inputs, data)
                 if not out.requires_grad:
                     raise RuntimeError("bridges.torch: the result has no graph; was it computed under torch.no_grad()?")
@@ -168,6 +169,12 @@ class _Function:
             if self._pulled is None or not np.array_equal(self._pulled[0], g):
                 self._pulled = g.copy(), _gradients([out], inputs, [_tensor(g, out)], create_graph=True)
             return _flat(_gradients(self._pulled[1], inputs, _split(c, inputs)), inputs).reshape(x.shape)
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether data are the very same. A pair is made anew on its way through a graph, what is in it is not."""
+    is_pair = isinstance(one, tuple) and isinstance(other, tuple)
+    return all(map(operator.is_, one, other)) if is_pair else one is other
 
 
 def _gradients(
