@@ -126,7 +126,7 @@ class _Function:
 
     def __init__(self, compute: Callable[..., torch.Tensor], like: torch.Tensor) -> None:
         self.compute, self.like = compute, like
-        self._last: tuple[Any, ...] | None = None  # x, data, the tensors that hold x, and the result with its graph
+        self._last: tuple[Any, ...] | None = None  # x, their versions, data, the tensors that hold x, and the result
         self._pulled: tuple[Any, ...] | None = None  # g, and Jᵀg with its graph, of that result
 
     @contextlib.contextmanager
@@ -142,12 +142,14 @@ class _Function:
     def _recorded(self, x: Array, data: Any) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
         """The inputs and the result; those of the last call where they are the same: many products are at one point."""
         with self._given(x) as inputs, torch.enable_grad():
-            if self._last is None or not _are_same(self._last[1], data) or not np.array_equal(self._last[0], x):
+            last, versions = self._last, [tensor._version for tensor in inputs]  # a write in place spoils a graph
+            if last is None or last[1] != versions or not _are_same(last[2], data) or not np.array_equal(last[0], x):
                 out = self._computed(inputs, data)
                 if not out.requires_grad:
                     raise RuntimeError("bridges.torch: the result has no graph; was it computed under torch.no_grad()?")
-                self._last, self._pulled = (x.copy(), data, inputs, out), None
-            yield self._last[2:]
+                last = self._last = (x.copy(), versions, data, inputs, out)
+                self._pulled = None
+            yield last[3:]
 
     def value(self, x: Array, data: Any) -> Array:
         with self._recorded(x, data) as (_, out):

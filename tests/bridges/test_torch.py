@@ -233,6 +233,22 @@ def test_a_recorded_gradient_stays_that_of_its_own_pass():
     np.testing.assert_allclose(first, objective.hessian() @ v, rtol=1e-9, atol=1e-12)
 
 
+def test_the_model_may_be_written_between_two_products():
+    """PyTorch's graph of the first does not survive that: by the user's optimizer, or by `write`."""
+    model = network()
+    adam = torch.optim.Adam(model.parameters(), lr=0.1)
+    objective = bridge.objective(model, lambda: F.cross_entropy(model(X), Y))
+    operator = curvature.HessianOperator(bridge.run(model, F.cross_entropy, (X, Y), adam).objective)
+    v = rng.normal(size=objective.n)
+    expected = objective.hvp(v)
+    np.testing.assert_allclose(operator @ v, expected, rtol=1e-9, atol=1e-12)
+    F.cross_entropy(model(X), Y).backward()
+    adam.step()
+    np.testing.assert_array_equal(objective.hvp(v), expected)
+    bridge.write(model, objective.theta + 1)
+    np.testing.assert_allclose(operator @ v, expected, rtol=1e-9, atol=1e-12)
+
+
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = [
