@@ -76,30 +76,36 @@ def momentum_lines(hyper: dict, theta: float, g: float, lr: float, old: dict, t:
     return [first, Line(r"\theta", r"\theta + m", last, theta + first.value)]
 
 
+def by_root(
+    square: Line, symbols: str, x: float, numbers: str, theta: float, lr: float, g: float, eps: float = 0.0
+) -> list[Line]:
+    """A square that is kept, σ as the root of x, which follows from it, and the step that g / σ makes."""
+    sigma = Line(r"\sigma", rf"\sqrt{{{symbols}}}", rf"\sqrt{{{numbers}}}", math.sqrt(x))
+    return [square, sigma, divided(theta, lr, g, sigma.value, eps)]
+
+
+def summed(old: dict, g: float) -> Line:
+    """The sum of all squared gradients so far."""
+    before = old.get("sum", 0.0)
+    return Line("s", "s + g^2", rf"{tex(before)} + {tex(g, True)}^2", before + g * g)
+
+
 def rms_lines(hyper: dict, theta: float, g: float, lr: float, old: dict, t: int) -> list[Line]:
     """The lecture's Root Mean Square: all squared gradients so far count alike."""
-    before = old.get("sum", 0.0)
-    total = Line("s", "s + g^2", rf"{tex(before)} + {tex(g, True)}^2", before + g * g)
-    root = math.sqrt(total.value / t)
-    sigma = Line(r"\sigma", r"\sqrt{s / (t + 1)}", rf"\sqrt{{{tex(total.value)} / {t}}}", root)
-    return [total, sigma, divided(theta, lr, g, root)]
+    s = summed(old, g)
+    return by_root(s, "s / (t + 1)", s.value / t, f"{tex(s.value)} / {t}", theta, lr, g)
 
 
 def adagrad_lines(hyper: dict, theta: float, g: float, lr: float, old: dict, t: int) -> list[Line]:
     """Root mean square without the mean."""
-    before = old.get("sum", 0.0)
-    total = Line("s", "s + g^2", rf"{tex(before)} + {tex(g, True)}^2", before + g * g)
-    root = math.sqrt(total.value)
-    sigma = Line(r"\sigma", r"\sqrt{s}", rf"\sqrt{{{tex(total.value)}}}", root)
-    return [total, sigma, divided(theta, lr, g, root, 1e-10)]
+    s = summed(old, g)
+    return by_root(s, "s", s.value, tex(s.value), theta, lr, g, 1e-10)
 
 
 def rmsprop_lines(hyper: dict, theta: float, g: float, lr: float, old: dict, t: int) -> list[Line]:
     """A mean square that forgets; it begins at 0, as PyTorch's does."""
     v = average("v", r"\alpha", hyper["alpha"], old.get("v", 0.0), g, "g^2")
-    root = math.sqrt(v.value)
-    sigma = Line(r"\sigma", r"\sqrt{v}", rf"\sqrt{{{tex(v.value)}}}", root)
-    return [v, sigma, divided(theta, lr, g, root, 1e-8)]
+    return by_root(v, "v", v.value, tex(v.value), theta, lr, g, 1e-8)
 
 
 def adam_lines(hyper: dict, theta: float, g: float, lr: float, old: dict, t: int) -> list[Line]:

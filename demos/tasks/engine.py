@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,38 +117,23 @@ def sweep(calls: list[list[tuple[int, float]]]) -> Array:
     return gradient
 
 
-def _start(calls: Any) -> Array:
-    gradient = np.zeros(len(calls))
-    gradient[-1] = 1.0
-    return gradient
+def _swept(share: Callable[[float, float, float], float], newest_first: bool = True) -> Function:
+    """A sweep that is wrong. share: gives an input's new gradient from its old one, that of the call, and the slope."""
 
+    def wrong(calls: Any) -> Array:
+        gradient = np.zeros(len(calls))
+        gradient[-1] = 1.0
+        for k in reversed(range(len(calls))) if newest_first else range(len(calls)):
+            for i, slope in calls[k]:
+                gradient[i] = share(gradient[i], gradient[k], slope)
+        return gradient
 
-def _overwriting(calls: Any) -> Array:
-    gradient = _start(calls)
-    for k in reversed(range(len(calls))):
-        for i, slope in calls[k]:
-            gradient[i] = gradient[k] * slope
-    return gradient
-
-
-def _oldest_first(calls: Any) -> Array:
-    gradient = _start(calls)
-    for k in range(len(calls)):
-        for i, slope in calls[k]:
-            gradient[i] += gradient[k] * slope
-    return gradient
-
-
-def _slopes_alone(calls: Any) -> Array:
-    gradient = _start(calls)
-    for k in reversed(range(len(calls))):
-        for i, slope in calls[k]:
-            gradient[i] += slope
-    return gradient
+    return wrong
 
 
 def _too_early(calls: Any) -> Array:
-    gradient = _start(calls)
+    gradient = np.zeros(len(calls))
+    gradient[-1] = 1.0
 
     def hand_on(k: int) -> None:
         for i, slope in calls[k]:
@@ -262,10 +247,16 @@ TASKS = [
         called("gradient"),
         _by_equations,
         {
-            "A share has overwritten the one before. b = a + a uses a twice: add both shares, with `+=`.": _overwriting,
+            "A share has overwritten the one before. b = a + a uses a twice: add both shares, with `+=`.": (
+                _swept(lambda own, above, slope: above * slope)
+            ),
             "You begin with the oldest value. Its gradient is still 0 then, so it hands on nothing. Begin with the "
-            "newest: `reversed(range(len(calls)))`.": _oldest_first,
-            "You add the slopes alone. A share is gradient[k] · slope: the chain rule.": _slopes_alone,
+            "newest: `reversed(range(len(calls)))`.": _swept(
+                lambda own, above, slope: own + above * slope, newest_first=False
+            ),
+            "You add the slopes alone. A share is gradient[k] · slope: the chain rule.": (
+                _swept(lambda own, above, slope: own + slope)
+            ),
             "A value hands on before it has all of its shares, and so it hands on some of them twice. Finish a value "
             "before you go on: newest first, and each one once.": _too_early,
         },

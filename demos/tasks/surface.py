@@ -112,7 +112,6 @@ def _from_the_origin(function: Function, picture: Path) -> str:
 # 12: why is this run stuck? -------------------------------------------------------------------------------------------
 
 LARGE, SMALL, SADDLE, MINIMUM = "learning rate too large", "learning rate too small", "saddle point", "local minimum"
-RIGHT = {"A": (LARGE, "lr / 10"), "B": (SADDLE, "escape"), "C": (SMALL, "lr * 100")}
 CAUSES, CURES = (SADDLE, MINIMUM, LARGE, SMALL), ("escape", "lr / 10", "lr * 100", "train longer")
 
 
@@ -123,6 +122,9 @@ def verdicts() -> dict[str, tuple[str, str]]:
         "B": ("saddle point", "escape"),
         "C": ("learning rate too small", "lr * 100"),
     }
+
+
+RIGHT = verdicts()
 
 
 def stuck(name: str) -> Run:

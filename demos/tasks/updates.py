@@ -68,6 +68,12 @@ def walked(objective: mg.Objective, step: Function, start: Any, updates: int) ->
     return np.array(thetas)
 
 
+def remembering(step: Function, *settings: float) -> Function:
+    """A learner's optimizer that takes θ and g, with a state of its own."""
+    state: State = {}
+    return lambda theta, g: step(theta, g, state, *settings)
+
+
 def compared(picture: Path, surface: mg.Objective, extent: Any, paths: Mapping[str, Array], title: str) -> None:
     """Ways over a surface, as a picture."""
     from demos.lab import panels
@@ -139,8 +145,7 @@ def _momentum_moves(g: Array, lr: Array, lam: float) -> Array:
 
 def _in_a_valley(step: Function, picture: Path) -> str:
     valley = mg.Objective(lambda w: (w[0] ** 2 + 100 * w[1] ** 2) / 2, [-10.0, 1.0], compile=mg.compile)
-    state: State = {}
-    own = walked(valley, lambda theta, g: step(theta, g, state, 0.033, 0.67), [-10.0, 1.0], 600)
+    own = walked(valley, remembering(step, 0.033, 0.67), [-10.0, 1.0], 600)
     plain = trajectory(valley, optim.SGD(valley.parameters, lr=2 / 101), 600)
     ways = {"momentum, yours": own, "gradient descent": plain}
     needed = [int(np.argmax(np.linalg.norm(way, axis=1) < 1e-3)) for way in ways.values()]
@@ -162,30 +167,14 @@ def rms_step(theta: Array, g: Array, state: State, lr: float) -> Array:
     return theta - lr * g / np.sqrt(state["sum"] / state["count"])
 
 
-def _without_root(theta: Array, g: Array, state: State, lr: float) -> Array:
-    state["all"] = [*state.get("all", []), g]
-    return theta - lr * g / np.mean(np.square(state["all"]), axis=0)
+def _divided(by: Callable[[Array], Any]) -> Function:
+    """Root Mean Square, divided by something else. by: takes all gradients so far, as rows."""
 
+    def wrong(theta: Array, g: Array, state: State, lr: float) -> Array:
+        state["all"] = [*state.get("all", []), g]
+        return theta - lr * g / by(np.array(state["all"]))
 
-def _without_mean(theta: Array, g: Array, state: State, lr: float) -> Array:
-    state["sum"] = state.get("sum", 0.0) + g * g
-    return theta - lr * g / np.sqrt(state["sum"])
-
-
-def _mean_size(theta: Array, g: Array, state: State, lr: float) -> Array:
-    state["all"] = [*state.get("all", []), np.abs(g)]
-    return theta - lr * g / np.mean(state["all"], axis=0)
-
-
-def _one_sigma(theta: Array, g: Array, state: State, lr: float) -> Array:
-    state["all"] = [*state.get("all", []), g]
-    return theta - lr * g / np.sqrt(np.mean(np.square(state["all"])))
-
-
-def _divided_by_t(theta: Array, g: Array, state: State, lr: float) -> Array:
-    t = state["t"] = state.get("t", -1) + 1
-    state["sum"] = state.get("sum", 0.0) + g * g
-    return theta - lr * g / np.sqrt(state["sum"] / np.float64(t))
+    return wrong
 
 
 def _rms_moves(g: Array, lr: Array) -> Array:
@@ -199,8 +188,7 @@ def _on_the_lectures_line(step: Function, picture: Path) -> str:
     x = np.array([338.0, 333, 328, 207, 226, 25, 179, 60, 208, 606])
     y = np.array([640.0, 633, 619, 393, 428, 27, 193, 66, 226, 1591])
     line = mg.Objective(lambda w: np.sum((y - (w[0] + w[1] * x)) ** 2), [-120.0, -4.0], compile=mg.compile)
-    state: State = {}
-    way = walked(line, lambda theta, g: step(theta, g, state, 1.0), [-120.0, -4.0], 2500)
+    way = walked(line, remembering(step, 1.0), [-120.0, -4.0], 2500)
     losses = np.array([line.value(theta) for theta in way])
     figure, ax = panels(1, 1, width=6)
     ax.semilogy(losses, color=plots.optimizer_colour("RMS"), linewidth=0.8)
@@ -253,8 +241,7 @@ def _over_a_wall(step: Function, picture: Path) -> str:
         return 50 * np.logaddexp(0.0, -8 * (w[0] + 3)) / 8 + (w[0] - 3) ** 2 / 200 + w[1] ** 2 / 2
 
     surface = mg.Objective(wall, [-4.0, 1.0], compile=mg.compile)
-    state: State = {}
-    own = walked(surface, lambda theta, g: step(theta, g, state, 0.01, 0.99), [-4.0, 1.0], 2000)
+    own = walked(surface, remembering(step, 0.01, 0.99), [-4.0, 1.0], 2000)
     mean = trajectory(surface, optim.RMS(surface.parameters, lr=0.01), 2000)
     ways = {"RMSProp, yours": own, "Root Mean Square": mean}
     compared(picture, surface, (-4.2, 3.5, -1, 1.2), ways, "A wall, then a gentle slope to (3, 0): 2,000 updates")
@@ -299,8 +286,7 @@ def _on_two_moons(step: Function, picture: Path) -> str:
     data, model = moons(0), nn.MLP((2, 16, 16, 2), nn.Tanh, rng=0)
     loss = mg.Objective.of(model, lambda: nn.cross_entropy(model(data.X), data.y), compile=mg.compile)
     before = loss.value()
-    state: State = {}
-    way = walked(loss, lambda theta, g: step(theta, g, state, 0.03, 0.9, 0.999, 1e-8), loss.theta, 200)
+    way = walked(loss, remembering(step, 0.03, 0.9, 0.999, 1e-8), loss.theta, 200)
     loss.theta = way[-1]
     right = accuracy(model(data.X), data.y)
     figure, ax = panels(1, 1, width=5.5, height=4.5)
@@ -406,14 +392,20 @@ TASKS = [
         stepped,
         summed(_rms_moves),
         {
-            "You have divided by σ², not by σ: the root of the mean is missing.": _without_root,
-            "You have divided by the root of the sum: that is Adagrad. The mean is missing: divide the sum by the "
-            "number of gradients so far, t + 1.": _without_mean,
-            "This is the mean of |g|. The lecture takes the mean of the squares, and then the root.": _mean_size,
-            "You have one σ for all parameters. Each parameter has its own: take no mean over the elements of g.": (
-                _one_sigma
+            "You have divided by σ², not by σ: the root of the mean is missing.": (
+                _divided(lambda g: np.mean(g * g, axis=0))
             ),
-            "You divide the sum by t, which is 0 at the first update. There are t + 1 gradients then.": _divided_by_t,
+            "You have divided by the root of the sum: that is Adagrad. The mean is missing: divide the sum by the "
+            "number of gradients so far, t + 1.": _divided(lambda g: np.sqrt(np.sum(g * g, axis=0))),
+            "This is the mean of |g|. The lecture takes the mean of the squares, and then the root.": (
+                _divided(lambda g: np.mean(np.abs(g), axis=0))
+            ),
+            "You have one σ for all parameters. Each parameter has its own: take no mean over the elements of g.": (
+                _divided(lambda g: np.sqrt(np.mean(g * g)))
+            ),
+            "You divide the sum by t, which is 0 at the first update. There are t + 1 gradients then.": (
+                _divided(lambda g: np.sqrt(np.sum(g * g, axis=0) / np.float64(len(g) - 1)))
+            ),
         },
         'Keep the sum of g * g, and how many there were. σ is np.sqrt(state["sum"] / state["count"]).',
         _on_the_lectures_line,

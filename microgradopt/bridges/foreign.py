@@ -8,15 +8,15 @@ products go through it; third derivatives do not.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.mode import current_mode
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import NotDifferentiableError, composite
-from microgradopt.rules.stack import Stack, stacked
 from microgradopt.run import History
 from microgradopt.tensor import Tensor
 
@@ -70,21 +70,17 @@ def computed_by(x: Any, foreign: Foreign, data: Any) -> Any:
     return foreign.value(x, data)
 
 
-stacked(_pulled)(lambda x, g, foreign, data: Stack(np.stack([_pulled(x, each, foreign, data) for each in g.data])))
-stacked(_pushed)(lambda x, c, foreign, data: Stack(np.stack([_pushed(x, each, foreign, data) for each in c.data])))
-stacked(_bent)(lambda x, g, c, foreign, data: Stack(np.stack([_bent(x, g, each, foreign, data) for each in c.data])))
-
-
 class ForeignModel(Module):
     """A network that another framework computes, with parameters of our own: our optimizers train it.
 
     arrays: the parameters by name, as they start. foreign: gives the output (samples, …) from θ, all parameters
-    flattened in this order, and a batch of inputs.
+    flattened in this order, and from a pair: a batch of inputs, and a seed for what the framework draws. It is 0, for
+    no dropout, in an `Objective` and in evaluation, and another one in each pass of a training.
     """
 
     def __init__(self, arrays: Mapping[str, Array], foreign: Foreign) -> None:
         self._named = {name: Tensor(array, array.dtype, requires_grad=True) for name, array in arrays.items()}
-        self.foreign = foreign
+        self.foreign, self.passes = foreign, 0
 
     def _parts(self) -> list[tuple[str, Any]]:
         """The parameters, under the names that the framework has for them."""
@@ -93,11 +89,33 @@ class ForeignModel(Module):
     def forward(self, x: Any) -> Any:
         """The output of the framework's network, at our θ."""
         theta = np.concatenate([parameter.reshape(-1) for parameter in self._named.values()])
-        return computed_by(theta, self.foreign, x)
+        draws = self.training and not current_mode.get().measuring
+        self.passes += draws
+        return computed_by(theta, self.foreign, (x, self.passes if draws else 0))
 
     def describe(self) -> str:
         """What computes it."""
         return type(self.foreign).__module__.rpartition(".")[2]
+
+
+def joined(name: str, batches: Any, array: Callable[[Any], Array]) -> tuple[Array, Array, int | None]:
+    """The inputs and the targets of all batches, and how many a batch has; None for one pair, all data at once.
+
+    batches: pairs, or one pair. array: makes an array of what the framework has.
+    """
+
+    def is_pair(x: Any) -> bool:
+        return isinstance(x, tuple | list) and len(x) == 2 and all(hasattr(part, "ndim") for part in x)
+
+    is_one = isinstance(batches, tuple) and is_pair(batches)
+    pairs: list[Any] = [batches] if is_one else list(batches) if isinstance(batches, Iterable) else []
+    if not pairs or not all(map(is_pair, pairs)):
+        raise TypeError(
+            f"bridges.{name}.run: batches is a list, a DataLoader or one batch, and each batch a pair of arrays or a "
+            f"pair of tensors, inputs and targets; not {batches!r:.60}"
+        )
+    X, y = (np.concatenate([array(pair[i]) for pair in pairs]) for i in (0, 1))
+    return X, y, len(pairs[0][0]) if len(pairs) > 1 else None
 
 
 def history_of(given: Any, rate: float | None = None) -> History | None:

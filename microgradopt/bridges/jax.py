@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.flatten_util import ravel_pytree
 
 from microgradopt import optim
-from microgradopt.bridges.foreign import ForeignModel, computed_by, history_of
+from microgradopt.bridges.foreign import ForeignModel, computed_by, history_of, joined
 from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.run import Run
@@ -43,14 +44,12 @@ def objective(f: Callable[[Any], Any], params: Any) -> Objective:
     theta, tree = _flattened("objective", params)
 
     def loss(vector: Any) -> Any:
-        return f(tree(vector))
+        return _wide(jnp.asarray(f(tree(vector))))
 
-    both, gradient = jax.jit(jax.value_and_grad(loss)), jax.grad(loss)
-    product = jax.jit(lambda vector, v: jax.jvp(gradient, (vector,), (v,))[1])
+    both = jax.jit(jax.value_and_grad(loss))
+    product = _compiled(lambda vector, v: jax.jvp(jax.grad(loss), (vector,), (v,))[1])
     return Objective.external(
-        lambda x: both(_like(x, theta)),
-        np.asarray(theta),
-        lambda x, v: np.asarray(product(_like(x, theta), _like(v, theta))),
+        lambda x: both(_like(x, theta)), np.asarray(theta), lambda x, v: product(_like(x, theta), _like(v, theta))
     )
 
 
@@ -104,13 +103,13 @@ def run(
     if optimizer not in _OPTIMIZERS:
         raise ValueError(f"bridges.jax.run: optimizer is one of {', '.join(_OPTIMIZERS)}, not {optimizer!r}")
     paths = jax.tree_util.tree_leaves_with_path(params)
-    arrays = {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in paths}
-    arrays = {name: array.astype(theta.dtype) for name, array in arrays.items()}
-    model = ForeignModel(arrays, _Function(lambda vector, X: apply(tree(vector), X)))
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    arrays = {name: _like(leaf, theta) for name, (_, leaf) in zip(names, paths, strict=True)}
+    model = ForeignModel(arrays, _Function(lambda vector, data: apply(tree(vector), data[0])))
     ours = _OPTIMIZERS[optimizer](model.parameters(), **settings)
     if state is not None:
         _take_over(ours, state)
-    X, y, size = _data(batches)
+    X, y, size = joined("jax", batches, np.asarray)
     return Run(model, _loss(loss), ours, X, y, size, max_norm=clip, rng=0, history=history_of(history))
 
 
@@ -118,40 +117,33 @@ class _Function:
     """A function of JAX's as `Foreign`: of an array of floats, and of data. Compiled, one program for each shape."""
 
     def __init__(self, compute: Callable[[Any, Any], Any]) -> None:
+        def value(x: Any, data: Any) -> Any:
+            return _wide(compute(x, data))
+
         def pulled(x: Any, g: Any, data: Any) -> Any:
-            return jax.vjp(lambda v: compute(v, data), x)[1](g)[0]
+            out, back = jax.vjp(lambda v: value(v, data), x)
+            return back(g.astype(out.dtype))[0]
+
+        # Reverse mode alone: not every function of JAX's has forward mode (jax.custom_vjp).
+        def pushed(x: Any, c: Any, data: Any) -> Any:
+            return jax.vjp(lambda g: pulled(x, g, data), value(x, data))[1](c.astype(x.dtype))[0]
 
         def bent(x: Any, g: Any, c: Any, data: Any) -> Any:
-            return jax.vjp(lambda v: pulled(v, g, data), x)[1](c)[0]
+            return jax.vjp(lambda v: pulled(v, g, data), x)[1](c.astype(x.dtype))[0]
 
-        self._value, self._pulled, self._bent = jax.jit(compute), jax.jit(pulled), jax.jit(bent)
-        self._pushed = jax.jit(lambda x, c, data: jax.jvp(lambda v: compute(v, data), (x,), (c,))[1])
+        self.value, self.pulled = _compiled(value), _compiled(pulled)
+        self.pushed, self.bent = _compiled(pushed), _compiled(bent)
 
-    def value(self, x: Array, data: Any) -> Array:
-        return np.asarray(self._value(x, data))
 
-    def pulled(self, x: Array, g: Array, data: Any) -> Array:
-        return np.asarray(self._pulled(x, g.astype(x.dtype), data))
-
-    def pushed(self, x: Array, c: Array, data: Any) -> Array:
-        return np.asarray(self._pushed(x, c.astype(x.dtype), data))
-
-    def bent(self, x: Array, g: Array, c: Array, data: Any) -> Array:
-        return np.asarray(self._bent(x, g.astype(x.dtype), c.astype(x.dtype), data))
+def _compiled(function: Callable[..., Any]) -> Callable[..., Array]:
+    """The function, compiled by JAX; it gives an array of NumPy's."""
+    quick = jax.jit(function)
+    return lambda *args: np.asarray(quick(*args))
 
 
 def _loss(loss: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
     foreign = _Function(loss)
     return lambda output, target: computed_by(output, foreign, target)
-
-
-def _data(batches: Any) -> tuple[Array, Array, int | None]:
-    """Inputs, targets, and the size of a batch."""
-    pairs = [batches] if isinstance(batches, tuple) and len(batches) == 2 else list(batches)
-    if not pairs or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
-        raise TypeError("bridges.jax.run: each batch is a pair of arrays, inputs and targets")
-    X, y = (np.concatenate([np.asarray(pair[i]) for pair in pairs]) for i in (0, 1))
-    return X, y, len(pairs[0][0]) if len(pairs) > 1 else None
 
 
 # Of what optax keeps: a moment, and its name here.
@@ -160,25 +152,17 @@ _MOMENTS = {"mu": "m", "nu": "v", "trace": "b"}
 
 def _take_over(optimizer: Optimizer, state: Any) -> None:
     """Go on from optax's state: the parts of it, however they are nested, that have moments."""
-    kept: dict[str, Any] = {}
-    t = 0
+    fresh, kept = optimizer.state_dict(), {}
+    for part in filter(_has_moments, jax.tree.leaves(state, is_leaf=_has_moments)):
+        fields = part._asdict()
+        for name in fields.keys() & _MOMENTS.keys():
+            kept[_MOMENTS[name]] = _like(ravel_pytree(fields[name])[0], next(optimizer.parameters()))
+        kept["step"] = kept["t"] = int(fields.get("count", 1))
+    optimizer.load_state_dict({**fresh, "state": [{**fresh["state"][0], **kept}]})
 
-    def look(part: Any) -> None:
-        nonlocal t
-        for name in getattr(part, "_fields", ()):
-            if name in _MOMENTS:
-                kept[_MOMENTS[name]] = np.asarray(ravel_pytree(getattr(part, name))[0])
-                t = int(part.count) if "count" in part._fields else 1
-        for inner in part if isinstance(part, tuple | list) else ():
-            look(inner)
 
-    look(state)
-    if not kept:
-        return
-    fresh = optimizer.state_dict()
-    kept = {name: moment.astype(next(optimizer.parameters()).dtype) for name, moment in kept.items()}
-    entries = [{**fresh["state"][0], "step": t, "t": t, **kept}]
-    optimizer.load_state_dict({**fresh, "state": entries})
+def _has_moments(part: Any) -> bool:
+    return not _MOMENTS.keys().isdisjoint(getattr(part, "_fields", ()))
 
 
 # Between trees and arrays ---------------------------------------------------------------------------------------------
@@ -187,9 +171,14 @@ def _take_over(optimizer: Optimizer, state: Any) -> None:
 def _flattened(name: str, params: Any) -> tuple[Any, Callable[[Any], Any]]:
     """θ, and what makes a tree of a vector."""
     theta, tree = ravel_pytree(params)
-    if not theta.size or theta.dtype.kind != "f":
+    if not theta.size or not all(jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in jax.tree.leaves(params)):
         raise TypeError(f"bridges.jax.{name}: params is a tree of arrays of floats, not {params!r:.60}")
-    return theta, tree
+    return _wide(theta), lambda vector: tree(vector.astype(theta.dtype))
+
+
+def _wide(x: Any) -> Any:
+    """Half precision becomes float32."""
+    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
 def _like(x: Any, theta: Any) -> Any:

@@ -7,6 +7,7 @@ only `write` changes a model.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,8 +17,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from microgradopt import nn, optim
-from microgradopt.bridges.foreign import ForeignModel, computed_by, history_of
-from microgradopt.mode import current_mode, measuring
+from microgradopt.bridges.foreign import ForeignModel, computed_by, history_of, joined
 from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.run import Run
@@ -36,8 +36,9 @@ def objective(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Objec
     """The loss of a PyTorch model as a function of θ, its trainable parameters flattened in order.
 
     loss: takes nothing, gives a scalar tensor: ``lambda: F.cross_entropy(model(X), y)``. A product H v is a double
-    backward. Dropout is off, and buffers such as running averages are put back; apart from that the model computes in
-    the mode that it is in. float32 parameters give an objective in float32.
+    backward. Dropout modules are off, all else that is random is the same each time, and buffers such as running
+    averages are put back; apart from that the model computes in the mode that it is in. float64 parameters give an
+    objective in float64, all others one in float32.
 
     Raises TypeError for what is no torch module, no function, or a loss that is no scalar tensor; ValueError for a
     model without trainable parameters, and for data on another device than the model.
@@ -50,28 +51,13 @@ def objective(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Objec
     parameters = _trainable("objective", model)
     if not callable(loss):
         raise TypeError(f"bridges.torch.objective: loss is a function without arguments, lambda: ..., not {loss!r:.60}")
-    recorded: list[Any] = [None, []]  # θ, and the gradient there with its graph: many products are asked for at one θ
-
-    def value_and_gradient(theta: Array) -> tuple[Array, Array]:
-        with _holding(model, parameters, theta):
-            value = _scalar(loss, model)
-            found = torch.autograd.grad(value, parameters, allow_unused=True)
-        return _array(value), _flat(found, parameters)
-
-    def product(theta: Array, v: Array) -> Array:
-        with _holding(model, parameters, theta):
-            if recorded[0] is None or not np.array_equal(recorded[0], theta):
-                found = torch.autograd.grad(_scalar(loss, model), parameters, create_graph=True, allow_unused=True)
-                recorded[:] = theta, found
-            pairs = zip(recorded[1], _split(v, parameters), strict=True)
-            curved = [(g, part) for g, part in pairs if g is not None and g.requires_grad]
-            if not curved:
-                return np.zeros_like(v)
-            gradients, along = zip(*curved, strict=True)
-            found = torch.autograd.grad(gradients, parameters, along, retain_graph=True, allow_unused=True)
-        return _flat(found, parameters)
-
-    return Objective.external(value_and_gradient, _flat(parameters, parameters), product)
+    of_theta, data = _OfModel(lambda _: _scalar(loss, model), model, parameters), (None, 0)
+    one = np.ones(())
+    return Objective.external(
+        lambda theta: (of_theta.value(theta, data), of_theta.pulled(theta, one, data)),
+        _flat(parameters, parameters),
+        lambda theta, v: of_theta.bent(theta, one, v, data),
+    )
 
 
 def write(model: torch.nn.Module, theta: npt.ArrayLike) -> None:
@@ -91,50 +77,6 @@ def write(model: torch.nn.Module, theta: npt.ArrayLike) -> None:
     with torch.no_grad():
         for parameter, part in zip(parameters, _split(array, parameters), strict=True):
             parameter.copy_(part)
-
-
-@contextlib.contextmanager
-def _holding(model: torch.nn.Module, parameters: list[torch.Tensor], theta: Array) -> Iterator[None]:
-    """Inside, the parameters hold θ, and dropout is off; afterwards all is as it was, buffers too."""
-    before = [p.data for p in parameters]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        for parameter, part in zip(parameters, _split(theta, parameters), strict=True):
-            parameter.data = part
-        with torch.enable_grad(), _repeatable(parameters), _without_dropout(model):
-            yield
-    finally:
-        for parameter, data in zip(parameters, before, strict=True):
-            parameter.data = data
-        for buffer, value in buffers:
-            buffer.data.copy_(value)
-
-
-@contextlib.contextmanager
-def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, the modules that drop elements do not; all others are in the mode that they were in."""
-    dropping = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.training]
-    try:
-        for module in dropping:
-            module.training = False
-        yield
-    finally:
-        for module in dropping:
-            module.training = True
-
-
-@contextlib.contextmanager
-def _repeatable(parameters: Sequence[torch.Tensor], seed: int = 0) -> Iterator[None]:
-    """Inside, PyTorch's random numbers are those of a seed; its own generators stay as they are.
-
-    Attention is computed in the plain way: the fused ones have no second derivatives.
-    """
-    with (
-        torch.random.fork_rng(devices={p.device for p in parameters if p.is_cuda}),
-        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-    ):
-        torch.manual_seed(seed)
-        yield
 
 
 # A training -----------------------------------------------------------------------------------------------------------
@@ -157,8 +99,8 @@ def run(
     scheduler: of which the first learning rate is taken. clip: the norm that gradients are clipped to. history: what
     has a list `loss`, of each update, and perhaps `gradient_norm`, `lr`, or a list of losses.
 
-    The run has copies of the parameters, in float32 if they are, under the model's own names; its trials compute loss
-    and gradients by the model. `write` takes what a cure has found back into the model.
+    The run has copies of the parameters, in float64 if they are and else in float32, under the model's own names; its
+    trials compute loss and gradients by the model. `write` takes what a cure has found back into the model.
 
     Raises TypeError for what is no such thing, ValueError for an optimizer that is not known here.
 
@@ -168,54 +110,87 @@ def run(
     Run(2 updates; last loss ..., gradient norm ...)
     """
     parameters = _trainable("run", model)
-    X, y, size, shuffle = _data(batches)
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    network = ForeignModel({name: _array(p) for name, p in named.items()}, _Network(model, named))
+    X, y, size = joined("torch", batches, _array)
+    arrays = {name: _array(p) for name, p in model.named_parameters() if p.requires_grad}
+    network = ForeignModel(arrays, _OfModel(model, model, parameters))
     ours = dict(zip(parameters, network.parameters(), strict=True))
+    is_shuffled = isinstance(getattr(batches, "sampler", None), torch.utils.data.RandomSampler)
     return Run(
-        network, _loss(loss, parameters), _optimizer(optimizer, ours), X, y, size, max_norm=clip, shuffle=shuffle,
-        rng=0, history=history_of(history, None if scheduler is None else max(scheduler.base_lrs)),
+        network, _loss(loss, parameters[0]), _optimizer(optimizer, ours), X, y, size, max_norm=clip,
+        shuffle=is_shuffled, rng=0, history=history_of(history, None if scheduler is None else max(scheduler.base_lrs)),
     )  # fmt: skip
 
 
 class _Function:
-    """A function of PyTorch's as `Foreign`: of an array of floats, and of data."""
+    """A function of PyTorch's as `Foreign`. compute: takes a tensor and one of data. like: has their device, dtype."""
 
-    def __init__(self, compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], like: list[torch.Tensor]) -> None:
+    def __init__(self, compute: Callable[..., torch.Tensor], like: torch.Tensor) -> None:
         self.compute, self.like = compute, like
-        self.draws = 0  # so that each update has a dropout of its own
-        self._last: tuple[Any, Any, Any, Any] = (None, None, None, None)
+        self._last: tuple[Any, ...] | None = None  # x, their versions, data, the tensors that hold x, and the result
+        self._pulled: tuple[Any, ...] | None = None  # g, and Jᵀg with its graph, of that result
 
-    def _recorded(self, x: Array, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """x as a tensor, and the result with its graph; that of the last call where it is the same."""
-        if self._last[0] is not x or self._last[1] is not data:
-            given = _tensor(x, self.like[0]).requires_grad_()
-            self.draws += not current_mode.get().measuring
-            with torch.enable_grad(), _repeatable(self.like, self.draws):
-                self._last = x, data, given, self.compute(given, _tensor(data, self.like[0]))
-        return self._last[2], self._last[3]
+    @contextlib.contextmanager
+    def _given(self, x: Array) -> Iterator[list[torch.Tensor]]:
+        """Inside, the tensors that are given hold x."""
+        yield [_tensor(x, self.like).requires_grad_()]
+
+    def _computed(self, inputs: list[torch.Tensor], data: Any) -> torch.Tensor:
+        with _repeatable(self.like, 0):
+            return self.compute(*inputs, _tensor(data, self.like))
+
+    @contextlib.contextmanager
+    def _recorded(self, x: Array, data: Any) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+        """The inputs and the result; those of the last call where they are the same: many products are at one point."""
+        with self._given(x) as inputs, torch.enable_grad():
+            last, versions = self._last, [tensor._version for tensor in inputs]  # a write in place spoils a graph
+            if last is None or last[1] != versions or not _are_same(last[2], data) or not np.array_equal(last[0], x):
+                out = self._computed(inputs, data)
+                if not out.requires_grad:
+                    raise RuntimeError("bridges.torch: the result has no graph; was it computed under torch.no_grad()?")
+                last = self._last = (x.copy(), versions, data, inputs, out)
+                self._pulled = None
+            yield last[3:]
 
     def value(self, x: Array, data: Any) -> Array:
-        return _array(self._recorded(x, data)[1])
+        with self._recorded(x, data) as (_, out):
+            return _array(out)
 
     def pulled(self, x: Array, g: Array, data: Any) -> Array:
-        given, out = self._recorded(x, data)
-        return _array(torch.autograd.grad(out, given, _tensor(g, out), retain_graph=True)[0])
+        with self._recorded(x, data) as (inputs, out):
+            return _flat(_gradients([out], inputs, [_tensor(g, out)]), inputs).reshape(x.shape)
 
     def pushed(self, x: Array, c: Array, data: Any) -> Array:
         # J c is the derivative of Jᵀu by u, with cotangent c: a double backward.
-        given, out = self._recorded(x, data)
-        u = torch.zeros_like(out, requires_grad=True)
-        (pulled,) = torch.autograd.grad(out, given, u, create_graph=True)
-        return _array(torch.autograd.grad(pulled, u, _tensor(c, given), retain_graph=True)[0])
+        with self._recorded(x, data) as (inputs, out):
+            u = torch.zeros_like(out, requires_grad=True)
+            pulled = _gradients([out], inputs, [u], create_graph=True)
+            return _flat(_gradients(pulled, [u], _split(c, inputs)), [u]).reshape(u.shape)
 
     def bent(self, x: Array, g: Array, c: Array, data: Any) -> Array:
-        given, out = self._recorded(x, data)
-        (pulled,) = torch.autograd.grad(out, given, _tensor(g, out), create_graph=True)
-        if not pulled.requires_grad:
-            return np.zeros_like(x)
-        (found,) = torch.autograd.grad(pulled, given, _tensor(c, given), retain_graph=True, allow_unused=True)
-        return np.zeros_like(x) if found is None else _array(found)
+        with self._recorded(x, data) as (inputs, out):
+            if self._pulled is None or not np.array_equal(self._pulled[0], g):
+                self._pulled = g.copy(), _gradients([out], inputs, [_tensor(g, out)], create_graph=True)
+            return _flat(_gradients(self._pulled[1], inputs, _split(c, inputs)), inputs).reshape(x.shape)
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether data are the very same. A pair is made anew on its way through a graph, what is in it is not."""
+    is_pair = isinstance(one, tuple) and isinstance(other, tuple)
+    return all(map(operator.is_, one, other)) if is_pair else one is other
+
+
+def _gradients(
+    outputs: Sequence[torch.Tensor | None],
+    inputs: list[torch.Tensor],
+    cotangents: list[torch.Tensor],
+    create_graph: bool = False,
+) -> Sequence[torch.Tensor | None]:
+    """The gradient by the inputs of the sum of all ⟨cotangent, output⟩. None stands for zeros."""
+    pairs = [(x, c) for x, c in zip(outputs, cotangents, strict=True) if x is not None and x.requires_grad]
+    if not pairs:
+        return [None] * len(inputs)
+    chosen, along = zip(*pairs, strict=True)
+    return torch.autograd.grad(chosen, inputs, along, retain_graph=True, create_graph=create_graph, allow_unused=True)
 
 
 _ACTIVATIONS: dict[type, Any] = {
@@ -225,14 +200,35 @@ _ACTIVATIONS: dict[type, Any] = {
 }
 
 
-class _Network(_Function):
-    """A model as a function of its flat θ and a batch."""
+class _OfModel(_Function):
+    """What is computed with a model, as a function of θ. data: a batch of inputs, and a seed; 0 is without dropout."""
 
-    def __init__(self, model: torch.nn.Module, named: dict[str, torch.Tensor]) -> None:
-        super().__init__(_outputs(model, named), list(named.values()))
-        self.model = model
+    def __init__(
+        self, compute: Callable[..., torch.Tensor], model: torch.nn.Module, parameters: list[torch.nn.Parameter]
+    ) -> None:
+        super().__init__(compute, parameters[0])
+        self.model, self.parameters = model, parameters
 
-    def activations(self, theta: Array, foreign: Any, X: Array) -> list[tuple[Any, Array, Array]]:
+    @contextlib.contextmanager
+    def _given(self, x: Array) -> Iterator[list[torch.Tensor]]:
+        """Inside, the parameters hold θ. Not by `torch.func.functional_call`, which replaces tied parameters for good,
+        and has no way to a loss that is a closure.
+        """
+        before = [p.data for p in self.parameters]
+        try:
+            for parameter, part in zip(self.parameters, _split(x, self.parameters), strict=True):
+                parameter.data = part
+            yield list(self.parameters)
+        finally:
+            for parameter, value in zip(self.parameters, before, strict=True):
+                parameter.data = value
+
+    def _computed(self, inputs: list[torch.Tensor], data: Any) -> torch.Tensor:
+        X, seed = data
+        with _repeatable(self.like, seed), _put_back(self.model, seed == 0):
+            return self.compute(None if X is None else _tensor(X, self.like))
+
+    def activations(self, theta: Array, foreign: Any, data: Any) -> list[tuple[Any, Array, Array]]:
         """What its activations that are modules do: our function, input and output, units along the last axis."""
         found: list[tuple[Any, Array, Array]] = []
 
@@ -243,91 +239,80 @@ class _Network(_Function):
 
         hooks = [m.register_forward_hook(note) for m in self.model.modules() if type(m) in _ACTIVATIONS]
         try:
-            with torch.no_grad(), measuring(), _repeatable(self.like):
-                self.compute(_tensor(theta, self.like[0]), _tensor(X, self.like[0]))
+            with torch.no_grad(), self._given(theta) as inputs:
+                self._computed(inputs, data)
         finally:
             for hook in hooks:
                 hook.remove()
         return found
 
 
-def _outputs(model: torch.nn.Module, named: dict[str, torch.Tensor]) -> Any:
-    """The output of a model as a function of its flat θ and a batch."""
+@contextlib.contextmanager
+def _put_back(model: torch.nn.Module, without_dropout: bool) -> Iterator[None]:
+    """Inside, dropout may be off; the modules are else in the modes that they are in. Afterwards buffers are as before.
 
-    def outputs(theta: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
-        parts = theta.split([p.numel() for p in named.values()])
-        values = {name: part.view_as(p).to(p.dtype) for (name, p), part in zip(named.items(), parts, strict=True)}
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with _without_dropout(model) if current_mode.get().measuring else contextlib.nullcontext():
-            found: torch.Tensor = torch.func.functional_call(model, {**values, **buffers}, (X,))
-        return found
+    A forward pass writes to buffers, or puts others in their place.
+    """
+    modules = [m for m in model.modules() if without_dropout and isinstance(m, _DropoutNd) and m.training]
+    buffers = [(m, name, x, x.clone()) for m in model.modules() for name, x in m.named_buffers(recurse=False)]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module in modules:
+            module.training = True
+        for owner, name, buffer, value in buffers:
+            setattr(owner, name, buffer)
+            buffer.data.copy_(value)
 
-    return outputs
+
+@contextlib.contextmanager
+def _repeatable(like: torch.Tensor, seed: int) -> Iterator[None]:
+    """Inside, PyTorch's random numbers are those of a seed; its own generators stay as they are.
+
+    Attention is computed in the plain way: the fused ones have no second derivatives.
+    """
+    with (
+        torch.random.fork_rng(devices=[like.device] if like.is_cuda else []),
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
+        torch.manual_seed(seed)
+        yield
 
 
-def _loss(loss: Loss, like: list[torch.Tensor]) -> Callable[[Any, Any], Tensor]:
+def _loss(loss: Loss, like: torch.Tensor) -> Callable[[Any, Any], Tensor]:
     """A loss of PyTorch's: one of ours where it is the same, since a diagnosis knows what these compare."""
-    foreign = _Function(lambda output, target: loss(output, target), like)
-    own = {"cross_entropy": nn.cross_entropy, "mse_loss": nn.mse_loss}.get(_name_of(loss))
+    foreign, ours = _Function(loss, like), _ours(loss)
 
     def computed(output: Any, target: Array) -> Any:
         is_table = output.ndim == 2 and (target.shape == output.shape or target.dtype.kind in "iu")
-        return own(output, target) if own is not None and is_table else computed_by(output, foreign, target)
+        return ours(output, target) if ours is not None and is_table else computed_by(output, foreign, target)
 
     return computed
 
 
-def _name_of(loss: Any) -> str:
-    """The name of a function of torch.nn.functional; that of a loss module as it is made by default."""
-    functional = torch.nn.functional
-    if loss in (functional.cross_entropy, functional.mse_loss):
-        return str(loss.__name__)
-    modules = {torch.nn.CrossEntropyLoss: "cross_entropy", torch.nn.MSELoss: "mse_loss"}
-    is_default = type(loss) in modules and repr(vars(loss)) == repr(vars(type(loss)()))
-    return modules[type(loss)] if is_default else ""
-
-
-def _data(batches: Any) -> tuple[Array, Array, int | None, bool]:
-    """Inputs, targets, the size of a batch, and whether they are shuffled."""
-    if isinstance(batches, tuple) and len(batches) == 2 and all(map(_is_data, batches)):
-        return _array(batches[0]), _array(batches[1]), None, False
-    if not isinstance(batches, Iterable):
-        raise TypeError(
-            f"bridges.torch.run: batches is a DataLoader, or pairs of inputs and targets, not {batches!r:.60}"
-        )
-    pairs = list(batches)
-    if not pairs or not all(isinstance(p, tuple | list) and len(p) == 2 and all(map(_is_data, p)) for p in pairs):
-        raise TypeError("bridges.torch.run: each batch is a pair of tensors, inputs and targets")
-    X, y = (np.concatenate([_array(pair[i]) for pair in pairs]) for i in (0, 1))
-    is_shuffled = isinstance(getattr(batches, "sampler", None), torch.utils.data.RandomSampler)
-    return X, y, len(pairs[0][0]) if len(pairs) > 1 else None, is_shuffled
-
-
-def _is_data(x: Any) -> bool:
-    return isinstance(x, torch.Tensor | np.ndarray)
+def _ours(loss: Any) -> Callable[..., Tensor] | None:
+    """Our loss for a function of torch.nn.functional, or for a loss module as it is made by default."""
+    same = {torch.nn.CrossEntropyLoss: nn.cross_entropy, torch.nn.MSELoss: nn.mse_loss}
+    if type(loss) in same:
+        return same[type(loss)] if repr(vars(loss)) == repr(vars(type(loss)())) else None
+    functional = {"cross_entropy": nn.cross_entropy, "mse_loss": nn.mse_loss}
+    return next((ours for name, ours in functional.items() if loss is getattr(torch.nn.functional, name)), None)
 
 
 # Optimizers -----------------------------------------------------------------------------------------------------------
 
-# Of each: ours, the settings that both have, and what PyTorch calls what ours keeps.
-_KNOWN: dict[str, tuple[type[Optimizer], tuple[str, ...], dict[str, str]]] = {
-    "SGD": (
-        optim.SGD, ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"), {"b": "momentum_buffer"},
-    ),
-    "Adam": (
-        optim.Adam, ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize"),
-        {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
-    ),
-    "AdamW": (
-        optim.AdamW, ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize"),
-        {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
-    ),
-    "RMSprop": (
-        optim.RMSprop, ("lr", "alpha", "eps", "weight_decay", "momentum", "centered", "maximize"),
-        {"v": "square_avg", "a": "grad_avg", "b": "momentum_buffer"},
-    ),
-    "Adagrad": (optim.Adagrad, ("lr", "lr_decay", "eps", "weight_decay", "maximize"), {"sum": "sum"}),
-}  # fmt: skip
+_MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
+
+# The optimizers that both have by these names, and with these settings; and what PyTorch calls what ours keeps.
+_KNOWN: dict[str, dict[str, str]] = {
+    "SGD": {"b": "momentum_buffer"},
+    "Adam": _MOMENTS,
+    "AdamW": _MOMENTS,
+    "RMSprop": {"v": "square_avg", "a": "grad_avg", "b": "momentum_buffer"},
+    "Adagrad": {"sum": "sum"},
+}
 
 
 def _optimizer(given: Any, ours: dict[Any, Tensor]) -> Optimizer:
@@ -339,43 +324,37 @@ def _optimizer(given: Any, ours: dict[Any, Tensor]) -> Optimizer:
             "one give that which is nearest, made anew with its learning rate"
         )
     is_decoupled = name == "Adam" and given.param_groups[0].get("decoupled_weight_decay", False)
-    make, settings, states = _KNOWN["AdamW" if is_decoupled else name]
+    make: type[Optimizer] = getattr(optim, "AdamW" if is_decoupled else name)
     groups, entries, first = [], [], 0
     for group in given.param_groups:
         moved = [p for p in group["params"] if p in ours]
-        if not moved:
-            continue
-        values = {key: _setting(group[key]) for key in settings}
-        groups.append({**values, "params": [ours[p] for p in moved]})
-        entries += _states(moved, given.state, states, first)
-        first += len(moved)
+        if moved:
+            given_here = {key: group[key] for key in make.hyperparameters if key in group}
+            settings = {key: x.item() if isinstance(x, torch.Tensor) else x for key, x in given_here.items()}
+            groups.append({**settings, "params": [ours[p] for p in moved]})
+            entries += _states([given.state.get(p, {}) for p in moved], _KNOWN[name], first)
+            first += len(moved)
     if not groups:
         raise ValueError(
             "bridges.torch.run: the optimizer moves none of this model's parameters; is it another model's?"
         )
     optimizer = make(groups)
-    fresh = optimizer.state_dict()
-    optimizer.load_state_dict({**fresh, "state": entries})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
     return optimizer
 
 
-def _setting(value: Any) -> Any:
-    """A hyperparameter as a number: PyTorch may keep a learning rate in a tensor."""
-    return value.item() if isinstance(value, torch.Tensor) else value
-
-
-def _states(moved: list[Any], state: Any, names: dict[str, str], first: int) -> list[dict[str, Any]]:
-    """What PyTorch keeps of the parameters of a group, as entries of a state_dict of ours."""
-    steps = [int(_setting(state[p]["step"])) if "step" in state.get(p, {}) else int(bool(state.get(p))) for p in moved]
+def _states(given: list[dict[str, Any]], names: dict[str, str], first: int) -> list[dict[str, Any]]:
+    """What PyTorch keeps of each parameter of a group, as entries of a state_dict of ours."""
+    steps = [int(kept.get("step", bool(kept))) for kept in given]
     entries = []
     for t in sorted(set(steps)):
         chosen = [i for i, step in enumerate(steps) if step == t]
-        kept = {
-            ours: np.concatenate([_array(state[moved[i]][theirs]).ravel() for i in chosen])
+        vectors = {
+            ours: np.concatenate([_array(given[i][theirs]).ravel() for i in chosen])
             for ours, theirs in names.items()
-            if all(isinstance(state.get(moved[i], {}).get(theirs), torch.Tensor) for i in chosen)
+            if all(isinstance(given[i].get(theirs), torch.Tensor) for i in chosen)
         }
-        entries.append({"params": [first + i for i in chosen], "step": max(steps), "t": t, **kept})
+        entries.append({"params": [first + i for i in chosen], "step": max(steps), "t": t, **vectors})
     return entries
 
 
@@ -406,12 +385,15 @@ def _scalar(loss: Callable[[], Any], model: torch.nn.Module) -> torch.Tensor:
             "bridges.torch.objective: the loss is to be a scalar tensor with its graph, as F.cross_entropy gives it, "
             f"not {value!r:.60}"
         )
-    return value
+    return value.reshape(())
 
 
 def _array(x: Any) -> Array:
-    """A tensor, from wherever it is, or an array, as an array of its own."""
-    return x.detach().cpu().numpy().copy() if isinstance(x, torch.Tensor) else np.array(x)
+    """A tensor, from wherever it is, or an array, as an array of its own. Half precision becomes float32."""
+    if not isinstance(x, torch.Tensor):
+        return np.array(x)
+    x = x.detach().cpu()
+    return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy().copy()
 
 
 def _tensor(x: Any, like: torch.Tensor) -> torch.Tensor:
@@ -420,14 +402,13 @@ def _tensor(x: Any, like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(array, device=like.device, dtype=like.dtype if array.dtype.kind == "f" else None)
 
 
-def _flat(parts: Iterable[torch.Tensor | None], parameters: list[Any]) -> Array:
-    """Tensors of the parameters' shapes as one vector; None stands for zeros."""
-    filled = [torch.zeros_like(p) if part is None else part for part, p in zip(parts, parameters, strict=True)]
-    return torch.cat([part.detach().reshape(-1) for part in filled]).cpu().numpy()
+def _flat(parts: Iterable[torch.Tensor | None], like: list[Any]) -> Array:
+    """Tensors of these shapes as one vector; None stands for zeros."""
+    filled = [torch.zeros_like(p) if part is None else part for part, p in zip(parts, like, strict=True)]
+    return _array(torch.cat([part.reshape(-1) for part in filled]))
 
 
-def _split(theta: Array, parameters: list[Any]) -> list[torch.Tensor]:
-    """A vector as tensors of the parameters' shapes, dtypes and devices."""
-    flat = torch.as_tensor(theta, device=parameters[0].device)
-    parts = flat.split([p.numel() for p in parameters])
-    return [part.view_as(p).to(p.dtype) for part, p in zip(parts, parameters, strict=True)]
+def _split(x: Array, like: list[Any]) -> list[torch.Tensor]:
+    """The numbers of an array as tensors of these shapes, dtypes and devices."""
+    parts = torch.tensor(np.asarray(x, order="C")).reshape(-1).split([p.numel() for p in like])
+    return [part.view_as(p).to(p) for part, p in zip(parts, like, strict=True)]

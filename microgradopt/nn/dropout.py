@@ -42,7 +42,7 @@ class Dropout(Module):
         numbers = self.counter + np.arange(x.size, dtype=np.uint64)
         self.counter = self.counter + np.uint64(x.size)
         kept = random_bits(numbers).reshape(x.shape) >= np.uint64(int(self.p * 2.0**64))
-        return x * (kept / (1 - self.p)).astype(x.dtype)
+        return x * (kept / (1 - self.p)).astype(np.result_type(x.dtype, np.float16))
 
     def describe(self) -> str:
         """The probability."""

@@ -89,8 +89,14 @@ def linear_default(shape: tuple[int, ...], fan_in: int, rng: RNG = None) -> Arra
     return np.random.default_rng(rng).uniform(-limit, limit, shape)
 
 
+def check_size(name: str, size: Any) -> None:
+    """Raise ValueError, for ``name``, unless it is a whole number from 1."""
+    if not (isinstance(size, int | np.integer) and size >= 1):
+        raise ValueError(f"{name} is a whole number from 1, not {size!r}")
+
+
 def _fans(name: str, shape: Any) -> tuple[int, int]:
-    if len(shape) != 2 or 0 in shape:
+    if np.shape(shape) != (2,) or min(shape) < 1:
         raise ValueError(f"{name}: wants the shape (fan_out, fan_in) of a weight, not {shape}")
     fan_out, fan_in = shape
     return fan_in, fan_out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,9 +31,8 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, rng: RNG = None, dtype: npt.DTypeLike = np.float64
     ) -> None:
-        for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if not (isinstance(size, int | np.integer) and size >= 1):
-                raise ValueError(f"Linear: {name} is a whole number from 1, not {size!r}")
+        init.check_size("Linear: in_features", in_features)
+        init.check_size("Linear: out_features", out_features)
         rng = np.random.default_rng(rng)
         self.in_features, self.out_features = in_features, out_features
         weight = init.linear_default((out_features, in_features), in_features, rng)
@@ -64,7 +64,7 @@ class Flatten(Module):
         """x, with its last axes as one."""
         if not 0 <= self.start_dim < x.ndim:
             raise ValueError(f"Flatten: x of shape {x.shape} has no axis {self.start_dim} to begin at")
-        return x.reshape(*x.shape[: self.start_dim], -1)
+        return x.reshape(*x.shape[: self.start_dim], math.prod(x.shape[self.start_dim :]))
 
 
 # Activations ----------------------------------------------------------------------------------------------------------

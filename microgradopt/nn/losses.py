@@ -42,16 +42,20 @@ def _share(g: Array, size: int, reduction: str) -> Array:
     return g / size if reduction == "mean" else g
 
 
-def _checked_target(name: str, input: Array, target: Array) -> Array:
-    """The target, of the input's shape; numbers that are no floats (labels 0 and 1, lists) take the input's dtype."""
+def _checked(name: str, input: Array, target: Array) -> tuple[Array, Array]:
+    """Input and target, of one shape, as arrays of floats. Labels 0 and 1, lists, numbers take the input's dtype."""
+    (input,) = arrays(input)
     if np.shape(input) != np.shape(target):
         raise ValueError(
             f"{name}: the input has shape {np.shape(input)} and the target {np.shape(target)}; they must be equal, as "
             "broadcasting them would compare each with every other"
         )
-    if not hasattr(target, "dtype"):
-        return np.asarray(target, input.dtype)
-    return target if target.dtype.kind == "f" else target.astype(input.dtype)
+    input = _floats(input, np.float64)
+    return input, _floats(target, input.dtype) if hasattr(target, "dtype") else np.asarray(target, input.dtype)
+
+
+def _floats(x: Array, dtype: Any) -> Array:
+    return x if x.dtype.kind == "f" else x.astype(dtype)
 
 
 def _check_labels(name: str, are_right: Array, wanted: str, target: Array) -> None:
@@ -72,7 +76,7 @@ def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     >>> float(mse_loss(np.array([1.0, 2.0]), np.array([0.0, 0.0])))
     2.5
     """
-    target = _checked_target("mse_loss", input, target)
+    input, target = _checked("mse_loss", input, target)
     return _reduced(np.square(input - target), reduction)
 
 
@@ -86,7 +90,7 @@ def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     >>> float(l1_loss(np.array([1.0, -2.0]), np.array([0.0, 0.0])))
     1.5
     """
-    target = _checked_target("l1_loss", input, target)
+    input, target = _checked("l1_loss", input, target)
     return _reduced(np.abs(input - target), reduction)
 
 
@@ -109,7 +113,7 @@ def huber_loss(input: Array, target: Array, reduction: str = "mean", delta: floa
     """
     if not delta > 0:
         raise ValueError(f"huber_loss: delta is positive, not {delta}")
-    target = _checked_target("huber_loss", input, target)
+    input, target = _checked("huber_loss", input, target)
     size = np.abs(input - target)
     return _reduced(np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta)), reduction)
 
@@ -130,7 +134,7 @@ def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str
     >>> binary_cross_entropy_with_logits(np.array([0.0, 100.0]), np.array([1, 1]), "none").round(4)
     array([0.6931, 0.    ])
     """
-    target = _checked_target("binary_cross_entropy_with_logits", input, target)
+    input, target = _checked("binary_cross_entropy_with_logits", input, target)
     _check_labels(
         "binary_cross_entropy_with_logits", (target >= 0) & (target <= 1), "probabilities, from 0 to 1", target
     )
@@ -151,7 +155,7 @@ def hinge_loss(input: Array, target: Array, reduction: str = "mean") -> Tensor:
     >>> hinge_loss(np.array([0.5, 2.0]), np.array([1, 1]), "none")
     array([0.5, 0. ])
     """
-    target = _checked_target("hinge_loss", input, target)
+    input, target = _checked("hinge_loss", input, target)
     _check_labels("hinge_loss", np.abs(target) == 1, "−1 or 1 (2 * y − 1 makes them of 0 and 1)", target)
     return _reduced(np.maximum(0, 1 - target * input), reduction)
 
@@ -229,17 +233,13 @@ def cross_entropy(input: Array, target: Array, reduction: str = "mean", label_sm
         raise ValueError(f"cross_entropy: label_smoothing is from 0 to 1, not {label_smoothing}")
     axis = _class_axis(input.shape)
     log_probabilities = log_softmax(input, axis)
-    if not _are_probabilities(target):
+    if arrays(target)[0].dtype.kind != "f":  # labels, no probabilities
         if not label_smoothing:
             return nll_loss(log_probabilities, target, reduction)
         target = _place(np.ones((), input.dtype), _checked_labels(target, input.shape), input.shape)
     if np.shape(target) == input.shape[:axis] + input.shape[axis + 1 :] != input.shape:
         raise ValueError(f"cross_entropy: labels are integers, not {target.dtype}; .astype(int) makes them so")
-    target = _checked_target("cross_entropy", input, target)
+    _, target = _checked("cross_entropy", input, target)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / input.shape[axis]
     return _reduced(-(log_probabilities * target).sum(axis=axis), reduction)
-
-
-def _are_probabilities(target: Array) -> bool:
-    return bool(arrays(target)[0].dtype.kind == "f")

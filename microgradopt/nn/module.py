@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -13,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.mode import clock
+from microgradopt.rules.values import is_masked, masked
 from microgradopt.tensor import Tensor
 
 StateDict = dict[str, npt.NDArray[Any]]
+
+_ROUNDING = 1e-3  # relative: float16 has three digits
 
 
 class Call(NamedTuple):
@@ -93,11 +95,7 @@ class Module:
 
     def _parts(self) -> list[tuple[str, Any]]:
         """The tensors and modules in its attributes, with their names."""
-        found = []
-        for name, value in vars(self).items():
-            if name not in ("_known", "_calls"):
-                found += _inside(name, value)
-        return found
+        return _inside("", vars(self))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, with their names: "hidden", or "layers.0" inside a list."""
@@ -111,14 +109,14 @@ class Module:
         return ((name, module) for name, module, _ in self._walk(prefix, ()))
 
     def _walk(self, prefix: str, above: tuple[Module, ...]) -> Iterator[tuple[str, Module, list[tuple[str, Any]]]]:
-        """This module and all inside it, with their dotted names and what they are made of."""
+        """This module and all inside it, and what they are made of, all with their dotted names."""
         if self in above:
             raise ValueError(f"{type(self).__name__}: contains itself, as {prefix}")
-        parts = self._parts()
+        parts = [(_dotted(prefix, name), x) for name, x in self._parts()]
         yield prefix, self, parts
         for name, child in parts:
             if isinstance(child, Module):
-                yield from child._walk(f"{prefix}.{name}" if prefix else name, (*above, self))
+                yield from child._walk(name, (*above, self))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """All parameters with their dotted names, own ones first; a shared one once, under its first name."""
@@ -134,10 +132,10 @@ class Module:
 
     def _all_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every name that a parameter goes by."""
-        for prefix, module, parts in self._walk("", ()):
+        for _, module, parts in self._walk("", ()):
             for name, x in parts:
                 if type(x) is Tensor and module._holds(x):
-                    yield (f"{prefix}.{name}" if prefix else name), x
+                    yield name, x
 
     def _holds(self, x: Tensor) -> bool:
         """Whether a tensor in an attribute is a parameter. Once it is, it stays one."""
@@ -178,25 +176,32 @@ class Module:
 
     def named_buffers(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         """All arrays that are kept and not trained, with their dotted names: running averages."""
-        return ((name, getattr(module, attribute)) for name, module, attribute in self._all_buffers())
+        state = self._state().items()
+        return ((name, getattr(owner, attribute)) for name, (owner, attribute) in state if isinstance(owner, Module))
 
-    def _all_buffers(self) -> Iterator[tuple[str, Module, str]]:
-        """The dotted name of every buffer, the module that has it, and the attribute there."""
+    def _state(self) -> dict[str, tuple[Any, str]]:
+        """Where the array of every parameter and buffer is, by its dotted name: an object, and its attribute."""
+        places: list[tuple[str, Any]] = [(name, (parameter, "data")) for name, parameter in self._all_parameters()]
         for prefix, module in self.named_modules():
-            for name in type(module).buffers:
-                yield (f"{prefix}.{name}" if prefix else name), module, name
+            places += [(_dotted(prefix, name), (module, name)) for name in type(module).buffers]
+        if len(dict(places)) < len(places):
+            raise ValueError(f"{type(self).__name__}: a name is there twice: {sorted(name for name, _ in places)}")
+        return dict(places)
 
     def state_dict(self) -> StateDict:
-        """A copy of every parameter and buffer by its dotted name, named as PyTorch names them."""
-        parameters = ((name, parameter.data) for name, parameter in self._all_parameters())
-        return {name: np.array(array) for name, array in itertools.chain(parameters, self.named_buffers())}
+        """A copy of every parameter and buffer by its dotted name, named as PyTorch names them.
+
+        Raises ValueError where two have the same name, as the keys "1" and 1 of a dict would give.
+        """
+        return {name: np.array(getattr(owner, attribute)) for name, (owner, attribute) in self._state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
         """Write a state_dict, PyTorch's too, into parameters and buffers. All is checked before any is written.
 
         strict: names must match exactly; otherwise only those found on both sides are loaded.
 
-        Raises KeyError for missing and unexpected names, ValueError for shapes, dtypes and numbers that do not fit.
+        Raises KeyError for missing and unexpected names, ValueError for shapes, dtypes and numbers that do not fit,
+        TypeError for a masked array.
         """
         self.loading(state_dict, strict)()
 
@@ -204,31 +209,29 @@ class Module:
         """Check a state_dict, as `load_state_dict` does; the function that is returned then loads it."""
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"load_state_dict: wants a dict of arrays by name, not {type(state_dict).__name__}")
-        parameters = dict(self._all_parameters())
-        buffers = {name: (module, attribute) for name, module, attribute in self._all_buffers()}
-        own = {name: parameter.data for name, parameter in parameters.items()} | dict(self.named_buffers())
+        state, own = self._state(), self.state_dict()
         missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
         if strict and (missing or unexpected):
             raise KeyError(f"load_state_dict: missing {missing}, unexpected {unexpected}; nothing was loaded")
-        arrays = {name: np.asarray(state_dict[name]) for name in own if name in state_dict}
-        for name, array in arrays.items():
+        arrays = {}
+        for name in [name for name in own if name in state_dict]:
+            if is_masked(state_dict[name]):
+                raise masked(f"load_state_dict: {name}")
+            array, dtype = np.asarray(state_dict[name]), own[name].dtype
             if array.shape != own[name].shape or array.dtype.kind not in "fiu":
                 raise ValueError(
                     f"load_state_dict: {name} is {array.dtype} of shape {array.shape}, and the model's has shape "
                     f"{own[name].shape}; nothing was loaded"
                 )
             with np.errstate(over="ignore", invalid="ignore"):
-                arrays[name] = array.astype(own[name].dtype)
-            if not np.array_equal(np.isinf(arrays[name]), np.isinf(array)):
-                raise ValueError(f"load_state_dict: {name} is too large for {own[name].dtype}; nothing was loaded")
+                arrays[name] = array.astype(dtype)
+            if not np.allclose(arrays[name], array, rtol=_ROUNDING, equal_nan=True):
+                wrong = "too large for" if dtype.kind == "f" else "not of"
+                raise ValueError(f"load_state_dict: {name} is {wrong} {dtype}; nothing was loaded")
 
         def load() -> None:
             for name, array in arrays.items():
-                if name in parameters:
-                    parameters[name].data = array
-                else:
-                    module, attribute = buffers[name]
-                    setattr(module, attribute, array)
+                setattr(*state[name], array)
 
         return load
 
@@ -258,7 +261,7 @@ def _is_new(x: Tensor) -> bool:
 
 
 def _inside(name: str, value: Any) -> list[tuple[str, Any]]:
-    """Tensors and modules: a value that is one, or those in a list, tuple or dict, with their names."""
+    """Tensors and modules: a value that is one, or those in a list, tuple or dict, with their dotted names."""
     if isinstance(value, Tensor | Module):
         return [(name, value)]
     if isinstance(value, list | tuple):
@@ -267,7 +270,11 @@ def _inside(name: str, value: Any) -> list[tuple[str, Any]]:
         items = value.items()
     else:
         return []
-    return [found for key, item in items for found in _inside(f"{name}.{key}", item)]
+    return [found for key, item in items for found in _inside(_dotted(name, key), item)]
+
+
+def _dotted(prefix: str, name: Any) -> str:
+    return f"{prefix}.{name}" if prefix else str(name)
 
 
 class Sequential(Module):
@@ -284,8 +291,8 @@ class Sequential(Module):
         self._layers = modules
 
     def _parts(self) -> list[tuple[str, Any]]:
-        """The modules, numbered from "0"."""
-        return [(str(i), module) for i, module in enumerate(self._layers)]
+        """The modules are numbered from "0"; a subclass may have more."""
+        return [(name.removeprefix("_layers."), x) for name, x in super()._parts()]
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._layers)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.mode import current_mode
-from microgradopt.nn import functional
+from microgradopt.nn import functional, init
 from microgradopt.nn.module import Module
 from microgradopt.tensor import Tensor, plain
 
@@ -26,9 +26,11 @@ class LayerNorm(Module):
     def __init__(
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, dtype: npt.DTypeLike = np.float64
     ) -> None:
-        shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (int(normalized_shape),)
-        if not shape or eps < 0:
+        shape: tuple[Any, ...] = tuple(np.atleast_1d(np.asarray(normalized_shape)).tolist())
+        if not shape or not eps >= 0:
             raise ValueError(f"LayerNorm: normalized_shape has an axis or more, and eps is from 0; not {shape}, {eps}")
+        for size in shape:
+            init.check_size("LayerNorm: each length in normalized_shape", size)
         self.normalized_shape, self.eps = shape, eps
         self.weight = Tensor(np.ones(shape), dtype, requires_grad=True)
         self.bias = Tensor(np.zeros(shape), dtype, requires_grad=True)
@@ -71,11 +73,9 @@ class BatchNorm1d(Module):
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: npt.DTypeLike = np.float64
     ) -> None:
-        if not (isinstance(num_features, int | np.integer) and num_features >= 1 and eps >= 0 and 0 <= momentum <= 1):
-            raise ValueError(
-                "BatchNorm1d: num_features is a whole number from 1, eps is from 0, and momentum from 0 to 1; not "
-                f"{num_features!r}, {eps!r}, {momentum!r}"
-            )
+        init.check_size("BatchNorm1d: num_features", num_features)
+        if not (eps >= 0 and 0 <= momentum <= 1):
+            raise ValueError(f"BatchNorm1d: eps is from 0, and momentum from 0 to 1; not {eps!r}, {momentum!r}")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = Tensor(np.ones(num_features), dtype, requires_grad=True)
         self.bias = Tensor(np.zeros(num_features), dtype, requires_grad=True)
@@ -96,7 +96,7 @@ class BatchNorm1d(Module):
                 "running averages"
             )
         if not measuring:
-            self._follow(plain(x))
+            self._follow(plain(x).astype(self.running_mean.dtype, copy=False))
         return functional.standardize(x, (0,), self.eps) * self.weight + self.bias
 
     def _follow(self, batch: Any) -> None:

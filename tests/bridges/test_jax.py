@@ -75,6 +75,35 @@ def test_float32_stays_float32():
     assert objective.theta.dtype == objective.gradient().dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_dtypes_may_change_on_the_way(dtype):
+    """Parameters of half precision under a loss in float32, and those of double precision too."""
+    p = jax.tree.map(lambda x: jnp.asarray(x, dtype), parameters())
+
+    def error(out, y):
+        return loss(out.astype(jnp.float32), y)
+
+    def outputs(p, x):
+        return apply(p, jnp.asarray(x, dtype))
+
+    objective = bridge.objective(lambda p: error(outputs(p, X), Y), p)
+    run = bridge.run(outputs, p, error, (X, Y), "adam", lr=0.01)
+    assert objective.theta.dtype == ("float64" if dtype == "float64" else "float32")
+    assert run.value() == pytest.approx(float(error(outputs(p, X), Y)), rel=1e-6)
+    assert run.train(20).value() < objective.value()
+    assert jax.tree.leaves(bridge.unflatten(p, run.objective.theta))[0].dtype == dtype
+
+
+def test_functions_that_have_no_forward_mode():
+    @jax.custom_vjp
+    def square(x):
+        return x * x
+
+    square.defvjp(lambda x: (x * x, x), lambda x, g: (2 * x * g,))
+    run = bridge.run(lambda w, x: x * square(w), jnp.ones(6), lambda out, y: (out**2).mean(), (X, Y), "sgd", lr=0.1)
+    np.testing.assert_allclose(run.objective.hessian(), np.diag(2 * (X**2).mean(axis=0)), rtol=1e-12)  # (w² x)²
+
+
 def test_names_are_places_in_the_tree():
     run = bridge.run(apply, parameters(), loss, (X, Y), "sgd", lr=0.1)
     assert [name for name, _ in run.model.named_parameters()] == ["hidden.W", "hidden.b", "out.0", "out.1"]
@@ -128,6 +157,7 @@ def test_wrong_calls_say_what_to_do():
         (lambda: bridge.objective(1.0, parameters()), TypeError, "function of the parameters"),
         (lambda: bridge.objective(whole, {}), TypeError, "tree of arrays"),
         (lambda: bridge.objective(whole, {"w": np.arange(3)}), TypeError, "of floats"),
+        (lambda: bridge.objective(whole, {**parameters(), "step": 3}), TypeError, "of floats"),
         (lambda: bridge.unflatten(parameters(), np.zeros(2)), ValueError, "of shape"),
         (lambda: bridge.run(apply, parameters(), loss, (X, Y), "lamb", lr=0.1), ValueError, "adamw"),
         (lambda: bridge.run(apply, parameters(), loss, [X], "sgd", lr=0.1), TypeError, "pair of arrays"),

@@ -168,6 +168,87 @@ def test_frozen_and_tied_parameters():
     assert bridge.objective(twice, lambda: (twice(X[:, :3]) ** 2).mean()).n == 12
 
 
+class Mean(torch.nn.Module):
+    """Takes off a running mean, by putting another tensor in the buffer's place."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(6, dtype=torch.float64))
+        self.out = torch.nn.Linear(6, 3).double()
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return self.out(x - self.mean)
+
+
+def tied():
+    """One layer in two places."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 6).double()
+    return torch.nn.Sequential(layer, torch.nn.Tanh(), layer)
+
+
+@pytest.mark.parametrize("make", [tied, Mean, lambda: torch.nn.DataParallel(network())])
+def test_models_that_functional_call_changes_or_refuses(make):
+    """A run computes what the model does, goes on as PyTorch does, and leaves each tensor where it was."""
+    model = make()
+    before, tensors = everything(model), [*model.parameters(), *model.buffers()]
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    run = bridge.run(model, F.cross_entropy, (X, Y), adam)
+    objective = bridge.objective(model, lambda: F.cross_entropy(model(X), Y))
+    np.testing.assert_allclose(run.objective.hessian(), objective.hessian(), atol=1e-12)
+    run.train(3)
+    assert everything(model) == before
+    assert all(a is b for a, b in zip(tensors, [*model.parameters(), *model.buffers()], strict=True))
+    buffers = [b.clone() for b in model.buffers()]
+    for _ in range(3):
+        for buffer, value in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(value)  # in a run each pass starts from the same
+        adam.zero_grad()
+        F.cross_entropy(model(X), Y).backward()
+        adam.step()
+    np.testing.assert_allclose(run.objective.theta, flat(model).numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_of_half_precision_have_objectives_in_float32(dtype):
+    model = network(dtype=dtype)
+    before, sgd = [p.clone() for p in model.parameters()], torch.optim.SGD(model.parameters(), lr=0.1)
+    objective = bridge.objective(model, lambda: F.cross_entropy(model(X.to(dtype)).float(), Y))
+    assert objective.gradient().dtype == objective.hessian().dtype == np.float32
+    run = bridge.run(model, lambda out, y: F.cross_entropy(out.float(), y), (X.to(dtype), Y), sgd)
+    assert run.value() == pytest.approx(objective.value(), rel=1e-6)
+    assert run.train(20).value() < objective.value()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_a_recorded_gradient_stays_that_of_its_own_pass():
+    """Products at θ, after the loss was asked for elsewhere: dropout was on in them."""
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)).double()
+    objective = bridge.run(model, F.cross_entropy, (X, Y), torch.optim.SGD(model.parameters(), lr=0.1)).objective
+    operator, v = curvature.HessianOperator(objective), rng.normal(size=objective.n)
+    first = operator @ v
+    objective.value(objective.theta + 1)
+    np.testing.assert_array_equal(operator @ v, first)
+    np.testing.assert_allclose(first, objective.hessian() @ v, rtol=1e-9, atol=1e-12)
+
+
+def test_the_model_may_be_written_between_two_products():
+    """PyTorch's graph of the first does not survive that: by the user's optimizer, or by `write`."""
+    model = network()
+    adam = torch.optim.Adam(model.parameters(), lr=0.1)
+    objective = bridge.objective(model, lambda: F.cross_entropy(model(X), Y))
+    operator = curvature.HessianOperator(bridge.run(model, F.cross_entropy, (X, Y), adam).objective)
+    v = rng.normal(size=objective.n)
+    expected = objective.hvp(v)
+    np.testing.assert_allclose(operator @ v, expected, rtol=1e-9, atol=1e-12)
+    F.cross_entropy(model(X), Y).backward()
+    adam.step()
+    np.testing.assert_array_equal(objective.hvp(v), expected)
+    bridge.write(model, objective.theta + 1)
+    np.testing.assert_allclose(operator @ v, expected, rtol=1e-9, atol=1e-12)
+
+
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = [
@@ -254,6 +335,16 @@ def test_losses_of_ours_and_of_pytorchs_are_the_same(loss):
     np.testing.assert_allclose(
         run.objective.hessian(), dense(model, lambda out, _: F.mse_loss(out, target)), rtol=1e-8, atol=1e-10
     )
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda out, y: F.cross_entropy(out, y)])
+def test_at_many_points_at_once(loss):
+    model = network(sizes=(6, 2, 3))
+    objective = bridge.run(model, loss, (X, Y), torch.optim.SGD(model.parameters(), lr=0.1)).objective
+    thetas = objective.theta + rng.normal(size=(30, objective.n)) / 10
+    for many, one in (("values", "value"), ("gradients", "gradient"), ("hessians", "hessian")):
+        expected = [getattr(objective, one)(theta) for theta in thetas]
+        np.testing.assert_allclose(getattr(objective, many)(thetas), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_weights_of_a_loss_are_not_lost():

@@ -176,6 +176,26 @@ class TestModule:
         x = np.ones((4, 2))
         np.testing.assert_array_equal(net(x).data, layers[2](np.tanh(layers[0](x))).data)
 
+    def test_a_subclass_of_sequential_has_more_than_its_layers(self):
+        class Headed(nn.MLP):
+            def __init__(self):
+                super().__init__((2, 3, 1), rng=0)
+                self.head = nn.Linear(1, 1, rng=1)
+                self.scale = Tensor(2.0, requires_grad=True)
+
+            def forward(self, x):
+                return self.head(super().forward(x)) * self.scale
+
+        net, names = Headed(), ["0.weight", "0.bias", "2.weight", "2.bias", "head.weight", "head.bias"]
+        assert {name for name, _ in net.named_parameters()} == {*names, "scale"}
+        before = net(np.ones((4, 2))).data
+        net(np.ones((4, 2))).sum().backward()
+        assert all(p.grad is not None for p in net.parameters())
+        other = Headed()
+        other.head, other.scale = nn.Linear(1, 1, rng=7), Tensor(5.0, requires_grad=True)
+        other.load_state_dict(net.state_dict())
+        np.testing.assert_array_equal(other(np.ones((4, 2))).data, before)
+
     def test_mlp_wants_two_sizes(self):
         with pytest.raises(ValueError, match="sizes"):
             nn.MLP((3,))
@@ -243,6 +263,30 @@ class TestStateDict:
         with pytest.raises(error, match="nothing was loaded"):
             net.load_state_dict(bad)
         assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
+
+    @pytest.mark.parametrize("parts", [{"1": [1.0], 1: [2.0]}, {"a.b": [1.0], "a": {"b": [2.0]}}])
+    def test_two_parameters_of_one_name_are_refused(self, parts):
+        """One of them would not be saved."""
+        net = nn.Module()
+        net.parts = mg.tree.mapped(lambda x: Tensor(x, requires_grad=True), parts)
+        assert len(list(net.parameters())) == 2
+        with pytest.raises(ValueError, match="a name is there twice"):
+            net.state_dict()
+
+    @pytest.mark.parametrize("count", [np.nan, np.inf, 2.7, 1e30, np.uint64(2**64 - 1)])
+    def test_a_count_that_is_no_whole_number_of_its_dtype(self, count):
+        layer = nn.BatchNorm1d(2)
+        with pytest.raises(ValueError, match=r"num_batches_tracked is not of int64; nothing was loaded"):
+            layer.load_state_dict({**layer.state_dict(), "num_batches_tracked": np.array(count)})
+        assert layer.num_batches_tracked == 0
+        layer.load_state_dict({**layer.state_dict(), "num_batches_tracked": np.array(3.0)})
+        assert layer.num_batches_tracked.dtype == np.int64
+
+    def test_a_masked_array_would_lose_its_mask(self):
+        net = nn.Linear(2, 2, rng=0)
+        bias = np.ma.array([1.0, 2.0], mask=[True, False])
+        with pytest.raises(TypeError, match=r"load_state_dict: bias: a masked array would lose its mask"):
+            net.load_state_dict({**net.state_dict(), "bias": bias})
 
     def test_not_strict_takes_what_fits_by_name(self):
         net, before = Net(0), Net(0).state_dict()
@@ -497,5 +541,6 @@ class TestInit:
             init.kaiming_normal,
             init.orthogonal,
         ):
-            with pytest.raises(ValueError, match=draw.__name__):
-                draw((3,))
+            for shape in ((3,), 3, (3, 0), (-1, 3)):
+                with pytest.raises(ValueError, match=draw.__name__):
+                    draw(shape)

@@ -183,6 +183,13 @@ def test_targets_that_are_no_floats(loss, reduction, make, dtype):
     np.testing.assert_allclose(out[1].grad, expected[1].grad, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("make", [np.array, list, lambda x: np.array(x, np.uint8)])
+@pytest.mark.parametrize("loss", ELEMENTWISE[:3])
+def test_inputs_that_are_no_floats(loss, make):
+    """1 − 20 is 237 in uint8."""
+    assert loss(make([1, 200]), make([20, 1])) == loss(np.array([1.0, 200.0]), np.array([20.0, 1.0]))
+
+
 @pytest.mark.parametrize("loss", [nn.cross_entropy, nn.nll_loss])
 @pytest.mark.parametrize("labels", [LABELS, LABELS.astype(np.uint8), LABELS.tolist(), LABELS.astype(np.int32)])
 def test_labels_of_every_integer_type(loss, labels):
@@ -203,6 +210,9 @@ def test_labels_of_every_integer_type(loss, labels):
         (lambda: nn.cross_entropy(Tensor(X), LABELS + 1, label_smoothing=0.1), ValueError, "labels from"),
         (lambda: F.gelu(Tensor(X), "erf"), ValueError, "approximate"),
         (lambda: nn.LayerNorm(()), ValueError, "LayerNorm"),
+        (lambda: nn.LayerNorm(0), ValueError, "LayerNorm"),
+        (lambda: nn.LayerNorm(2.5), ValueError, "LayerNorm"),
+        (lambda: nn.LayerNorm(2, eps=math.nan), ValueError, "LayerNorm"),
     ],
 )
 def test_refusals(call, error, match):
@@ -219,7 +229,7 @@ def test_no_gradient_flows_silently_past_a_target(loss):
         mg.grad(loss(x, target), target)
 
 
-@pytest.mark.parametrize("shape", [5, np.int64(5), (5,), [6, 5]])
+@pytest.mark.parametrize("shape", [5, np.int64(5), (5,), [6, 5], np.array([6, 5])])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_layer_norm(shape, dtype):
     layer = nn.LayerNorm(shape, dtype=dtype)

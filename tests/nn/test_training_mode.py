@@ -161,6 +161,15 @@ def test_float32_stays_float32():
     assert model.eval()(X.astype(np.float32)).dtype == np.float32
 
 
+def test_averages_keep_the_dtype_of_the_layer():
+    """One batch in float64, or of whole numbers, once made every later output of a float32 layer float64."""
+    layer = nn.BatchNorm1d(2, dtype=np.float32)
+    for batch in (X, X.astype(int)):
+        layer(batch)
+        assert layer.running_mean.dtype == layer.running_var.dtype == np.float32
+    assert layer.eval()(X.astype(np.float32)).dtype == np.float32
+
+
 # Dropout --------------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +210,11 @@ def test_seeds_repeat_and_differ():
 def test_wrong_probabilities_are_refused(p):
     with pytest.raises(ValueError, match="Dropout: p"):
         nn.Dropout(p)
+
+
+def test_whole_numbers_are_divided_too():
+    out = nn.Dropout(0.3, rng=0)(np.ones(50, int))
+    assert set(np.unique(out)) == {0.0, 1 / 0.7}
 
 
 def test_nothing_is_dropped_with_p_0_or_in_evaluation():
@@ -266,6 +280,7 @@ def test_flatten():
     for start in (0, 1, 2):
         expected = torch.nn.Flatten(start)(torch.tensor(images)).numpy()
         np.testing.assert_array_equal(nn.Flatten(start)(images), expected)
+    assert nn.Flatten()(np.ones((0, 3, 4))).shape == (0, 12)
     with pytest.raises(ValueError, match="no axis 1"):
         nn.Flatten()(np.ones(3))
 
