@@ -304,6 +304,7 @@ class Objective:
         made = compile or (lambda computation: computation)
         self._value: Callable[[], Tensor] = made(self.loss)
         self._value_and_gradient: Callable[[], tuple[Tensor, Array]] = made(self._with_gradient)
+        self._value_and_gradients: Callable[[], tuple[Tensor, list[Array | None]]] = made(self._with_gradients)
         self._product: Callable[[Array], Array] = made(self._with_product)
         self._whole: Callable[[], Array] = made(self._with_hessian)
         self._steps: Callable[[], list[int]] = made(self._with_steps)
@@ -312,9 +313,14 @@ class Objective:
         ]
         self._second = self._whole if compile is None else self._in_blocks
 
-    def _with_gradient(self) -> tuple[Tensor, Array]:
+    def _with_gradients(self) -> tuple[Tensor, list[Array | None]]:
+        """The loss, and its gradient by each tensor; None by one that it does not depend on."""
         loss = self._dependent()
-        return loss, self.vector.join(grad(loss, self.vector.parameters, allow_unused=True))
+        return loss, grad(loss, self.vector.parameters, allow_unused=True)
+
+    def _with_gradient(self) -> tuple[Tensor, Array]:
+        loss, gradients = self._with_gradients()
+        return loss, self.vector.join(gradients)
 
     def _with_product(self, vector: Array) -> Array:
         return self.vector.join(hvp(self._dependent(), self.vector.parameters, self.vector.split(vector)))
@@ -391,6 +397,16 @@ class Objective:
         with self._moved(theta):
             loss, gradient = self._value_and_gradient()
             return loss.item(), gradient
+
+    def backward(self, graph: bool = False) -> Tensor:
+        """L(θ) at the current θ; the tensors' `.grad` is its gradient then, None for one that L does not depend on.
+
+        graph: give L with its graph, for curvature; a compiled loss has none, and is then computed as it is written.
+        """
+        loss, gradients = self._with_gradients() if graph else self._value_and_gradients()
+        for parameter, gradient in zip(self.vector.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return loss
 
     def hvp(self, v: npt.ArrayLike, theta: npt.ArrayLike | None = None) -> Array:
         """H(θ) v, of shape (n,), H the Hessian of L, without forming it."""

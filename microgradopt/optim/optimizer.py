@@ -236,11 +236,11 @@ class Optimizer(Declares, ABC):
         return group | {key: self.rate(key, i) for key in self._rates}
 
     def rate(self, key: str = "lr", i: int = 0, ahead: int = 0) -> float:
-        """A learning rate of group i at its next step, or so many steps ahead, as a Python number.
+        """A learning rate of group i at its next step, or so many steps ahead; 1 where there is none.
 
-        Python's numbers leave float32 what it is.
+        As a Python number, which leaves float32 what it is.
         """
-        rate, t = self.param_groups[i][key], self._steps[i] + ahead
+        rate, t = self.param_groups[i].get(key, 1.0), self._steps[i] + ahead
         rate = rate(t) if callable(rate) else rate
         rate = rate.item() if isinstance(rate, np.generic | np.ndarray) else rate
         if isinstance(rate, bool) or not hasattr(rate, "__float__") or not 0.0 <= rate < math.inf:
@@ -250,11 +250,7 @@ class Optimizer(Declares, ABC):
     @property
     def lr(self) -> Any:
         """The learning rate that the next step of the first group will use; 1 where there is none."""
-        return self.rate_ahead(0)
-
-    def rate_ahead(self, ahead: int) -> Any:
-        """The learning rate that the first group will use so many steps after the next one; 1 where there is none."""
-        return self.rate("lr", ahead=ahead) if "lr" in self.param_groups[0] else 1.0
+        return self.rate()
 
     def zero_grad(self) -> None:
         """Forget the gradients: every parameter's `.grad` becomes None."""
@@ -274,11 +270,6 @@ class Optimizer(Declares, ABC):
     def parameters(self) -> Iterator[Tensor]:
         """All that it moves, group by group."""
         return (parameter for group in self.param_groups for parameter in group["params"])
-
-    def check_moves(self, what: str, parameters: Iterable[Tensor]) -> None:
-        """Raise ValueError, for ``what``, unless it moves some of these parameters."""
-        if set(self.parameters()).isdisjoint(parameters):
-            raise ValueError(f"{what}: the optimizer moves none of these parameters; is it another model's?")
 
     def blocks(self) -> Iterator[tuple[Group, float, list[Tensor], State]]:
         """For tensors that share a state: hyperparameters, learning rate of the next step, the tensors, the state."""
@@ -327,6 +318,16 @@ class Optimizer(Declares, ABC):
             n = sum(parameter.size for parameter in group["params"])
             lines.append(f"  group {i}: {len(group['params'])} tensors, n = {n:,}; {settings}")
         return "\n".join([f"{self._name}(", *lines, ")"])
+
+
+def check_optimizer(name: str, optimizer: Any, parameters: Iterable[Tensor]) -> None:
+    """Raise TypeError unless it is an Optimizer, ValueError unless it moves some of these parameters."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"{name}: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r:.60}"
+        )
+    if set(optimizer.parameters()).isdisjoint(parameters):
+        raise ValueError(f"{name}: the optimizer moves none of these parameters; is it another model's?")
 
 
 def _divided(own: list[Block]) -> tuple[list[Block], list[Block]]:
