@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from microgradopt.curvature.line_search import Phi, backtracking
+from microgradopt.curvature.line_search import backtracking
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import ParameterVector
@@ -59,15 +59,6 @@ class LocalLoss:
             _, loss = self._evaluate()
             return loss.item(), self.vector.gradient()
 
-    def along(self, d: Array) -> Phi:
-        """The loss along a line, for a line search: φ(t) = L(θ + t d), with its slope."""
-
-        def phi(t: float) -> tuple[float, float]:
-            value, g = self.at(self.theta + t * d)
-            return value, slope_along(g, d)
-
-        return phi
-
     def gain(self, theta: Array, predicted: float) -> float:
         """The decrease of the loss at another θ over the predicted one; −inf where the loss is not finite.
 
@@ -91,12 +82,26 @@ class LocalLoss:
             value, g = self.at(self.theta + lr * d)
             halved = value <= self.value and np.linalg.norm(g) < np.linalg.norm(self.gradient) / 2
             return self.theta + lr * d if halved else self.stay("no decrease larger than rounding is left")
-        t = backtracking(self.along(d), self.value, slope, lr).step
+        t = backtracking(Line(self, self.theta, d), self.value, slope, lr).step
         return self.theta + t * d if t else self.stay("no step along the direction lowers the loss")
 
     def hessian(self) -> HessianOperator:
         """H(θ)."""
         return HessianOperator.of(self._loss, self.vector)
+
+
+class Line:
+    """φ(t) = L(θ + t d) with its slope, for a line search. `reached`: θ + t d and the gradient there, by t."""
+
+    def __init__(self, around: LocalLoss, theta: Array, d: Array) -> None:
+        self._around, self._theta, self._d = around, theta, d
+        self.reached: dict[float, tuple[Array, Array]] = {}
+
+    def __call__(self, t: float) -> tuple[float, float]:
+        theta = self._theta + t * self._d
+        value, g = self._around.at(theta)
+        self.reached[t] = theta, g
+        return value, slope_along(g, self._d)
 
 
 def slope_along(g: Array, d: Array) -> float:

@@ -79,7 +79,7 @@ class Optimizer(Declares, ABC):
         self._steps: list[int] = []  # of each group: what its schedule is asked for
         listed: list[Any] = [params] if isinstance(params, Mapping | Tensor) else list(params)
         grouped = bool(listed) and all(isinstance(item, Mapping) for item in listed)
-        for group in listed if grouped else [{"params": params if isinstance(params, Tensor) else listed}]:
+        for group in listed if grouped else [{"params": listed}]:
             self.add_param_group(group)
 
     def _given(self, positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Warmup(steps=4, then=Cosine(lr=1.0, steps=8, final=0.0))
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -322,10 +323,7 @@ def decoded(data: Any) -> Any:
     return tuple(decoded(item) for item in data) if isinstance(data, list) else data
 
 
-_OLD = {
-    "constant": Constant, "step_decay": StepDecay, "piecewise": Piecewise, "exponential": Exponential,
-    "inverse_time": InverseTime, "inverse_sqrt": InverseSqrt, "polynomial": Polynomial, "cosine": Cosine,
-    "warmup": Warmup, "joined": Joined, "one_cycle": OneCycle, "transformer": Transformer,
-}  # fmt: skip
+# They were functions once: step_decay is StepDecay now.
+_OLD = {re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): (name, kind) for name, kind in _KINDS.items()}
 
-__getattr__ = old_names(__name__, {old: (kind.__name__, kind) for old, kind in _OLD.items()})
+__getattr__ = old_names(__name__, _OLD)
