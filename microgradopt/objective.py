@@ -7,6 +7,7 @@ into θ and θ is scattered back. `Objective` is L(θ) with its gradient, Hessia
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -204,6 +205,9 @@ class Objective:
 
     residuals: Callable[[], Tensor] | None = None
     external_loss: ExternalLoss | None = None
+    _function: Callable[[Tensor], Tensor] | None = None
+    """Of θ, where that is a tensor of its own."""
+    _loss: Callable[[], Tensor]
 
     def __init__(
         self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike, compile: Callable[[Any], Any] | None = None
@@ -215,7 +219,7 @@ class Objective:
             raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
         self.vector = ParameterVector([x])
         self.model: Module | None = None
-        self._loss: Callable[[], Tensor] = lambda: f(x)
+        self._function = f
         self._set(compile)
 
     @classmethod
@@ -299,8 +303,24 @@ class Objective:
         objective.external_loss = loss
         return objective
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Objective:
+        """A copy with a θ of its own. TypeError for one of a model, or of tensors: its loss would still be of those."""
+        if self._function is None:
+            raise TypeError(
+                "Objective: one of a model or of tensors cannot be copied: its loss is a function of these very ones. "
+                "Copy the model, and make an objective of the copy"
+            )
+        other = memo[id(self)] = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        other.vector = copy.deepcopy(self.vector, memo)
+        other._set(self._compile)
+        return other
+
     def _set(self, compile: Callable[[Any], Any] | None) -> None:
         """The computations, at the tensors' current values; compiled, if wanted."""
+        self._compile = compile
+        if self._function is not None:
+            self._loss = functools.partial(self._function, *self.vector.parameters)
         made = compile or (lambda computation: computation)
         self._value: Callable[[], Tensor] = made(self.loss)
         self._value_and_gradient: Callable[[], tuple[Tensor, Array]] = made(self._with_gradient)

@@ -22,6 +22,7 @@ from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, ParameterVector, check_objective, half_square
 from microgradopt.optim.clipping import clip_grad_norm, norm
+from microgradopt.optim.hyperparameters import is_number, plain
 from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer, check_optimizer
 from microgradopt.program.tracer import TracingError
@@ -88,10 +89,15 @@ def _checked_size(X: Array, y: Array, batch_size: int | None) -> int:
     """How many samples a batch has. ValueError for unequal lengths, no samples, or no size."""
     if len(X) != len(y) or not len(X):
         raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
-    size = len(X) if batch_size is None else batch_size
-    if not (isinstance(size, int) and size >= 1):
-        raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
-    return size
+    return len(X) if batch_size is None else counted("batches: batch_size", batch_size, 1)
+
+
+def counted(name: str, n: Any, least: int) -> int:
+    """A whole number as Python's. ValueError for anything else, and for less than the least."""
+    n = plain(n)
+    if not (isinstance(n, int) and is_number(n, least)):
+        raise ValueError(f"{name} is a whole number from {least}, not {n!r}")
+    return n
 
 
 def _array(name: str, data: Any) -> Array:

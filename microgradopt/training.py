@@ -26,7 +26,7 @@ from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, check_objective
 from microgradopt.optim.clipping import norm
 from microgradopt.optim.optimizer import Optimizer, check_optimizer
-from microgradopt.run import RNG, Loss
+from microgradopt.run import RNG, Loss, counted
 from microgradopt.run import History as History
 from microgradopt.run import Run as Run
 from microgradopt.run import batches as batches
@@ -129,8 +129,7 @@ def fit(
     True
     """
     check_optimizer("fit", optimizer, model.parameters())
-    if not (isinstance(epochs, int) and epochs >= 0):
-        raise ValueError(f"fit: epochs is a whole number from 0, not {epochs!r}")
+    epochs = counted("fit: epochs", epochs, 0)
     run = Run(
         model, loss, optimizer, X, y, batch_size, rng=rng, history=history, compile=compile, shuffle=shuffle,
         max_norm=max_norm, validation=validation,
@@ -228,9 +227,7 @@ class _Best:
     def __init__(self, run: Run, patience: int) -> None:
         if run.validation is None:
             raise ValueError("fit: patience needs validation data: validation=(X, y)")
-        if not (isinstance(patience, int) and patience >= 1):
-            raise ValueError(f"fit: patience is a whole number of epochs from 1, not {patience!r}")
-        self.run, self.patience = run, patience
+        self.run, self.patience = run, counted("fit: patience", patience, 1)
         self.epoch, self.loss = -1, math.inf
         self.state: dict[str, Array] | None = None
 
@@ -288,8 +285,7 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
            [0.125]])
     """
     check_objective("trajectory", objective)
-    if not (isinstance(steps, int) and steps >= 0):
-        raise ValueError(f"trajectory: steps is a whole number from 0, not {steps!r}")
+    steps = counted("trajectory: steps", steps, 0)
     check_optimizer("trajectory", optimizer, objective.parameters)
     run = Run.of(objective, optimizer, history)
     thetas = [objective.theta]

@@ -186,6 +186,8 @@ class Optimizer(Declares, ABC):
             raise RuntimeError(f"{self._name}.step: no parameter has a gradient; call loss.backward() first")
         for block, call, theta in zip(moving, calls, self.updates(calls), strict=True):
             state = call[2]
+            if getattr(theta, "shape", None) != call[0].shape:
+                raise ValueError(f"{self._name}.update: is to give θ, of shape {call[0].shape}, not {theta!r:.60}")
             state["t"] += 1
             if len(state) != len(block.state):
                 self._check_names(state)
@@ -242,7 +244,7 @@ class Optimizer(Declares, ABC):
         """
         rate, t = self.param_groups[i].get(key, 1.0), self._steps[i] + ahead
         rate = rate(t) if callable(rate) else rate
-        rate = rate.item() if isinstance(rate, np.generic | np.ndarray) else rate
+        rate = rate.item() if isinstance(rate, np.generic | np.ndarray | Tensor) else rate
         if isinstance(rate, bool) or not hasattr(rate, "__float__") or not 0.0 <= rate < math.inf:
             raise ValueError(f"{self._name}.step: {key} is a number from 0, not {rate!r}, at step {t}")
         return rate
