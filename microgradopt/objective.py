@@ -494,11 +494,10 @@ class Objective:
         alone: Callable[[Array], Any],
     ) -> Array:
         """What is asked at each of k points. together: computes it at the current θ, a Stack. alone: at one θ."""
-        dtype = self.vector.theta().dtype
-        points = np.asarray(thetas, dtype)
+        points = self._real("thetas", thetas)
         if points.ndim != 2 or points.shape[1] != self.n:
             raise ValueError(f"thetas have shape {points.shape}; wanted is (k, {self.n}), one θ in each row")
-        out = np.empty((len(points), *shape), dtype)
+        out = np.empty((len(points), *shape), points.dtype)
         for first in range(0, len(points), _POINTS):
             some = points[first : first + _POINTS]
             found = self._on_stack(some, together)
@@ -569,11 +568,16 @@ class Objective:
         return self.vector.moved_to(self._checked("theta", theta).copy())
 
     def _checked(self, name: str, vector: npt.ArrayLike) -> Array:
-        own = self.vector.theta()
-        array = np.asarray(vector, dtype=own.dtype)
-        if array.shape != own.shape:
-            raise ValueError(f"{name} has shape {array.shape}; this objective's vectors have {own.shape}")
+        array = self._real(name, vector)
+        if array.shape != (self.n,):
+            raise ValueError(f"{name} has shape {array.shape}; this objective's vectors have {(self.n,)}")
         return array
+
+    def _real(self, name: str, given: npt.ArrayLike) -> Array:
+        """An array of θ's dtype. TypeError for complex numbers, strings and objects."""
+        array = np.asarray(given)
+        check_real(name, array)
+        return array.astype(self.vector.theta().dtype, copy=False)
 
     def _dependent(self) -> Tensor:
         """The loss, with its graph. Raises RuntimeError where that leads to none of the parameters."""

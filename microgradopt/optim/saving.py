@@ -114,9 +114,8 @@ def _blocks(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> tuple[list[l
 def _block(optimizer: Optimizer, parameters: list[Tensor], entry: Mapping[str, Any]) -> Block:
     block = Block(parameters, State({key: entry[key] for key in entry if key not in ("params", "step")}).apart())
     state = block.state
-    t, step = entry["t"], entry["step"]
-    if not (type(t) is type(step) is int and 0 <= t <= step < _MOST_STEPS):
-        raise ValueError(f"t and step count steps, of these tensors and of their group: found {t!r:.50}, {step!r:.50}")
+    if not all(type(entry[key]) is int and 0 <= entry[key] < _MOST_STEPS for key in ("t", "step")):
+        raise ValueError(f"t and step count steps: found {entry['t']!r:.50} and {entry['step']!r:.50}")
     missing = [key for key in optimizer.keeps if key not in state and state["t"]]
     unknown = sorted(state.keys() - {"t", *optimizer.keeps, *optimizer.may_keep})
     if missing or unknown:

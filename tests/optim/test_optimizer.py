@@ -454,6 +454,13 @@ def test_muon(shape, nesterov, adjust):
     np.testing.assert_allclose(bias.data, adam_bias.data, rtol=1e-13)
 
 
+def test_muon_with_a_matrix_that_has_no_columns():
+    empty, full = Tensor(np.ones((2, 0)), requires_grad=True), Tensor(np.eye(2), requires_grad=True)
+    empty.grad, full.grad = np.ones((2, 0)), np.eye(2)
+    optim.Muon([empty, full], lr=0.1, weight_decay=0.0).step()
+    np.testing.assert_allclose(full.data, 0.9 * np.eye(2), atol=0.05)
+
+
 # Schedules --------------------------------------------------------------------------------------------------------------
 
 s = optim.schedules
