@@ -301,6 +301,9 @@ class TestCheckpoints:
             (lambda a, s: a["state/0/v"].__setitem__(0, -1.0), "v in the state is not finite and not negative"),
             (lambda a, s: a.update({"state/0/m": a["state/0/m"].astype(np.float32)}), "vector of float64"),
             (lambda a, s: a.update({"state/7/m": a["state/0/m"]}), ""),
+            (lambda a, s: a.update({"state/-1/m": a["state/0/m"]}), "state/-1/m"),
+            (lambda a, s: a.update(more=np.ones(1)), "more"),
+            (lambda a, s: s["param_groups"][0].update(lr={"rate": 1.0}), "no schedule with"),
         ],
     )
     def test_a_file_that_says_something_else_changes_nothing(self, tmp_path, change, message):

@@ -63,8 +63,9 @@ def plain(value: Any) -> Any:
 
 
 def is_number(value: Any, low: float = -math.inf, below: float = math.inf) -> bool:
-    """Whether it is a number (not a bool), from `low` to less than `below`, and not NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value < below
+    """Whether it is a finite number (not a bool), from `low` to less than `below`."""
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and low <= value < below and value > -math.inf
 
 
 # The kinds. Each is Any to type checkers, so that ``lr: float = number(0.1)`` declares a float.
@@ -114,9 +115,7 @@ def several(*defaults: float, low: float = -math.inf, below: float = math.inf) -
         defaults,
         f"{len(defaults)} numbers{between}",
         lambda xs: (
-            isinstance(xs, tuple | list)
-            and len(xs) == len(defaults)
-            and all(is_number(x, low, below) and x > -math.inf for x in xs)
+            isinstance(xs, tuple | list) and len(xs) == len(defaults) and all(is_number(x, low, below) for x in xs)
         ),
     )
 

@@ -322,6 +322,8 @@ def decoded(data: Any) -> Any:
             raise ValueError(f"there is no schedule {data['schedule']!r}")
         return _KINDS[data["schedule"]](**parts)
     if isinstance(data, dict):
+        if data.keys() != {"factors"}:
+            raise ValueError(f"there is no schedule with {sorted(data)}")
         return dict(data["factors"])
     return tuple(decoded(item) for item in data) if isinstance(data, list) else data
 

@@ -246,6 +246,7 @@ class TestRefusals:
             ("SGD", {"lr": np.inf}),
             ("SGD", {"lr": np.float32(-1.0)}),
             ("SGD", {"nesterov": True, "momentum": 0.9, "dampening": 0.1}),
+            ("SGD", {"dampening": -np.inf}),
             ("Momentum", {"momentum": -0.1}),
             ("RMS", {"lr": -0.1}),
             ("Adagrad", {"lr_decay": -0.1}),
