@@ -472,11 +472,9 @@ class Objective:
         array([[12.,  0.],
                [ 0.,  0.]])
         """
-        if self.n > len(
-            np.atleast_2d(thetas)
-        ):  # one point has more columns to be computed at once than there are points
-            return self._at_many(thetas, (self.n, self.n), None, self.hessian)
-        return self._at_many(thetas, (self.n, self.n), self._with_columns, self.hessian)
+        # One point alone has n columns to be computed at once: with fewer points than that, that is quicker.
+        together = self._with_columns if self.n <= len(np.atleast_2d(thetas)) else None
+        return self._at_many(thetas, (self.n, self.n), together, self.hessian)
 
     def _with_columns(self) -> Any:
         """H, column by column, each at all points at once."""

@@ -13,7 +13,7 @@ from microgradopt.curvature.line_search import backtracking
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import ParameterVector
-from microgradopt.optim.blocks import Block, Move, State, Step
+from microgradopt.optim.blocks import Block, State, Step
 from microgradopt.optim.optimizer import Array, Closure, Group, Optimizer
 from microgradopt.tensor import Tensor
 
@@ -42,11 +42,7 @@ class LocalLoss:
         self.vector, self.output, self.value = vector, output, loss.item()
         self.theta, self.gradient = vector.theta(), vector.gradient()
         self.rounding = 10 * float(np.finfo(self.theta.dtype).eps) * abs(self.value)
-        if not (math.isfinite(self.value) and np.isfinite(self.gradient).all()):
-            raise NonFiniteError(
-                f"{name}.step: the loss is {self.value}, or its gradient not finite; the parameters stay as they were; "
-                "mg.detect_anomaly() finds the operation"
-            )
+        check_finite(f"{name}.step:", self.value, self.gradient, "mg.detect_anomaly() finds the operation")
 
     def stay(self, why: str) -> Array:
         """The θ where the step started, for a method that has stopped."""
@@ -104,6 +100,14 @@ class Line:
         return value, slope_along(g, self._d)
 
 
+def check_finite(where: str, value: float, g: Array, way_out: str) -> None:
+    """Raise NonFiniteError unless a loss and its gradient are finite."""
+    if not (math.isfinite(value) and np.isfinite(g).all()):
+        raise NonFiniteError(
+            f"{where} the loss is {value}, or its gradient not finite; the parameters stay as they were; {way_out}"
+        )
+
+
 def slope_along(g: Array, d: Array) -> float:
     """The slope gᵀd; not finite, without a warning, where g is not."""
     with np.errstate(all="ignore"):
@@ -157,11 +161,10 @@ class ClosureOptimizer(Optimizer):
             raise NonFiniteError(f"{self._name}.step: the step is not finite; the parameters stay as they were")
         if theta is not around.theta and np.array_equal(theta, around.theta):
             theta = around.stay("the step is smaller than the rounding of θ")
-        state["t"] += 1
-        if len(state) != len(blocks[0].state):
-            self._check_names(state)
+        move = self._move(blocks[0], theta, state)
         self.stopped = around.stopped  # type: ignore[misc]
-        move = Move(blocks[0], None if theta is around.theta else theta, state)
+        if theta is around.theta:
+            move = move._replace(theta=None)
         return Step(loss, [move], [blocks], [self._steps[0] + 1])
 
     def evaluate(self, closure: Closure) -> tuple[Tensor, Tensor]:

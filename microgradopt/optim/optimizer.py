@@ -185,14 +185,17 @@ class Optimizer(Declares, ABC):
         if not moving:
             raise RuntimeError(f"{self._name}.step: no parameter has a gradient; call loss.backward() first")
         for block, call, theta in zip(moving, calls, self.updates(calls), strict=True):
-            state = call[2]
-            if getattr(theta, "shape", None) != call[0].shape:
-                raise ValueError(f"{self._name}.update: is to give θ, of shape {call[0].shape}, not {theta!r:.60}")
-            state["t"] += 1
-            if len(state) != len(block.state):
-                self._check_names(state)
-            step.moves.append(Move(block, theta, state))
+            step.moves.append(self._move(block, theta, call[2]))
         return step
+
+    def _move(self, block: Block, theta: Any, state: State) -> Move:
+        """The move of a block to a new θ, and to the state after this step. Raises where it would not be one."""
+        if getattr(theta, "shape", None) != (block.vector.size,):
+            raise ValueError(f"{self._name}.step: wants a new θ, of shape ({block.vector.size},), not {theta!r:.60}")
+        state["t"] += 1
+        if len(state) != len(block.state):
+            self._check_names(state)
+        return Move(block, theta, state)
 
     def _call(self, block: Block, settings: Group, allow_nonfinite: bool) -> Call:
         """The arguments of `update` for a block."""

@@ -198,7 +198,7 @@ def test_a_theta_of_another_shape_moves_nothing(wrong):
     first.grad, second.grad = np.ones(1), np.ones(2)
     optimizer = Wrong([{"params": [first]}, {"params": [second]}])
     before = repr(optimizer.state_dict())
-    with pytest.raises(ValueError, match=r"Wrong\.update: is to give θ, of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"Wrong\.step: wants a new θ, of shape \(2,\)"):
         optimizer.step()
     assert (first.item(), second.data.tolist()) == (3.0, [1.0, 2.0])
     assert repr(optimizer.state_dict()) == before
