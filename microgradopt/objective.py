@@ -58,7 +58,7 @@ class ParameterVector:
     """
 
     caches = ("_theta", "_views")
-    """Attributes that follow from the tensors, and are no state of their own: a compiled function need not look at."""
+    """Attributes that are derived from the tensors: a compiled function need not watch them."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         if isinstance(parameters, Tensor):
@@ -356,7 +356,9 @@ class Objective:
         return RecordedGradient(self._dependent(), self.vector.parameters)
 
     def _in_blocks(self) -> Array:
-        """H, by one program for the rows of each parameter, some at a time: one for all would be as long as H."""
+        """H, by one program for the rows of each parameter, some at a time: one program for all rows would be as long
+        as H.
+        """
         parameters, steps = self.vector.parameters, self._steps()
         if all(step == 0 or step >= parameter.size for parameter, step in zip(parameters, steps, strict=True)):
             return self._whole()

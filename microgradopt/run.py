@@ -59,7 +59,7 @@ def batches(
 
 
 class Epoch:
-    """The samples once, as places in the data: of each batch those of its samples."""
+    """One pass over the samples, batch by batch, as indices into the data."""
 
     def __init__(self, X: Array, y: Array, batch_size: int | None, rng: RNG, shuffle: bool) -> None:
         size = _checked_size(X, y, batch_size)
@@ -69,11 +69,11 @@ class Epoch:
 
     @property
     def left(self) -> int:
-        """Samples that were not taken yet."""
+        """The number of samples that have not been taken yet."""
         return len(self._order) - self._start
 
     def take(self, n: int) -> Array:
-        """The next batches, at most n, and all of one size: (batches, size)."""
+        """The indices of the next batches, (batches, size): at most n, all of one size."""
         size = min(self._size, self.left)
         n = min(n, self.left // size)
         chosen = self._order[self._start : self._start + n * size].reshape(n, size)
@@ -81,7 +81,7 @@ class Epoch:
         return chosen
 
     def put_back(self, samples: int) -> None:
-        """So many of those taken last were not used."""
+        """Give back this number of samples, the last that were taken: they were not used."""
         self._start -= samples
 
 
@@ -307,7 +307,7 @@ class Run(History):
             return self.step(*batch)
 
     def updates(self, n: int) -> None:
-        """n updates, in batches as they come. A compiled update is repeated in loops of its own (`Compiled.repeat`)."""
+        """n updates, on the next batches. A compiled update is repeated in loops of its own (`Compiled.repeat`)."""
         while n > 0:
             orders = self.next_orders(n)
             if hasattr(self.step, "repeat") and len(orders) > 1:
@@ -337,7 +337,7 @@ class Run(History):
             done += made or 1
 
     def train(self, updates: int) -> Self:
-        """So many updates, in batches as they come. Ends early where a number is no longer finite: see `stopped`."""
+        """This many updates, on the next batches. Ends early where a number is no longer finite: see `stopped`."""
         try:
             with self.training():
                 self.updates(updates)
@@ -368,7 +368,7 @@ class Run(History):
             yield
 
     def next_orders(self, n: int) -> Array:
-        """Of the next batches, at most n, and all of one size, the places of their samples: (batches, size)."""
+        """The indices of the samples in the next batches, (batches, size): at most n batches, all of one size."""
         if self.loss_function is None:
             return np.empty((n, 0), int)
         if self.epoch is not None and not self.epoch.left:
@@ -380,22 +380,22 @@ class Run(History):
         return np.broadcast_to(orders, (n, orders.shape[1])) if self.is_endless else orders
 
     def put_back(self, orders: Array) -> None:
-        """The last of the batches that were drawn, which were not used."""
+        """Give back the last batches that were drawn: they were not used."""
         if self.epoch is not None and not self.is_endless:
             self.epoch.put_back(orders.size)
 
     @property
     def in_an_epoch(self) -> int:
-        """How many updates an epoch has."""
+        """The number of updates in an epoch."""
         return -(-len(self.X) // _checked_size(self.X, self.y, self.batch_size))
 
     @property
     def is_endless(self) -> bool:
-        """Whether one epoch is like the next, with nothing to be done between them."""
+        """Whether all epochs are the same batch, with nothing to be done between them."""
         return self.batch_size is None and self.validation is None
 
     def taken(self, order: Array) -> tuple[Array, ...]:
-        """The samples at these places, and their targets; nothing, where the data are not known."""
+        """The samples with these indices, and their targets; nothing where the data are not known."""
         return () if self.loss_function is None else (self.X[order], self.y[order])
 
     def validate(self) -> None:

@@ -72,7 +72,7 @@ def is_number(value: Any, low: float = -math.inf, below: float = math.inf) -> bo
 
 
 def number(default: float | None, low: float = 0.0, below: float = math.inf) -> Any:
-    """A number, low ≤ x < below; or the default, if that is another one (None, infinity)."""
+    """A number, low ≤ x < below; the default too, where that is outside of this range (None, infinity)."""
     return _ranged(default, f"a number from {low} to below {below}", lambda value: is_number(value, low, below))
 
 
@@ -87,7 +87,7 @@ def positive(default: float, below: float = math.inf) -> Any:
 
 
 def whole(default: int | None, low: int = 1) -> Any:
-    """A whole number from `low`; or the default, if that is another one (None)."""
+    """A whole number from `low`; the default too, where that is something else (None)."""
     return _ranged(default, f"a whole number from {low}", lambda x: isinstance(x, int) and is_number(x, low))
 
 
@@ -126,12 +126,12 @@ def betas(beta1: float, beta2: float) -> Any:
 
 
 def seed(default: int) -> Any:
-    """A seed: a whole number from 0. Of a Generator, a seed that is drawn from it."""
+    """A seed: a whole number from 0. A Generator may be given too: a seed is drawn from it."""
     return Seed(default, "a seed from 0, or a Generator", lambda x: isinstance(x, int) and is_number(x, 0))
 
 
 class Seed(Hyperparameter):
-    """Randomness that can be saved: the seed."""
+    """A seed, which can be saved, where a Generator could not."""
 
     def accepted(self, owner: str, value: Any) -> Any:
         """The seed."""
