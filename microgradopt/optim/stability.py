@@ -37,7 +37,7 @@ class Bound(NamedTuple):
     sigma: Any
 
 
-def _momentum(group: Group, state: State) -> Bound | None:
+def _heavy_ball(group: Group, state: State) -> Bound | None:
     beta, share = group["momentum"], 1.0
     if group.get("nesterov"):
         share = 1 + 2 * beta
@@ -71,8 +71,8 @@ def _adamax(group: Group, state: State) -> Bound:
 
 
 _BOUNDS: dict[type[Optimizer], Callable[[Group, State], Bound | None]] = {
-    SGD: _momentum,
-    Momentum: _momentum,
+    SGD: _heavy_ball,
+    Momentum: _heavy_ball,
     RMS: _rms,
     Adagrad: _adagrad,
     RMSprop: _rmsprop,
@@ -95,7 +95,7 @@ def step_scale(optimizer: Optimizer, vector: ParameterVector) -> Array | None:
         return None
     parts: dict[Any, Array] = {}
     for group, lr, parameters, state in optimizer.blocks():
-        if not state["t"] and bound is not _momentum:
+        if not state["t"] and bound is not _heavy_ball:
             return None
         found = bound(group, state)
         if found is None or group.get("momentum", 0.0) >= 1:
