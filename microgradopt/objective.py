@@ -333,8 +333,11 @@ class Objective:
 
     def _with_gradients(self) -> tuple[Tensor, list[Array | None]]:
         """The loss, and its gradient by each tensor; None by one that it does not depend on."""
-        loss = self._dependent()
-        return loss, grad(loss, self.vector.parameters, allow_unused=True)
+        loss, parameters = self.loss(), self.vector.parameters
+        gradients = grad(loss, parameters, allow_unused=True) if loss.needs_grad else [None for _ in parameters]
+        if all(gradient is None for gradient in gradients):
+            check_depends(loss, parameters)
+        return loss, gradients
 
     def _with_gradient(self) -> tuple[Tensor, Array]:
         loss, gradients = self._with_gradients()
