@@ -266,7 +266,8 @@ class Run(History):
         self.epoch: Epoch | None = None
         model, loss = self.model, self.loss_function
         if model is not None and loss is not None:
-            X, y = self.X, self.y = np.asarray(self.X), np.asarray(self.y)
+            X, y = np.asarray(self.X), np.asarray(self.y)
+            self.X, self.y = X, y
             make = Objective.least_squares if self.fits_residuals else Objective.of
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
@@ -460,13 +461,15 @@ class Run(History):
         """Of a batch: what computes its loss and the gradients; and what the optimizer's step is to call."""
         optimizer, loss_of = self.optimizer, self._loss_of()
         whole = self.objective if self.loss_function is None else None
+        parameters, wants_graph = list(optimizer.parameters()), optimizer.wants_graph
         if isinstance(optimizer, LeastSquares):
             return lambda *batch: optimizer.evaluate(functools.partial(loss_of, *batch))[1], loss_of
 
         def backward(*batch: Array) -> Tensor:
-            optimizer.zero_grad()
+            for parameter in parameters:
+                parameter.grad = None
             if whole is not None:
-                return whole.backward(optimizer.wants_graph)
+                return whole.backward(wants_graph)
             value = loss_of(*batch)
             if not isinstance(value, Tensor):
                 raise TypeError(f"fit: the loss is to give a Tensor, a single number with its graph, not {value!r:.60}")
@@ -474,7 +477,7 @@ class Run(History):
             return value
 
         # A compiled result has no graph, and so no curvature.
-        quick = backward if self.compile is None or optimizer.wants_graph else self.compile(backward)
+        quick = backward if self.compile is None or wants_graph else self.compile(backward)
         return quick, quick
 
     def _loss_of(self) -> Callable[..., Tensor]:

@@ -187,7 +187,7 @@ def fit_many(
     >>> [bool(run.stopped) for run in runs], runs[1].loss[-1] < 1e-6
     ([False, False, True], True)
     """
-    k = len(models)
+    k, X, y = len(models), np.asarray(X), np.asarray(y)
     if len(optimizers) != k:
         raise ValueError(f"fit_many: there are {k} models and {len(optimizers)} optimizers; one for each is wanted")
     seeds = list(rng) if isinstance(rng, Sequence) else np.random.default_rng(rng).spawn(k)
