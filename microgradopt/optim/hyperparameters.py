@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
@@ -142,18 +142,27 @@ class Seed(Hyperparameter):
 class Declares:
     """Base of a class that declares hyperparameters. `hyperparameters`: those declared, by name.
 
-    An annotated plain value is a hyperparameter without a range; a ClassVar, or what a base has already, is none.
+    An annotated plain value is a hyperparameter without a range; a ClassVar, or what a base has already, is none. A
+    plain value for a hyperparameter of a base is another default, and one named lr a learning rate.
     """
 
     hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
 
     def __init_subclass__(cls) -> None:
-        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Hyperparameter)}
-        for name, annotation in inspect.get_annotations(cls).items():
-            plain_value = name in vars(cls) and name not in declared and "ClassVar" not in str(annotation)
-            if plain_value and not any(name in vars(base) for base in cls.__mro__[1:]):
-                declared[name] = Hyperparameter(vars(cls)[name], name=name)
-                setattr(cls, name, declared[name])
+        annotations, declared = inspect.get_annotations(cls), {}
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, Hyperparameter):
+                declared[name] = value
+            elif hasattr(value, "__get__"):  # a method, or a property
+                continue
+            elif name in cls.hyperparameters:
+                declared[name] = replace(cls.hyperparameters[name], default=value)
+            elif name == "lr":
+                declared[name] = replace(rate(value), name=name)
+            elif "ClassVar" not in str(annotations.get(name, "ClassVar")) and not hasattr(super(cls, cls), name):
+                declared[name] = Hyperparameter(value, name=name)
+        for name, hyperparameter in declared.items():
+            setattr(cls, name, hyperparameter)
         cls.hyperparameters = {**cls.hyperparameters, **declared}
         kind, signature = inspect.Parameter.POSITIONAL_OR_KEYWORD, None
         if "__init__" not in vars(cls):

@@ -121,6 +121,39 @@ def test_a_subclass_inherits_and_changes_a_default():
     assert optim.Adam([w()]).lr == 1e-3
 
 
+def test_a_plain_value_is_another_default():
+    """It was ignored: the group had the old one, and the attribute the new one."""
+
+    class Slow(optim.Adam):
+        lr = 1e-5
+        betas: tuple[float, float] = (0.5, 0.9)
+
+    optimizer = Slow([w()])
+    assert (optimizer.lr, optimizer.betas, optimizer.param_groups[0]["betas"]) == (1e-5, (0.5, 0.9), (0.5, 0.9))
+    assert inspect.signature(Slow).parameters["lr"].default == 1e-5
+    assert list(Slow.hyperparameters) == list(optim.Adam.hyperparameters)
+    with pytest.raises(ValueError, match="Slow: betas is 2 numbers"):
+        Slow([w()], betas=(0.5, 1.0))
+
+
+@pytest.mark.parametrize("annotations", [{}, {"lr": float}])
+def test_a_plain_lr_is_a_learning_rate(annotations):
+    """It was no hyperparameter, since the base has an attribute of this name: steps were made with a rate of 1."""
+
+    def update(self, theta, g, state, lr, group):
+        return theta - lr * g
+
+    plain = type("Plain", (optim.Optimizer,), {"lr": 0.25, "update": update, "__annotations__": annotations})
+    parameter = w()
+    for rate_given, expected in (({}, 0.75), ({"lr": lambda t: 0.5}, 0.25)):
+        parameter.grad = np.array([1.0])
+        optimizer = plain([parameter], **rate_given)
+        optimizer.step()
+        assert parameter.item() == expected
+    with pytest.raises(ValueError, match="lr is a number from 0"):
+        plain([parameter], lr=-1.0)
+
+
 def test_an_attribute_is_not_the_way_to_set_one():
     optimizer = optim.Adam([w()])
     with pytest.raises(AttributeError, match=r"param_groups\[0\]\['betas'\]"):
