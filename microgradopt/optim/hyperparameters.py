@@ -111,13 +111,12 @@ def choice(default: str, *others: str) -> Any:
 def several(*defaults: float, low: float = -math.inf, below: float = math.inf) -> Any:
     """As many numbers as there are defaults, each low ≤ x < below."""
     between = "" if (low, below) == (-math.inf, math.inf) else f" from {low} to below {below}"
-    return Hyperparameter(
-        defaults,
-        f"{len(defaults)} numbers{between}",
-        lambda xs: (
-            isinstance(xs, tuple | list) and len(xs) == len(defaults) and all(is_number(x, low, below) for x in xs)
-        ),
-    )
+
+    def holds(xs: Any) -> bool:
+        is_list = isinstance(xs, tuple | list) and len(xs) == len(defaults)
+        return is_list and all(is_number(x, low, below) for x in xs)
+
+    return Hyperparameter(defaults, f"{len(defaults)} numbers{between}", holds)
 
 
 def betas(beta1: float, beta2: float) -> Any:
