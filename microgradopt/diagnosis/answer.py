@@ -27,7 +27,7 @@ from microgradopt.diagnosis.trials import Trial, Trials, kept
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective
 from microgradopt.optim.first_order import SGD
-from microgradopt.optim.optimizer import Optimizer, check_optimizer
+from microgradopt.optim.optimizer import Optimizer
 from microgradopt.run import History, Run
 
 HEALTHY, UNDECIDED = "healthy", "undecided"
@@ -122,7 +122,7 @@ def _as_run(run: Any, optimizer: Any, history: Any) -> tuple[Run, Optimizer | No
         raise TypeError(f"diagnose: optimizer is the one that trained, or None, not {optimizer!r:.60}")
     if optimizer is None:
         return Run.of(run, SGD(run.parameters, lr=0.0), history), None
-    check_optimizer("diagnose", optimizer, run.parameters)
+    optimizer.check_moves("diagnose", run.parameters)
     found = Run.of(run, optimizer, history)
     # What is left in .grad after the last step shows a clipping that was done in between.
     own = found.vector.gradient()

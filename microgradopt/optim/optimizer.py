@@ -276,6 +276,11 @@ class Optimizer(Declares, ABC):
         """All that it moves, group by group."""
         return (parameter for group in self.param_groups for parameter in group["params"])
 
+    def check_moves(self, name: str, parameters: Iterable[Tensor]) -> None:
+        """Raise ValueError unless it moves some of these parameters."""
+        if set(self.parameters()).isdisjoint(parameters):
+            raise ValueError(f"{name}: the optimizer moves none of these parameters; is it another model's?")
+
     def blocks(self) -> Iterator[tuple[Group, float, list[Tensor], State]]:
         """For tensors that share a state: hyperparameters, learning rate of the next step, the tensors, the state."""
         for i, group in enumerate(self.param_groups):
@@ -331,8 +336,7 @@ def check_optimizer(name: str, optimizer: Any, parameters: Iterable[Tensor]) -> 
         raise TypeError(
             f"{name}: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r:.60}"
         )
-    if set(optimizer.parameters()).isdisjoint(parameters):
-        raise ValueError(f"{name}: the optimizer moves none of these parameters; is it another model's?")
+    optimizer.check_moves(name, parameters)
 
 
 def _divided(own: list[Block]) -> tuple[list[Block], list[Block]]:
