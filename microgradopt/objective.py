@@ -238,9 +238,7 @@ class Objective:
         and batch normalisation uses the batch, whether the model is in training or in evaluation, and changes nothing.
         """
         if isinstance(model, Tensor) or not isinstance(model, Module | Iterable):
-            raise TypeError(
-                f"Objective.of: a model of mg.nn or a list of tensors is wanted, not {model!r:.60}{_way_in(model)}"
-            )
+            raise TypeError(f"Objective.of: a model or a list of tensors is wanted, not {model!r:.60}{_way_in(model)}")
         if not callable(loss):
             raise TypeError(f"Objective.of: loss is a function without arguments, lambda: ..., not {loss!r:.60}")
         tensors = model.parameters() if isinstance(model, Module) else model
