@@ -62,7 +62,7 @@ class ParameterVector:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         if isinstance(parameters, Tensor):
-            raise TypeError(f"parameters: a list of tensors is wanted{_way_in(parameters)}")
+            raise TypeError("parameters: a list of tensors is wanted, not one tensor: put it in [brackets]")
         self.parameters = list(parameters)
         for i, parameter in enumerate(self.parameters):
             if not isinstance(parameter, Tensor):
@@ -160,9 +160,7 @@ class ParameterVector:
 
 
 def _way_in(x: Any) -> str:
-    """What to do with what is no list of tensors: one tensor, or what another framework has made."""
-    if isinstance(x, Tensor):
-        return "; it is one tensor: put it in [brackets]"
+    """The door for what another framework has made."""
     frameworks = {cls.__module__.partition(".")[0].removesuffix("lib") for cls in type(x).__mro__}
     ways = {"torch": "mg.bridges.torch.objective(model, loss)", "jax": "mg.bridges.jax.objective(f, params)"}
     return "".join(f"; it is of {name}: {way}" for name, way in ways.items() if name in frameworks)
@@ -237,8 +235,14 @@ class Objective:
         ``Objective.of(model, lambda: nn.cross_entropy(model(X), y))``. Should be deterministic. Inside, dropout is off
         and batch normalisation uses the batch, whether the model is in training or in evaluation, and changes nothing.
         """
-        if isinstance(model, Tensor) or not isinstance(model, Module | Iterable):
-            raise TypeError(f"Objective.of: a model or a list of tensors is wanted, not {model!r:.60}{_way_in(model)}")
+        if isinstance(model, Tensor):
+            raise TypeError(
+                "Objective.of: a model or a list of tensors is wanted, not one tensor: put it in [brackets]"
+            )
+        if not isinstance(model, Module | Iterable):
+            raise TypeError(
+                f"Objective.of: a model of mg.nn or a list of tensors is wanted, not {model!r:.60}{_way_in(model)}"
+            )
         if not callable(loss):
             raise TypeError(f"Objective.of: loss is a function without arguments, lambda: ..., not {loss!r:.60}")
         tensors = model.parameters() if isinstance(model, Module) else model
