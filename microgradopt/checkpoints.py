@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -67,8 +68,11 @@ def load_checkpoint(path: FilePath, model: Module, optimizer: Optimizer | None =
     True
     """
     arrays = _read_arrays(path)
+    unknown = [name for name in arrays if not re.fullmatch(r"optimizer|model/.*|state/\d+/.*", name, re.DOTALL)]
     parameters = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}
     try:
+        if unknown:
+            raise ValueError(f"it holds {unknown} too, which is no part of a checkpoint")
         for name, array in parameters.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(f"{name} is not finite")

@@ -9,7 +9,10 @@ from typing import Any
 
 
 def on_use(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package for such names. places: the module of each; or the name itself, of a module."""
+    """The ``__getattr__`` of a package for such names.
+
+    places: for each name the module that has it; for a module its own name.
+    """
 
     def load(name: str) -> Any:
         if name not in places:

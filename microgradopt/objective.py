@@ -7,6 +7,7 @@ into θ and θ is scattered back. `Objective` is L(θ) with its gradient, Hessia
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -57,7 +58,7 @@ class ParameterVector:
     """
 
     caches = ("_theta", "_views")
-    """Attributes that follow from the tensors, and are no state of their own: a compiled function need not look at."""
+    """Attributes that are derived from the tensors: a compiled function need not watch them."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         if isinstance(parameters, Tensor):
@@ -204,6 +205,9 @@ class Objective:
 
     residuals: Callable[[], Tensor] | None = None
     external_loss: ExternalLoss | None = None
+    _function: Callable[[Tensor], Tensor] | None = None
+    """Of θ, where that is a tensor of its own."""
+    _loss: Callable[[], Tensor]
 
     def __init__(
         self, f: Callable[[Tensor], Tensor], x0: npt.ArrayLike, compile: Callable[[Any], Any] | None = None
@@ -215,7 +219,7 @@ class Objective:
             raise ValueError(f"Objective: x0 is a vector of shape (n,), not {x.shape}")
         self.vector = ParameterVector([x])
         self.model: Module | None = None
-        self._loss: Callable[[], Tensor] = lambda: f(x)
+        self._function = f
         self._set(compile)
 
     @classmethod
@@ -299,11 +303,28 @@ class Objective:
         objective.external_loss = loss
         return objective
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Objective:
+        """A copy with a θ of its own. TypeError for one of a model, or of tensors: its loss would still be of those."""
+        if self._function is None:
+            raise TypeError(
+                "Objective: one of a model or of tensors cannot be copied: its loss is a function of these very ones. "
+                "Copy the model, and make an objective of the copy"
+            )
+        other = memo[id(self)] = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        other.vector = copy.deepcopy(self.vector, memo)
+        other._set(self._compile)
+        return other
+
     def _set(self, compile: Callable[[Any], Any] | None) -> None:
         """The computations, at the tensors' current values; compiled, if wanted."""
+        self._compile = compile
+        if self._function is not None:
+            self._loss = functools.partial(self._function, *self.vector.parameters)
         made = compile or (lambda computation: computation)
         self._value: Callable[[], Tensor] = made(self.loss)
         self._value_and_gradient: Callable[[], tuple[Tensor, Array]] = made(self._with_gradient)
+        self._value_and_gradients: Callable[[], tuple[Tensor, list[Array | None]]] = made(self._with_gradients)
         self._product: Callable[[Array], Array] = made(self._with_product)
         self._whole: Callable[[], Array] = made(self._with_hessian)
         self._steps: Callable[[], list[int]] = made(self._with_steps)
@@ -312,9 +333,17 @@ class Objective:
         ]
         self._second = self._whole if compile is None else self._in_blocks
 
+    def _with_gradients(self) -> tuple[Tensor, list[Array | None]]:
+        """The loss, and its gradient by each tensor; None by one that it does not depend on."""
+        loss, parameters = self.loss(), self.vector.parameters
+        gradients = grad(loss, parameters, allow_unused=True) if loss.needs_grad else [None for _ in parameters]
+        if all(gradient is None for gradient in gradients):
+            check_depends(loss, parameters)
+        return loss, gradients
+
     def _with_gradient(self) -> tuple[Tensor, Array]:
-        loss = self._dependent()
-        return loss, self.vector.join(grad(loss, self.vector.parameters, allow_unused=True))
+        loss, gradients = self._with_gradients()
+        return loss, self.vector.join(gradients)
 
     def _with_product(self, vector: Array) -> Array:
         return self.vector.join(hvp(self._dependent(), self.vector.parameters, self.vector.split(vector)))
@@ -332,7 +361,9 @@ class Objective:
         return RecordedGradient(self._dependent(), self.vector.parameters)
 
     def _in_blocks(self) -> Array:
-        """H, by one program for the rows of each parameter, some at a time: one for all would be as long as H."""
+        """H, by one program for the rows of each parameter, some at a time: one program for all rows would be as long
+        as H.
+        """
         parameters, steps = self.vector.parameters, self._steps()
         if all(step == 0 or step >= parameter.size for parameter, step in zip(parameters, steps, strict=True)):
             return self._whole()
@@ -392,6 +423,16 @@ class Objective:
             loss, gradient = self._value_and_gradient()
             return loss.item(), gradient
 
+    def backward(self, graph: bool = False) -> Tensor:
+        """L(θ) at the current θ; the tensors' `.grad` is its gradient then, None for one that L does not depend on.
+
+        graph: give L with its graph, for curvature; a compiled loss has none, and is then computed as it is written.
+        """
+        loss, gradients = self._with_gradients() if graph else self._value_and_gradients()
+        for parameter, gradient in zip(self.vector.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return loss
+
     def hvp(self, v: npt.ArrayLike, theta: npt.ArrayLike | None = None) -> Array:
         """H(θ) v, of shape (n,), H the Hessian of L, without forming it."""
         vector = self._checked("hvp: v", v)
@@ -438,11 +479,9 @@ class Objective:
         array([[12.,  0.],
                [ 0.,  0.]])
         """
-        if self.n > len(
-            np.atleast_2d(thetas)
-        ):  # one point has more columns to be computed at once than there are points
-            return self._at_many(thetas, (self.n, self.n), None, self.hessian)
-        return self._at_many(thetas, (self.n, self.n), self._with_columns, self.hessian)
+        # One point alone has n columns to be computed at once: with fewer points than that, that is quicker.
+        together = self._with_columns if self.n <= len(np.atleast_2d(thetas)) else None
+        return self._at_many(thetas, (self.n, self.n), together, self.hessian)
 
     def _with_columns(self) -> Any:
         """H, column by column, each at all points at once."""
@@ -458,11 +497,10 @@ class Objective:
         alone: Callable[[Array], Any],
     ) -> Array:
         """What is asked at each of k points. together: computes it at the current θ, a Stack. alone: at one θ."""
-        dtype = self.vector.theta().dtype
-        points = np.asarray(thetas, dtype)
+        points = self._real("thetas", thetas)
         if points.ndim != 2 or points.shape[1] != self.n:
             raise ValueError(f"thetas have shape {points.shape}; wanted is (k, {self.n}), one θ in each row")
-        out = np.empty((len(points), *shape), dtype)
+        out = np.empty((len(points), *shape), points.dtype)
         for first in range(0, len(points), _POINTS):
             some = points[first : first + _POINTS]
             found = self._on_stack(some, together)
@@ -533,11 +571,16 @@ class Objective:
         return self.vector.moved_to(self._checked("theta", theta).copy())
 
     def _checked(self, name: str, vector: npt.ArrayLike) -> Array:
-        own = self.vector.theta()
-        array = np.asarray(vector, dtype=own.dtype)
-        if array.shape != own.shape:
-            raise ValueError(f"{name} has shape {array.shape}; this objective's vectors have {own.shape}")
+        array = self._real(name, vector)
+        if array.shape != (self.n,):
+            raise ValueError(f"{name} has shape {array.shape}; this objective's vectors have {(self.n,)}")
         return array
+
+    def _real(self, name: str, given: npt.ArrayLike) -> Array:
+        """An array of θ's dtype. TypeError for complex numbers, strings and objects."""
+        array = np.asarray(given)
+        check_real(name, array)
+        return array.astype(self.vector.theta().dtype, copy=False)
 
     def _dependent(self) -> Tensor:
         """The loss, with its graph. Raises RuntimeError where that leads to none of the parameters."""

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import functools
 import math
-import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
@@ -22,9 +21,10 @@ from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, ParameterVector, check_objective, half_square
-from microgradopt.optim.clipping import clip_grad_norm
+from microgradopt.optim.clipping import clip_grad_norm, norm
+from microgradopt.optim.hyperparameters import is_number, plain
 from microgradopt.optim.least_squares import LeastSquares
-from microgradopt.optim.optimizer import Optimizer
+from microgradopt.optim.optimizer import Optimizer, check_optimizer
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.values import expect
 from microgradopt.tensor import Tensor
@@ -59,7 +59,7 @@ def batches(
 
 
 class Epoch:
-    """The samples once, as places in the data: of each batch those of its samples."""
+    """One pass over the samples, batch by batch, as indices into the data."""
 
     def __init__(self, X: Array, y: Array, batch_size: int | None, rng: RNG, shuffle: bool) -> None:
         size = _checked_size(X, y, batch_size)
@@ -69,11 +69,11 @@ class Epoch:
 
     @property
     def left(self) -> int:
-        """Samples that were not taken yet."""
+        """The number of samples that have not been taken yet."""
         return len(self._order) - self._start
 
     def take(self, n: int) -> Array:
-        """The next batches, at most n, and all of one size: (batches, size)."""
+        """The indices of the next batches, (batches, size): at most n, all of one size."""
         size = min(self._size, self.left)
         n = min(n, self.left // size)
         chosen = self._order[self._start : self._start + n * size].reshape(n, size)
@@ -81,7 +81,7 @@ class Epoch:
         return chosen
 
     def put_back(self, samples: int) -> None:
-        """So many of those taken last were not used."""
+        """Give back this number of samples, the last that were taken: they were not used."""
         self._start -= samples
 
 
@@ -89,10 +89,15 @@ def _checked_size(X: Array, y: Array, batch_size: int | None) -> int:
     """How many samples a batch has. ValueError for unequal lengths, no samples, or no size."""
     if len(X) != len(y) or not len(X):
         raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
-    size = len(X) if batch_size is None else batch_size
-    if not (isinstance(size, int) and size >= 1):
-        raise ValueError(f"batches: batch_size is a whole number from 1, or None, not {size!r}")
-    return size
+    return len(X) if batch_size is None else counted("batches: batch_size", batch_size, 1)
+
+
+def counted(name: str, n: Any, least: int) -> int:
+    """A whole number as Python's. ValueError for anything else, and for less than the least."""
+    n = plain(n)
+    if not (isinstance(n, int) and is_number(n, least)):
+        raise ValueError(f"{name} is a whole number from {least}, not {n!r}")
+    return n
 
 
 def _array(name: str, data: Any) -> Array:
@@ -139,12 +144,8 @@ class History:
         validation_loss: float = math.nan,
     ) -> None:
         """Note one update."""
-        self.loss.append(loss)
-        self.gradient_norm.append(gradient_norm)
-        self.lr.append(lr)
-        self.seconds.append(seconds)
-        self.step_norm.append(step_norm)
-        self.validation_loss.append(validation_loss)
+        self.extend([loss], [gradient_norm], [lr], [seconds], [step_norm])
+        self.validation_loss[-1] = validation_loss
 
     def extend(
         self,
@@ -165,12 +166,6 @@ class History:
     def __repr__(self) -> str:
         last = f"; last loss {self.loss[-1]:.4g}, gradient norm {self.gradient_norm[-1]:.4g}" if self.loss else ""
         return f"{type(self).__name__}({len(self)} updates{last})"
-
-
-def norm(arrays: Iterable[Array]) -> Any:
-    """‖x‖₂ over several arrays, in float64."""
-    squares = [np.vdot(x, x).astype(np.float64) for x in arrays]
-    return np.sqrt(functools.reduce(operator.add, squares or [np.float64(0.0)]))
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> float:
@@ -207,6 +202,16 @@ class Run(History):
     True
     """
 
+    model: Module | None
+    loss_function: Loss | None = None
+    X: Any = None
+    y: Any = None
+    batch_size: int | None = None
+    max_norm: float | None = None
+    validation: tuple[Any, Any] | None = None
+    compile: Callable[[Any], Any] | None = None
+    shuffle = fits_residuals = False
+
     def __init__(
         self,
         model: Module,
@@ -223,16 +228,11 @@ class Run(History):
         compile: Callable[[Any], Any] | None = None,
         history: History | None = None,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"Run: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r}"
-            )
-        optimizer.check_moves("Run", model.parameters())
+        check_optimizer("Run", optimizer, model.parameters())
         if max_norm is not None and optimizer.wants_closure:
             raise ValueError(f"Run: {type(optimizer).__name__} evaluates the loss itself; max_norm would not clip that")
-        self.model: Module | None = model
-        self.loss_function: Loss | None = loss
-        self.optimizer, self.X, self.y, self.batch_size, self.shuffle = optimizer, X, y, batch_size, shuffle
+        self.model, self.loss_function, self.optimizer = model, loss, optimizer
+        self.X, self.y, self.batch_size, self.shuffle = X, y, batch_size, shuffle
         self.max_norm, self.validation, self.compile = max_norm, validation, compile
         self.rng = np.random.default_rng(rng)
         self.fits_residuals = isinstance(optimizer, LeastSquares)
@@ -242,40 +242,40 @@ class Run(History):
     def of(cls, objective: Objective, optimizer: Optimizer, history: History | None = None) -> Self:
         """The training of an objective, whose data are not known: each update is on all of it.
 
+        Raises TypeError for a least squares method and an objective without residuals; else as above.
+
         >>> import microgradopt as mg
         >>> valley = mg.Objective(lambda w: w[0] ** 2 + 10 * w[1] ** 2, [1.0, 1.0])
         >>> Run.of(valley, mg.optim.SGD(valley.parameters, lr=0.05)).train(2)
         Run(2 updates; last loss 0.81, gradient norm 1.8)
         """
         check_objective("Run.of", objective)
-        optimizer.check_moves("Run.of", objective.parameters)
+        check_optimizer("Run.of", optimizer, objective.parameters)
         run = cls.__new__(cls)
-        run.model, run.loss_function, run.X, run.y, run.batch_size = objective.model, None, None, None, None
-        run.optimizer, run.objective, run.shuffle = optimizer, objective, False
-        run.max_norm, run.validation, run.compile, run.rng = None, None, None, np.random.default_rng(0)
-        run.fits_residuals = False
+        run.objective, run.model, run.optimizer = objective, objective.model, optimizer
+        run.rng = np.random.default_rng(0)
         run._start(history)
         return run
 
     def _start(self, history: History | None) -> None:
         """Lists of its own, or another history's; the loss on all data; what an update computes."""
         super().__init__()
-        for name in vars(History()) if history is not None else ():
-            setattr(self, name, getattr(history, name, getattr(self, name)))
+        if history is not None:
+            vars(self).update({name: getattr(history, name, []) for name in vars(History())})
         self.stopped = ""
         self.epoch: Epoch | None = None
         model, loss = self.model, self.loss_function
         if model is not None and loss is not None:
             X, y = np.asarray(self.X), np.asarray(self.y)
+            self.X, self.y = X, y
             make = Objective.least_squares if self.fits_residuals else Objective.of
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
-        modules = [] if model is None else [module for _, module in model.named_modules()]
-        self.buffers = [(module, name) for module in modules for name in type(module).buffers]
-        self._evaluate, closure = self._evaluation()
-        self._plain_step = _step(self._evaluate, closure, self.optimizer, self.vector, self.max_norm)
-        is_compiled = self.compile is not None and not self.optimizer.wants_closure
-        self.step: Any = self.compile(self._plain_step) if is_compiled else self._plain_step  # type: ignore[misc]
+        self.buffers = [] if model is None else [(module, name) for _, module, name in model._all_buffers()]
+        self._plain_step = self._written_step()
+        self.step: Any = self._plain_step
+        if self.compile is not None and not self.optimizer.wants_closure:
+            self.step = self.compile(self._plain_step)
 
     def __bool__(self) -> bool:
         """A run is one before its first update too: ``found.cure() or run``."""
@@ -308,7 +308,7 @@ class Run(History):
             return self.step(*batch)
 
     def updates(self, n: int) -> None:
-        """n updates, in batches as they come. A compiled update is repeated in loops of its own (`Compiled.repeat`)."""
+        """n updates, on the next batches. A compiled update is repeated in loops of its own (`Compiled.repeat`)."""
         while n > 0:
             orders = self.next_orders(n)
             if hasattr(self.step, "repeat") and len(orders) > 1:
@@ -331,14 +331,14 @@ class Run(History):
             if made:
                 took = (time.perf_counter() - started) / made
                 losses, lengths, steps = (x[done : done + made].tolist() for x in results)
-                rates = [self.optimizer.rate_ahead(t) for t in range(-made, 0)]
+                rates = [self.optimizer.rate(ahead=t) for t in range(-made, 0)]
                 self.extend(losses, lengths, rates, [took] * made, steps)
             else:
                 self.update(*(args if is_one else (x[done] for x in args)))
             done += made or 1
 
     def train(self, updates: int) -> Self:
-        """So many updates, in batches as they come. Ends early where a number is no longer finite: see `stopped`."""
+        """This many updates, on the next batches. Ends early where a number is no longer finite: see `stopped`."""
         try:
             with self.training():
                 self.updates(updates)
@@ -369,35 +369,35 @@ class Run(History):
             yield
 
     def next_orders(self, n: int) -> Array:
-        """Of the next batches, at most n, and all of one size, the places of their samples: (batches, size)."""
+        """The indices of the samples in the next batches, (batches, size): at most n batches, all of one size."""
         if self.loss_function is None:
             return np.empty((n, 0), int)
         if self.epoch is not None and not self.epoch.left:
             self.validate()
             self.epoch = None
         if self.epoch is None:
-            self.epoch = Epoch(np.asarray(self.X), np.asarray(self.y), self.batch_size, self.rng, self.shuffle)
+            self.epoch = Epoch(self.X, self.y, self.batch_size, self.rng, self.shuffle)
         orders = self.epoch.take(n)
         return np.broadcast_to(orders, (n, orders.shape[1])) if self.is_endless else orders
 
     def put_back(self, orders: Array) -> None:
-        """The last of the batches that were drawn, which were not used."""
+        """Give back the last batches that were drawn: they were not used."""
         if self.epoch is not None and not self.is_endless:
             self.epoch.put_back(orders.size)
 
     @property
     def in_an_epoch(self) -> int:
-        """How many updates an epoch has."""
-        return -(-len(self.X) // _checked_size(np.asarray(self.X), np.asarray(self.y), self.batch_size))
+        """The number of updates in an epoch."""
+        return -(-len(self.X) // _checked_size(self.X, self.y, self.batch_size))
 
     @property
     def is_endless(self) -> bool:
-        """Whether one epoch is like the next, with nothing to be done between them."""
+        """Whether all epochs are the same batch, with nothing to be done between them."""
         return self.batch_size is None and self.validation is None
 
     def taken(self, order: Array) -> tuple[Array, ...]:
-        """The samples at these places, and their targets; nothing, where the data are not known."""
-        return () if self.loss_function is None else (np.asarray(self.X)[order], np.asarray(self.y)[order])
+        """The samples with these indices, and their targets; nothing where the data are not known."""
+        return () if self.loss_function is None else (self.X[order], self.y[order])
 
     def validate(self) -> None:
         """Measure the loss on the validation data, if there are any, as of the last update."""
@@ -433,75 +433,75 @@ class Run(History):
 
     # What an update computes
 
+    def _written_step(self) -> Callable[..., tuple[Any, Any, Any]]:
+        """What one update does, and gives: the loss, ‖g‖ and ‖θ after − θ before‖. It can be traced."""
+        optimizer, vector, max_norm = self.optimizer, self.vector, self.max_norm
+        evaluate, closure = self._evaluation()
+        self._evaluate = evaluate
+
+        def step(*batch: Array) -> tuple[Any, Any, Any]:
+            loss = evaluate(*batch).value
+            length = norm([vector.gradient()])
+            if not expect(np.isfinite(loss) & np.isfinite(length)):
+                raise _DivergedError(
+                    f"the loss is {loss} and the gradient norm {length}. The parameters are those of the last good "
+                    "step. A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
+                )
+            if max_norm is not None:
+                clip_grad_norm(vector.parameters, max_norm)
+            vectors = [block.vector for blocks in optimizer._blocks for block in blocks]
+            before = [vector.theta() for vector in vectors]
+            optimizer.step(functools.partial(closure, *batch) if optimizer.wants_closure else None)
+            with np.errstate(all="ignore"):
+                return loss, length, norm(v.theta() - theta for v, theta in zip(vectors, before, strict=True))
+
+        return step
+
     def _evaluation(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         """Of a batch: what computes its loss and the gradients; and what the optimizer's step is to call."""
         optimizer, loss_of = self.optimizer, self._loss_of()
+        whole = self.objective if self.loss_function is None else None
+        parameters, wants_graph = list(optimizer.parameters()), optimizer.wants_graph
         if isinstance(optimizer, LeastSquares):
             return lambda *batch: optimizer.evaluate(functools.partial(loss_of, *batch))[1], loss_of
-        backward = _backward(loss_of, list(optimizer.parameters()))
+
+        def backward(*batch: Array) -> Tensor:
+            for parameter in parameters:
+                parameter.grad = None
+            if whole is not None:
+                return whole.backward(wants_graph)
+            value = loss_of(*batch)
+            if not isinstance(value, Tensor):
+                raise TypeError(f"fit: the loss is to give a Tensor, a single number with its graph, not {value!r:.60}")
+            value.backward()
+            return value
+
         # A compiled result has no graph, and so no curvature.
-        quick = backward if self.compile is None or optimizer.wants_graph else self.compile(backward)
+        quick = backward if self.compile is None or wants_graph else self.compile(backward)
         return quick, quick
 
     def _loss_of(self) -> Callable[..., Tensor]:
         """Of a batch: its loss, with the graph; the residuals for methods that fit those."""
         model, loss, objective = self.model, self.loss_function, self.objective
-        if loss is not None and model is not None:
-            if self.fits_residuals and not isinstance(self.optimizer, LeastSquares):
+        wants_residuals = isinstance(self.optimizer, LeastSquares)
+        if model is not None and loss is not None:
+            if self.fits_residuals and not wants_residuals:
                 return lambda inputs, targets: half_square(loss(model(inputs), targets))
             return lambda inputs, targets: loss(model(inputs), targets)
-        if isinstance(self.optimizer, LeastSquares) and objective.residuals is not None:
-            return objective.residuals
-        return objective.loss
-
-
-def _backward(loss_of: Callable[..., Tensor], parameters: list[Tensor]) -> Callable[..., Tensor]:
-    """Clears the gradients, computes the loss of a batch, and the gradients."""
-
-    def backward(*batch: Array) -> Tensor:
-        for parameter in parameters:
-            parameter.grad = None
-        value = loss_of(*batch)
-        if not isinstance(value, Tensor):
-            raise TypeError(f"fit: the loss is to give a Tensor, a single number with its graph, not {value!r:.60}")
-        value.backward()
-        return value
-
-    return backward
-
-
-def copied(optimizer: Optimizer) -> Optimizer:
-    """A copy of an optimizer, with its state, that moves the same tensors."""
-    return copy.deepcopy(optimizer, {id(parameter): parameter for parameter in optimizer.parameters()})
+        if not wants_residuals:
+            return objective.loss
+        if objective.residuals is None:
+            raise TypeError(
+                f"Run.of: {type(self.optimizer).__name__} fits residuals, and this objective has none: make it by "
+                "Objective.least_squares(model, residuals)"
+            )
+        return objective.residuals
 
 
 class _DivergedError(NonFiniteError):
     """A loss or a gradient is not finite."""
 
 
-def _step(
-    evaluate: Callable[..., Tensor],
-    closure: Callable[..., Tensor],
-    optimizer: Optimizer,
-    vector: ParameterVector,
-    max_norm: float | None,
-) -> Callable[..., tuple[Any, Any, Any]]:
-    """What one update does, and gives: the loss, ‖g‖ and ‖θ after − θ before‖. It can be traced."""
-
-    def step(*batch: Array) -> tuple[Any, Any, Any]:
-        loss = evaluate(*batch).value
-        length = norm([vector.gradient()])
-        if not expect(np.isfinite(loss) & np.isfinite(length)):
-            raise _DivergedError(
-                f"the loss is {loss} and the gradient norm {length}. The parameters are those of the last good step. "
-                "A smaller learning rate or clipping may do; mg.detect_anomaly() finds the operation"
-            )
-        if max_norm is not None:
-            clip_grad_norm(vector.parameters, max_norm)
-        vectors = [block.vector for blocks in optimizer._blocks for block in blocks]
-        before = [vector.theta() for vector in vectors]
-        optimizer.step(functools.partial(closure, *batch) if optimizer.wants_closure else None)
-        with np.errstate(all="ignore"):
-            return loss, length, norm(v.theta() - theta for v, theta in zip(vectors, before, strict=True))
-
-    return step
+def copied(optimizer: Optimizer) -> Optimizer:
+    """A copy of an optimizer, with its state, that moves the same tensors."""
+    return copy.deepcopy(optimizer, {id(parameter): parameter for parameter in optimizer.parameters()})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from microgradopt.checkpoints import load_checkpoint as load_checkpoint
 from microgradopt.checkpoints import save_checkpoint as save_checkpoint
+from microgradopt.errors import NonFiniteError
 from microgradopt.many import ManyRuns as ManyRuns
 from microgradopt.many import Variants as Variants
 from microgradopt.many import shared
@@ -24,14 +24,13 @@ from microgradopt.many import vary as vary
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, check_objective
-from microgradopt.optim.least_squares import LeastSquares
-from microgradopt.optim.optimizer import Optimizer
-from microgradopt.run import RNG, Loss
+from microgradopt.optim.clipping import norm
+from microgradopt.optim.optimizer import Optimizer, check_optimizer
+from microgradopt.run import RNG, Loss, counted
 from microgradopt.run import History as History
 from microgradopt.run import Run as Run
 from microgradopt.run import batches as batches
 from microgradopt.run import gradient_norm as gradient_norm
-from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -129,11 +128,8 @@ def fit(
     >>> fit(model, mg.nn.mse_loss, mg.optim.SGD(model.parameters(), lr=0.2), X, 2 * X, epochs=200).loss[-1] < 1e-6
     True
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"fit: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r}")
-    if not (isinstance(epochs, int) and epochs >= 0):
-        raise ValueError(f"fit: epochs is a whole number from 0, not {epochs!r}")
-    optimizer.check_moves("fit", model.parameters())
+    check_optimizer("fit", optimizer, model.parameters())
+    epochs = counted("fit: epochs", epochs, 0)
     run = Run(
         model, loss, optimizer, X, y, batch_size, rng=rng, history=history, compile=compile, shuffle=shuffle,
         max_norm=max_norm, validation=validation,
@@ -191,7 +187,7 @@ def fit_many(
     >>> [bool(run.stopped) for run in runs], runs[1].loss[-1] < 1e-6
     ([False, False, True], True)
     """
-    k = len(models)
+    k, X, y = len(models), np.asarray(X), np.asarray(y)
     if len(optimizers) != k:
         raise ValueError(f"fit_many: there are {k} models and {len(optimizers)} optimizers; one for each is wanted")
     seeds = list(rng) if isinstance(rng, Sequence) else np.random.default_rng(rng).spawn(k)
@@ -231,9 +227,7 @@ class _Best:
     def __init__(self, run: Run, patience: int) -> None:
         if run.validation is None:
             raise ValueError("fit: patience needs validation data: validation=(X, y)")
-        if not (isinstance(patience, int) and patience >= 1):
-            raise ValueError(f"fit: patience is a whole number of epochs from 1, not {patience!r}")
-        self.run, self.patience = run, patience
+        self.run, self.patience = run, counted("fit: patience", patience, 1)
         self.epoch, self.loss = -1, math.inf
         self.state: dict[str, Array] | None = None
 
@@ -291,50 +285,22 @@ def trajectory(objective: Objective, optimizer: Optimizer, steps: int, history: 
            [0.125]])
     """
     check_objective("trajectory", objective)
-    if not (isinstance(steps, int) and steps >= 0):
-        raise ValueError(f"trajectory: steps is a whole number from 0, not {steps!r}")
-    optimizer.check_moves("trajectory", objective.parameters)
-    history = History() if history is None else history
+    steps = counted("trajectory: steps", steps, 0)
+    check_optimizer("trajectory", optimizer, objective.parameters)
+    run = Run.of(objective, optimizer, history)
     thetas = [objective.theta]
-
-    def evaluate() -> float:
-        value, g = objective.value_and_gradient()
-        for parameter, part in zip(objective.parameters, objective.vector.split(g), strict=True):
-            parameter.grad = part
-        return value
-
-    closure = _closure(objective, optimizer, evaluate)
     optimizer.train()
-    for _ in range(steps):
-        started, lr = time.perf_counter(), optimizer.lr
-        value, norm = evaluate(), gradient_norm(objective.parameters)
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            if len(thetas) > 1:
-                thetas.pop()
-            objective.theta = thetas[-1]
-            break
-        optimizer.step(closure if optimizer.wants_closure else None)
-        history.append(value, norm, lr, time.perf_counter() - started)
-        with optimizer.evaluating():
-            thetas.append(objective.theta)
-    optimizer.eval()
+    try:
+        for _ in range(steps):
+            run.update()
+            with optimizer.evaluating():
+                thetas.append(objective.theta)
+    except NonFiniteError:
+        value, g = objective.value_and_gradient()
+        if math.isfinite(value) and np.isfinite(norm([g])):  # then it is the step that failed
+            raise
+        thetas = thetas[:-1] or thetas
+        objective.theta = thetas[-1]
+    finally:
+        optimizer.eval()
     return np.array(thetas)
-
-
-def _closure(objective: Objective, optimizer: Optimizer, evaluate: Callable[[], float]) -> Callable[[], Tensor]:
-    """What the optimizer's step is to call: gives residuals; the loss with its graph; or the loss as a number."""
-    if isinstance(optimizer, LeastSquares):
-        if objective.residuals is None:
-            raise TypeError(
-                f"trajectory: {type(optimizer).__name__} fits residuals, and this objective has none: make it by "
-                "Objective.least_squares(model, residuals)"
-            )
-        return objective.residuals
-
-    def with_graph() -> Tensor:
-        optimizer.zero_grad()
-        with objective.at() as loss:
-            loss.backward()
-        return loss
-
-    return with_graph if optimizer.wants_graph else lambda: Tensor(evaluate())

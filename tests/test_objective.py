@@ -1,5 +1,7 @@
 """The objective: a loss as a function of one flat vector, on functions and networks whose derivatives are known."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -447,3 +449,60 @@ class TestAtManyPoints:
         for f in (objective.values, objective.gradients, objective.hessians):
             with pytest.raises(ValueError, match=r"\(k, 2\)"):
                 f(thetas)
+
+
+def test_a_copy_has_a_theta_of_its_own():
+    """Its loss was computed at the θ of the original: the function had kept that tensor."""
+    for compile in (None, mg.compile):
+        first = Objective(lambda x: (x**4).sum(), [1.0, 2.0], compile)
+        assert (first.value(), first.gradient()[0]) == (17.0, 4.0)
+        optimizer = mg.optim.SGD(first.parameters, lr=0.25)
+        other, moving = copy.deepcopy((first, optimizer))
+        mg.training.trajectory(other, moving, 1)
+        np.testing.assert_array_equal(other.theta, [0.0, -6.0])
+        assert (other.value(), other.hessian()[1, 1]) == (6.0**4, 12 * 36.0)
+        assert (first.value(), first.theta.tolist()) == (17.0, [1.0, 2.0])
+    elsewhere = Objective.external(lambda x: (np.sum(x**2), 2 * x), [1.0])
+    other = copy.deepcopy(elsewhere)
+    other.theta = [3.0]
+    assert (elsewhere.value(), other.value()) == (1.0, 9.0)
+
+
+def test_what_is_a_function_of_a_model_is_not_copied():
+    model = nn.Linear(2, 1, rng=0)
+    for objective in (
+        Objective.of(model, lambda: model(np.ones((1, 2))).sum()),
+        Objective.least_squares(model, lambda: model(np.ones((1, 2)))),
+    ):
+        with pytest.raises(TypeError, match="make an objective of the copy"):
+            copy.deepcopy(objective)
+
+
+@pytest.mark.parametrize("theta", [np.array([1j, 2.0]), [1j, 2.0], ["1", "2"], [1.0, None]])
+def test_a_theta_of_something_else_than_real_numbers(theta):
+    """Of complex numbers the real part was taken, None was NaN."""
+    bowl = Objective(lambda x: (x * x).sum(), [1.0, 2.0])
+    asked = (
+        bowl.value,
+        bowl.gradient,
+        bowl.hessian,
+        bowl.hvp,
+        lambda x: bowl.values([x]),
+        lambda x: bowl.hessians([x]),
+    )
+    for ask in (*asked, lambda x: setattr(bowl, "theta", x)):
+        with pytest.raises(TypeError, match="real numbers are wanted"):
+            ask(theta)
+    assert bowl.theta.tolist() == [1.0, 2.0]
+
+
+def test_backward_leaves_the_gradient_in_the_tensors():
+    used, unused = (mg.Tensor([2.0], requires_grad=True) for _ in range(2))
+    for compile in (None, mg.compile):
+        objective = Objective.of([used, unused], lambda: (used**3).sum(), compile)
+        for graph in (False, True):
+            used.grad = unused.grad = np.ones(1)
+            assert objective.backward(graph).item() == 8.0
+            assert (used.grad, unused.grad) == ([12.0], None)
+    (second,) = mg.grad(mg.grad(objective.backward(graph=True), used, create_graph=True)[0].sum(), used)
+    assert second == [12.0]

@@ -139,3 +139,21 @@ def test_wrong_arguments():
         Run(model, nn.cross_entropy, 5, X, Y)
     with pytest.raises(ValueError, match="moves none of these parameters"):
         Run(model, nn.cross_entropy, optim.SGD(network().parameters()), X, Y)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_norms_of_float32_are_computed_in_float64(size):
+    """Their squares are 0 or infinite in float32: a norm of 0, or the end of a training that was all right."""
+    line = mg.Objective(lambda w: (w * np.float32(size)).sum(), np.ones(2, np.float32))
+    run = Run.of(line, optim.SGD(line.parameters, lr=float(1 / size))).train(1)
+    assert run.stopped == ""
+    assert run.gradient_norm == [pytest.approx(size * 2**0.5, rel=1e-6)]
+    np.testing.assert_allclose(line.theta, 0.0, atol=1e-6)
+
+
+def test_a_least_squares_method_wants_an_objective_with_residuals():
+    bowl = mg.Objective(lambda w: (w * w).sum(), [1.0, 1.0])
+    with pytest.raises(TypeError, match=r"Objective\.least_squares"):
+        Run.of(bowl, optim.LevenbergMarquardt(bowl.parameters))
+    with pytest.raises(TypeError, match="optimizer is to be an Optimizer"):
+        Run.of(bowl, 5)

@@ -301,6 +301,9 @@ class TestCheckpoints:
             (lambda a, s: a["state/0/v"].__setitem__(0, -1.0), "v in the state is not finite and not negative"),
             (lambda a, s: a.update({"state/0/m": a["state/0/m"].astype(np.float32)}), "vector of float64"),
             (lambda a, s: a.update({"state/7/m": a["state/0/m"]}), ""),
+            (lambda a, s: a.update({"state/-1/m": a["state/0/m"]}), "state/-1/m"),
+            (lambda a, s: a.update(more=np.ones(1)), "more"),
+            (lambda a, s: s["param_groups"][0].update(lr={"rate": 1.0}), "no schedule with"),
         ],
     )
     def test_a_file_that_says_something_else_changes_nothing(self, tmp_path, change, message):
@@ -420,3 +423,44 @@ def test_trajectory_that_leaves_the_finite_ends_where_it_was_finite():
     with np.errstate(over="ignore"):
         assert np.isfinite(np.linalg.norm(objective.gradient()))
     assert np.array_equal(objective.theta, thetas[-1])
+
+
+def test_trajectory_ends_in_evaluation_where_the_loss_raises():
+    calls = iter([False] * 3 + [True])
+
+    def loss(w):
+        if next(calls):
+            raise RuntimeError("broken loss")
+        return np.sum(w * w)
+
+    objective = Objective(loss, [1.0, -1.0])
+    optimizer = optim.ScheduleFreeAdamW(objective.parameters, lr=0.1)
+    with pytest.raises(RuntimeError, match="broken loss"):
+        trajectory(objective, optimizer, 5)
+    np.testing.assert_array_equal(objective.theta, optimizer.state_dict()["state"][0]["x"])
+
+
+@pytest.mark.parametrize("compile", [None, mg.compile])
+def test_trajectory_leaves_what_the_loss_does_not_depend_on(compile):
+    """As a step by hand does. It had a gradient of 0, and weight decay moved it."""
+    used, unused = (mg.Tensor([1.0], requires_grad=True) for _ in range(2))
+    objective = Objective.of([used, unused], lambda: (used * used).sum(), compile)
+    thetas = trajectory(objective, optim.SGD([used, unused], lr=0.1, weight_decay=0.5), 3)
+    np.testing.assert_allclose(thetas, np.stack([0.75 ** np.arange(4), np.ones(4)], axis=1))
+
+
+def test_trajectory_hands_on_an_error_of_a_step():
+    """Only a loss or gradient that is not finite ends it: here the Hessian is not."""
+    objective = Objective(lambda w: (w**1.5).sum(), [0.0, 1.0])
+    with np.errstate(all="ignore"), pytest.raises(mg.NonFiniteError, match="Hessian"):
+        trajectory(objective, optim.Newton(objective.parameters), 5)
+    np.testing.assert_array_equal(objective.theta, [0.0, 1.0])
+
+
+def test_numpys_whole_numbers_are_whole_numbers():
+    model = network()
+    run = fit(model, nn.cross_entropy, optim.SGD(model.parameters(), 0.1), X, y, np.int64(2), np.int64(25))
+    assert len(run) == 4
+    for n in (2.0, "2", True, None):
+        with pytest.raises(ValueError, match="fit: epochs is a whole number from 0"):
+            fit(model, nn.cross_entropy, optim.SGD(model.parameters(), 0.1), X, y, n)

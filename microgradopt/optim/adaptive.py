@@ -22,6 +22,13 @@ def _decayed(g: Array, theta: Array, group: Group) -> Array:
     return g + group["weight_decay"] * theta if group["weight_decay"] else g
 
 
+def decayed(theta: Array, g: Array, lr: float, group: Group, decoupled: bool) -> tuple[Array, Array]:
+    """Weight decay in either form: on θ directly, or through the gradient."""
+    if decoupled:
+        return (1 - lr * group["weight_decay"]) * theta, g
+    return theta, _decayed(g, theta, group)
+
+
 def _quotient(g: Array, sigma: Array) -> Array:
     """g / σ; 0 where σ is 0: a parameter whose gradients have all been 0 stays where it is."""
     is_zero = sigma == 0
@@ -229,7 +236,7 @@ def adam_direction(g: Array, state: State, group: dict[str, Any]) -> Array:
     return m / ((1 - beta1**t) / (1 - beta2**t) ** 0.5 * np.sqrt(v) + (1 - beta1**t) * group["eps"])
 
 
-class AdamW(Optimizer):
+class AdamW(Adam):
     """Adam with decoupled weight decay: θ shrinks by itself, whatever the size of its gradients.
 
     .. code-block:: text
@@ -247,14 +254,7 @@ class AdamW(Optimizer):
     array([ 0.899, -1.898])
     """
 
-    keeps, may_keep, squares = ("m", "v"), ("v_max",), ("v", "v_max")
-
-    lr: LearningRate = rate(1e-3)
-    betas: Betas = betas(0.9, 0.999)
-    eps: float = number(1e-8)
     weight_decay: float = number(1e-2)
-    amsgrad: bool = flag(False)
-    maximize: bool = flag(False)
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         return (1 - lr * group["weight_decay"]) * theta - lr * adam_direction(g, state, group)
@@ -331,7 +331,7 @@ class NAdam(Optimizer):
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         (beta1, beta2), t = group["betas"], state["t"] + 1
-        theta, g = _decay(theta, g, lr, group)
+        theta, g = decayed(theta, g, lr, group, group["decoupled_weight_decay"])
         m = moving_average(state, "m", g, beta1)
         v = moving_average(state, "v", g * g, beta2)
         mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (t, t + 1))
@@ -375,7 +375,7 @@ class RAdam(Optimizer):
 
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         (beta1, beta2), t = group["betas"], state["t"] + 1
-        theta, g = _decay(theta, g, lr, group)
+        theta, g = decayed(theta, g, lr, group, group["decoupled_weight_decay"])
         m = moving_average(state, "m", g, beta1)
         v = moving_average(state, "v", g * g, beta2)
         m_hat = m / (1 - beta1**t)
@@ -385,10 +385,3 @@ class RAdam(Optimizer):
             return theta - lr * m_hat
         r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
         return theta - lr * r * m_hat * (1 - beta2**t) ** 0.5 / (np.sqrt(v) + group["eps"])
-
-
-def _decay(theta: Array, g: Array, lr: float, group: Group) -> tuple[Array, Array]:
-    """Weight decay in either form: on θ directly, or through the gradient."""
-    if group["decoupled_weight_decay"]:
-        return (1 - lr * group["weight_decay"]) * theta, g
-    return theta, _decayed(g, theta, group)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from microgradopt.rules.values import expect
 from microgradopt.tensor import Array, Tensor
+
+
+def norm(arrays: Iterable[Array]) -> Any:
+    """‖x‖₂ over several arrays, in float64: the squares of small float32 numbers would be 0 in float32."""
+    wide = [array.astype(np.float64, copy=False) for array in arrays]
+    squares = [np.vdot(x, x) for x in wide] or [np.float64(0.0)]
+    return np.sqrt(functools.reduce(operator.add, squares))
 
 
 def clip_grad_norm(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> float:
@@ -29,14 +37,15 @@ def clip_grad_norm(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> fl
     _check_bound("clip_grad_norm", max_norm)
     clipped = _with_gradient(parameters)
     with np.errstate(over="ignore"):  # what overflows is no longer finite, and said so
-        squares = [np.sum(np.square(g, dtype=np.float64)) for _, g in clipped] or [np.float64(0.0)]
-        norm = np.sqrt(functools.reduce(operator.add, squares))
-    if not expect(np.isfinite(norm)):
-        raise FloatingPointError(f"clip_grad_norm: the norm of the gradient is {norm}; mg.detect_anomaly() finds where")
-    factor = np.minimum(norm, max_norm) / np.where(norm > 0, norm, 1.0)
+        length: float = norm(g for _, g in clipped)
+    if not expect(np.isfinite(length)):
+        raise FloatingPointError(
+            f"clip_grad_norm: the norm of the gradient is {length}; mg.detect_anomaly() finds where"
+        )
+    factor = np.minimum(length, max_norm) / np.where(length > 0, length, 1.0)
     for parameter, g in clipped:
         parameter.grad = np.copy(g * factor.astype(g.dtype))  # of 0-d arrays too an array, as .grad is
-    return norm
+    return length
 
 
 def clip_grad_value(parameters: Iterable[Tensor] | Tensor, max_value: float) -> None:

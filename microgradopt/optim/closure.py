@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from microgradopt.curvature.line_search import Phi, backtracking
+from microgradopt.curvature.line_search import backtracking
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import ParameterVector
-from microgradopt.optim.blocks import Block, Move, State, Step
+from microgradopt.optim.blocks import Block, State, Step
 from microgradopt.optim.optimizer import Array, Closure, Group, Optimizer
 from microgradopt.tensor import Tensor
 
@@ -42,11 +42,7 @@ class LocalLoss:
         self.vector, self.output, self.value = vector, output, loss.item()
         self.theta, self.gradient = vector.theta(), vector.gradient()
         self.rounding = 10 * float(np.finfo(self.theta.dtype).eps) * abs(self.value)
-        if not (math.isfinite(self.value) and np.isfinite(self.gradient).all()):
-            raise NonFiniteError(
-                f"{name}.step: the loss is {self.value}, or its gradient not finite; the parameters stay as they were; "
-                "mg.detect_anomaly() finds the operation"
-            )
+        check_finite(f"{name}.step:", self.value, self.gradient, "mg.detect_anomaly() finds the operation")
 
     def stay(self, why: str) -> Array:
         """The θ where the step started, for a method that has stopped."""
@@ -58,15 +54,6 @@ class LocalLoss:
         with np.errstate(all="ignore"), self.vector.moved_to(theta):
             _, loss = self._evaluate()
             return loss.item(), self.vector.gradient()
-
-    def along(self, d: Array) -> Phi:
-        """The loss along a line, for a line search: φ(t) = L(θ + t d), with its slope."""
-
-        def phi(t: float) -> tuple[float, float]:
-            value, g = self.at(self.theta + t * d)
-            return value, slope_along(g, d)
-
-        return phi
 
     def gain(self, theta: Array, predicted: float) -> float:
         """The decrease of the loss at another θ over the predicted one; −inf where the loss is not finite.
@@ -91,12 +78,34 @@ class LocalLoss:
             value, g = self.at(self.theta + lr * d)
             halved = value <= self.value and np.linalg.norm(g) < np.linalg.norm(self.gradient) / 2
             return self.theta + lr * d if halved else self.stay("no decrease larger than rounding is left")
-        t = backtracking(self.along(d), self.value, slope, lr).step
+        t = backtracking(Line(self, self.theta, d), self.value, slope, lr).step
         return self.theta + t * d if t else self.stay("no step along the direction lowers the loss")
 
     def hessian(self) -> HessianOperator:
         """H(θ)."""
         return HessianOperator.of(self._loss, self.vector)
+
+
+class Line:
+    """φ(t) = L(θ + t d) with its slope, for a line search. `reached`: θ + t d and the gradient there, by t."""
+
+    def __init__(self, around: LocalLoss, theta: Array, d: Array) -> None:
+        self._around, self._theta, self._d = around, theta, d
+        self.reached: dict[float, tuple[Array, Array]] = {}
+
+    def __call__(self, t: float) -> tuple[float, float]:
+        theta = self._theta + t * self._d
+        value, g = self._around.at(theta)
+        self.reached[t] = theta, g
+        return value, slope_along(g, self._d)
+
+
+def check_finite(where: str, value: float, g: Array, way_out: str) -> None:
+    """Raise NonFiniteError unless a loss and its gradient are finite."""
+    if not (math.isfinite(value) and np.isfinite(g).all()):
+        raise NonFiniteError(
+            f"{where} the loss is {value}, or its gradient not finite; the parameters stay as they were; {way_out}"
+        )
 
 
 def slope_along(g: Array, d: Array) -> float:
@@ -152,11 +161,10 @@ class ClosureOptimizer(Optimizer):
             raise NonFiniteError(f"{self._name}.step: the step is not finite; the parameters stay as they were")
         if theta is not around.theta and np.array_equal(theta, around.theta):
             theta = around.stay("the step is smaller than the rounding of θ")
-        state["t"] += 1
-        if len(state) != len(blocks[0].state):
-            self._check_names(state)
+        move = self._move(blocks[0], theta, state)
         self.stopped = around.stopped  # type: ignore[misc]
-        move = Move(blocks[0], None if theta is around.theta else theta, state)
+        if theta is around.theta:
+            move = move._replace(theta=None)
         return Step(loss, [move], [blocks], [self._steps[0] + 1])
 
     def evaluate(self, closure: Closure) -> tuple[Tensor, Tensor]:

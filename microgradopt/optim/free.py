@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from microgradopt.optim.adaptive import decayed
 from microgradopt.optim.blocks import State, Step, moving_average
 from microgradopt.optim.hyperparameters import Betas, LearningRate, betas, flag, number, positive, rate, whole
 from microgradopt.optim.optimizer import Array, Call, Closure, Group, Optimizer
@@ -90,7 +91,7 @@ class Prodigy(Optimizer):
         """Update m, v and s. Gives this block's shares in r and in ‖s‖₁."""
         (beta1, beta2), d0 = group["betas"], group["d0"]
         step = d * lr * _correction(state, group)
-        g = _regularized(g, theta, group)
+        _, g = decayed(theta, g, step, group, group["decouple"])
         start = state.setdefault("start", theta)
         moving_average(state, "m", d * g, beta1)
         moving_average(state, "v", d * d * (g * g), beta2)
@@ -110,10 +111,6 @@ def _beta3(group: Group) -> float:
 def _correction(state: State, group: Group) -> float:
     (beta1, beta2), t = group["betas"], state["t"] + 1
     return float((1 - beta2**t) ** 0.5 / (1 - beta1**t)) if group["use_bias_correction"] else 1.0
-
-
-def _regularized(g: Array, theta: Array, group: Group) -> Array:
-    return g if group["decouple"] or not group["weight_decay"] else g + group["weight_decay"] * theta
 
 
 class ScheduleFreeAdamW(Optimizer):

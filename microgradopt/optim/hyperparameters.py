@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
@@ -63,15 +63,16 @@ def plain(value: Any) -> Any:
 
 
 def is_number(value: Any, low: float = -math.inf, below: float = math.inf) -> bool:
-    """Whether it is a number (not a bool), from `low` to less than `below`, and not NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value < below
+    """Whether it is a finite number (not a bool), from `low` to less than `below`."""
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and low <= value < below and value > -math.inf
 
 
 # The kinds. Each is Any to type checkers, so that ``lr: float = number(0.1)`` declares a float.
 
 
 def number(default: float | None, low: float = 0.0, below: float = math.inf) -> Any:
-    """A number, low ≤ x < below; or the default, if that is another one (None, infinity)."""
+    """A number, low ≤ x < below; the default too, where that is outside of this range (None, infinity)."""
     return _ranged(default, f"a number from {low} to below {below}", lambda value: is_number(value, low, below))
 
 
@@ -86,7 +87,7 @@ def positive(default: float, below: float = math.inf) -> Any:
 
 
 def whole(default: int | None, low: int = 1) -> Any:
-    """A whole number from `low`; or the default, if that is another one (None)."""
+    """A whole number from `low`; the default too, where that is something else (None)."""
     return _ranged(default, f"a whole number from {low}", lambda x: isinstance(x, int) and is_number(x, low))
 
 
@@ -110,15 +111,12 @@ def choice(default: str, *others: str) -> Any:
 def several(*defaults: float, low: float = -math.inf, below: float = math.inf) -> Any:
     """As many numbers as there are defaults, each low ≤ x < below."""
     between = "" if (low, below) == (-math.inf, math.inf) else f" from {low} to below {below}"
-    return Hyperparameter(
-        defaults,
-        f"{len(defaults)} numbers{between}",
-        lambda xs: (
-            isinstance(xs, tuple | list)
-            and len(xs) == len(defaults)
-            and all(is_number(x, low, below) and x > -math.inf for x in xs)
-        ),
-    )
+
+    def holds(xs: Any) -> bool:
+        is_list = isinstance(xs, tuple | list) and len(xs) == len(defaults)
+        return is_list and all(is_number(x, low, below) for x in xs)
+
+    return Hyperparameter(defaults, f"{len(defaults)} numbers{between}", holds)
 
 
 def betas(beta1: float, beta2: float) -> Any:
@@ -127,12 +125,12 @@ def betas(beta1: float, beta2: float) -> Any:
 
 
 def seed(default: int) -> Any:
-    """A seed: a whole number from 0. Of a Generator, a seed that is drawn from it."""
+    """A seed: a whole number from 0. A Generator may be given too: a seed is drawn from it."""
     return Seed(default, "a seed from 0, or a Generator", lambda x: isinstance(x, int) and is_number(x, 0))
 
 
 class Seed(Hyperparameter):
-    """Randomness that can be saved: the seed."""
+    """A seed, which can be saved, where a Generator could not."""
 
     def accepted(self, owner: str, value: Any) -> Any:
         """The seed."""
@@ -143,18 +141,27 @@ class Seed(Hyperparameter):
 class Declares:
     """Base of a class that declares hyperparameters. `hyperparameters`: those declared, by name.
 
-    An annotated plain value is a hyperparameter without a range; a ClassVar, or what a base has already, is none.
+    An annotated plain value is a hyperparameter without a range; a ClassVar, or what a base has already, is none. A
+    plain value for a hyperparameter of a base is another default, and one named lr a learning rate.
     """
 
     hyperparameters: ClassVar[dict[str, Hyperparameter]] = {}
 
     def __init_subclass__(cls) -> None:
-        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Hyperparameter)}
-        for name, annotation in inspect.get_annotations(cls).items():
-            plain_value = name in vars(cls) and name not in declared and "ClassVar" not in str(annotation)
-            if plain_value and not any(name in vars(base) for base in cls.__mro__[1:]):
-                declared[name] = Hyperparameter(vars(cls)[name], name=name)
-                setattr(cls, name, declared[name])
+        annotations, declared = inspect.get_annotations(cls), {}
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, Hyperparameter):
+                declared[name] = value
+            elif hasattr(value, "__get__"):  # a method, or a property
+                continue
+            elif name in cls.hyperparameters:
+                declared[name] = replace(cls.hyperparameters[name], default=value)
+            elif name == "lr":
+                declared[name] = replace(rate(value), name=name)
+            elif "ClassVar" not in str(annotations.get(name, "ClassVar")) and not hasattr(super(cls, cls), name):
+                declared[name] = Hyperparameter(value, name=name)
+        for name, hyperparameter in declared.items():
+            setattr(cls, name, hyperparameter)
         cls.hyperparameters = {**cls.hyperparameters, **declared}
         kind, signature = inspect.Parameter.POSITIONAL_OR_KEYWORD, None
         if "__init__" not in vars(cls):

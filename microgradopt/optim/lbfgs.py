@@ -6,7 +6,7 @@ import numpy as np
 
 from microgradopt.curvature.line_search import strong_wolfe
 from microgradopt.optim.blocks import State
-from microgradopt.optim.closure import ClosureOptimizer, LocalLoss, slope_along
+from microgradopt.optim.closure import ClosureOptimizer, Line, LocalLoss, slope_along
 from microgradopt.optim.hyperparameters import LearningRate, number, rate, whole
 from microgradopt.optim.optimizer import Array, Group
 
@@ -60,7 +60,7 @@ class LBFGS(ClosureOptimizer):
             d = -two_loops(pairs, g)
             slope = slope_along(g, d)
             first = group["lr"] * (1.0 if len(pairs) else min(1.0, 1 / float(np.abs(g).sum())))
-            line = _Line(around, theta, d)
+            line = Line(around, theta, d)
             found = strong_wolfe(line, value, slope, first) if slope < 0 else None
             if found is None or not found.step:
                 if not len(pairs):
@@ -81,20 +81,6 @@ class LBFGS(ClosureOptimizer):
 
     def fits(self, key: str, value: Array, theta: Array) -> bool:
         return value.shape[1:] == (2, *theta.shape)
-
-
-class _Line:
-    """φ(t) = L(θ + t d), which remembers where it has been."""
-
-    def __init__(self, around: LocalLoss, theta: Array, d: Array) -> None:
-        self._around, self._theta, self._d = around, theta, d
-        self.reached: dict[float, tuple[Array, Array]] = {}
-
-    def __call__(self, t: float) -> tuple[float, float]:
-        theta = self._theta + t * self._d
-        value, g = self._around.at(theta)
-        self.reached[t] = theta, g
-        return value, slope_along(g, self._d)
 
 
 def two_loops(pairs: Array, g: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from microgradopt.autodiff import jacobian
@@ -12,9 +14,8 @@ from microgradopt.optim.blocks import State
 from microgradopt.optim.closure import ClosureOptimizer, LocalLoss
 from microgradopt.optim.hyperparameters import LearningRate, positive, rate
 from microgradopt.optim.optimizer import Array, Closure, Group
+from microgradopt.optim.second_order import TrustRegion
 from microgradopt.tensor import Tensor
-
-_TRIES = 50  # radii to try in a step, each at most half of the one before
 
 
 class LeastSquares(ClosureOptimizer):
@@ -82,7 +83,7 @@ class GaussNewton(LeastSquares):
         return around.searched(p, slope, group["lr"])
 
 
-class LevenbergMarquardt(LeastSquares):
+class LevenbergMarquardt(TrustRegion, LeastSquares):
     """Levenberg-Marquardt: Gauss-Newton in a trust region, in Moré's form, scaled by the columns of J.
 
     .. code-block:: text
@@ -114,33 +115,28 @@ class LevenbergMarquardt(LeastSquares):
     """
 
     keeps = squares = ("radius", "scale")
-    numbers = ("radius",)
 
     radius: float = positive(1.0)
 
-    def move(self, around: LocalLoss, state: State, group: Group) -> Array:
-        """The formula above. One decomposition of J serves all radii."""
+    _tries, _shorter = 50, 0.5
+
+    def model(self, around: LocalLoss, state: State, group: Group) -> Callable[[float], tuple[Array, float, float]]:
+        """One decomposition of J serves all radii."""
         J = self.jacobian(around)
         longest = np.maximum(state.get("scale", 0.0), np.linalg.norm(J, axis=0))
         D = np.where(longest > 0, longest, 1)
         s, Vt, r = decomposed(J / D, around.output)
         far = float(np.linalg.norm(D * around.theta)) or float(np.linalg.norm(r)) or 1.0
-        radius = state.get("radius", group["radius"] * far)
-        state.update(radius=radius, scale=longest)
-        for _ in range(_TRIES):
+        state.setdefault("radius", group["radius"] * far)
+        state["scale"] = longest
+
+        def step(radius: float) -> tuple[Array, float, float]:
             q = trust_region_step(s * s, np.eye(s.size, dtype=s.dtype), s * r, radius)  # Vᵀ D p
-            size, predicted = float(np.linalg.norm(q)), -float(r @ (s * q) + np.sum((s * q) ** 2) / 2)
-            if predicted <= 0:
-                return around.stay("the model predicts no decrease")
-            theta = around.theta + (Vt.T @ q) / D
-            ratio = around.gain(theta, predicted)
-            if ratio <= 1e-4 and predicted <= around.rounding:
-                return around.stay("no decrease larger than rounding is left")
-            if ratio < 0.25:
-                radius = size / 2
-            elif ratio > 0.75:
-                radius = max(radius, 2 * size)
-            state["radius"] = radius
-            if ratio > 1e-4:
-                return theta
-        return around.stay(f"no step lowers the loss, down to a radius of {radius:.1g}")
+            promised = -float(r @ (s * q) + np.sum((s * q) ** 2) / 2)
+            return (Vt.T @ q) / D, float(np.linalg.norm(q)), promised
+
+        return step
+
+    def longer(self, radius: float, size: float) -> float:
+        """The Δ that a good step leads to: it does not shorten it."""
+        return max(radius, 2 * size)

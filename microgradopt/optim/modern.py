@@ -110,7 +110,7 @@ class Muon(Optimizer):
         moved = (1 - adam_lr * decay) * theta - adam_lr * adam_direction(g, state, adam_group)
         vector = ParameterVector(group["params"])
         for part, direction in zip(vector.slices, vector.split(u), strict=True):
-            if direction.ndim == 2:
+            if direction.ndim == 2 and direction.size:
                 step = lr * _scale(direction.shape, group["adjust_lr_fn"])
                 orthogonal = newton_schulz(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 moved[part] = (1 - lr * decay) * theta[part] - step * orthogonal.ravel()

@@ -79,7 +79,7 @@ class Optimizer(Declares, ABC):
         self._steps: list[int] = []  # of each group: what its schedule is asked for
         listed: list[Any] = [params] if isinstance(params, Mapping | Tensor) else list(params)
         grouped = bool(listed) and all(isinstance(item, Mapping) for item in listed)
-        for group in listed if grouped else [{"params": params if isinstance(params, Tensor) else listed}]:
+        for group in listed if grouped else [{"params": listed}]:
             self.add_param_group(group)
 
     def _given(self, positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
@@ -185,12 +185,17 @@ class Optimizer(Declares, ABC):
         if not moving:
             raise RuntimeError(f"{self._name}.step: no parameter has a gradient; call loss.backward() first")
         for block, call, theta in zip(moving, calls, self.updates(calls), strict=True):
-            state = call[2]
-            state["t"] += 1
-            if len(state) != len(block.state):
-                self._check_names(state)
-            step.moves.append(Move(block, theta, state))
+            step.moves.append(self._move(block, theta, call[2]))
         return step
+
+    def _move(self, block: Block, theta: Any, state: State) -> Move:
+        """The move of a block to a new θ, and to the state after this step. Raises where it would not be one."""
+        if getattr(theta, "shape", None) != (block.vector.size,):
+            raise ValueError(f"{self._name}.step: wants a new θ, of shape ({block.vector.size},), not {theta!r:.60}")
+        state["t"] += 1
+        if len(state) != len(block.state):
+            self._check_names(state)
+        return Move(block, theta, state)
 
     def _call(self, block: Block, settings: Group, allow_nonfinite: bool) -> Call:
         """The arguments of `update` for a block."""
@@ -236,13 +241,13 @@ class Optimizer(Declares, ABC):
         return group | {key: self.rate(key, i) for key in self._rates}
 
     def rate(self, key: str = "lr", i: int = 0, ahead: int = 0) -> float:
-        """A learning rate of group i at its next step, or so many steps ahead, as a Python number.
+        """A learning rate of group i at its next step, or so many steps ahead; 1 where there is none.
 
-        Python's numbers leave float32 what it is.
+        As a Python number, which leaves float32 what it is.
         """
-        rate, t = self.param_groups[i][key], self._steps[i] + ahead
+        rate, t = self.param_groups[i].get(key, 1.0), self._steps[i] + ahead
         rate = rate(t) if callable(rate) else rate
-        rate = rate.item() if isinstance(rate, np.generic | np.ndarray) else rate
+        rate = rate.item() if isinstance(rate, np.generic | np.ndarray | Tensor) else rate
         if isinstance(rate, bool) or not hasattr(rate, "__float__") or not 0.0 <= rate < math.inf:
             raise ValueError(f"{self._name}.step: {key} is a number from 0, not {rate!r}, at step {t}")
         return rate
@@ -250,11 +255,7 @@ class Optimizer(Declares, ABC):
     @property
     def lr(self) -> Any:
         """The learning rate that the next step of the first group will use; 1 where there is none."""
-        return self.rate_ahead(0)
-
-    def rate_ahead(self, ahead: int) -> Any:
-        """The learning rate that the first group will use so many steps after the next one; 1 where there is none."""
-        return self.rate("lr", ahead=ahead) if "lr" in self.param_groups[0] else 1.0
+        return self.rate()
 
     def zero_grad(self) -> None:
         """Forget the gradients: every parameter's `.grad` becomes None."""
@@ -275,10 +276,10 @@ class Optimizer(Declares, ABC):
         """All that it moves, group by group."""
         return (parameter for group in self.param_groups for parameter in group["params"])
 
-    def check_moves(self, what: str, parameters: Iterable[Tensor]) -> None:
-        """Raise ValueError, for ``what``, unless it moves some of these parameters."""
+    def check_moves(self, name: str, parameters: Iterable[Tensor]) -> None:
+        """Raise ValueError unless it moves some of these parameters."""
         if set(self.parameters()).isdisjoint(parameters):
-            raise ValueError(f"{what}: the optimizer moves none of these parameters; is it another model's?")
+            raise ValueError(f"{name}: the optimizer moves none of these parameters; is it another model's?")
 
     def blocks(self) -> Iterator[tuple[Group, float, list[Tensor], State]]:
         """For tensors that share a state: hyperparameters, learning rate of the next step, the tensors, the state."""
@@ -327,6 +328,15 @@ class Optimizer(Declares, ABC):
             n = sum(parameter.size for parameter in group["params"])
             lines.append(f"  group {i}: {len(group['params'])} tensors, n = {n:,}; {settings}")
         return "\n".join([f"{self._name}(", *lines, ")"])
+
+
+def check_optimizer(name: str, optimizer: Any, parameters: Iterable[Tensor]) -> None:
+    """Raise TypeError unless it is an Optimizer, ValueError unless it moves some of these parameters."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"{name}: optimizer is to be an Optimizer, as optim.Adam(model.parameters()), not {optimizer!r:.60}"
+        )
+    optimizer.check_moves(name, parameters)
 
 
 def _divided(own: list[Block]) -> tuple[list[Block], list[Block]]:

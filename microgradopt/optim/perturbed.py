@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from microgradopt.errors import NonFiniteError
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.blocks import State, Step
-from microgradopt.optim.closure import ClosureOptimizer, LocalLoss
+from microgradopt.optim.closure import ClosureOptimizer, LocalLoss, check_finite
 from microgradopt.optim.first_order import SGD
 from microgradopt.optim.hyperparameters import LearningRate, flag, number, positive, rate, seed, whole
 from microgradopt.optim.optimizer import Array, Closure, Group, Optimizer, Parameters
@@ -95,7 +93,7 @@ class SAM(Optimizer):
         if not moving:
             raise RuntimeError(f"{self._name}.step: no parameter has a gradient; the closure is to call backward()")
         vector = ParameterVector(p for p, _ in moving)
-        self._check_finite("θ", loss, vector)
+        check_finite(f"{self._name}.step: at θ", loss.item(), vector.gradient(), "a smaller rho may do")
         theta = vector.theta()
         rho = vector.join([np.full(p.shape, group["rho"], p.dtype) for p, group in moving])
         scale = vector.join([abs(p.data) if group["adaptive"] else np.ones(p.shape, p.dtype) for p, group in moving])
@@ -103,15 +101,9 @@ class SAM(Optimizer):
         norm = float(np.linalg.norm(g.astype(np.float64, copy=False)))  # float32's squares of small numbers are 0
         if norm > 0:
             with np.errstate(all="ignore"), vector.moved_to(theta + rho * scale * g / norm):
-                self._check_finite("θ + ε", closure(), vector)
+                value = closure().item()
+                check_finite(f"{self._name}.step: at θ + ε", value, vector.gradient(), "a smaller rho may do")
         return super().prepare(None, False)._replace(loss=loss)
-
-    def _check_finite(self, where: str, loss: Tensor, vector: ParameterVector) -> None:
-        if not (math.isfinite(loss.item()) and np.isfinite(vector.gradient()).all()):
-            raise NonFiniteError(
-                f"{self._name}.step: at {where} the loss is {loss.item()}, or its gradient not finite; the parameters "
-                "stay as they were; a smaller rho may do"
-            )
 
 
 class PerturbedGD(ClosureOptimizer):
@@ -163,11 +155,8 @@ class PerturbedGD(ClosureOptimizer):
         if np.linalg.norm(g) <= group["gradient_threshold"] and t - last > group["interval"]:
             theta = theta + group["radius"] * _in_ball(theta.size, np.random.default_rng([group["rng"], t]))
             value, g = around.at(theta)
-            if not (math.isfinite(value) and np.isfinite(g).all()):
-                raise NonFiniteError(
-                    f"{self._name}.step: after noise of radius {group['radius']} the loss is {value}, or its gradient "
-                    "not finite; the parameters stay as they were; a smaller radius may do"
-                )
+            after = f"{self._name}.step: after noise of radius {group['radius']}"
+            check_finite(after, value, g, "a smaller radius may do")
             state["noise"] = t
         return theta - group["lr"] * g
 

@@ -18,7 +18,10 @@ _MOST_STEPS = 2**63
 
 
 def whole(change: Callable[[], None]) -> None:
-    """Make a change that may be made twice, to its end, also where Ctrl-C comes in the middle of it."""
+    """Make a change whole: where Ctrl-C interrupts it, it is made again, to its end, before the interrupt goes on.
+
+    change: gives the same when it is made twice.
+    """
     try:
         change()
     except BaseException:

@@ -14,6 +14,7 @@ Warmup(steps=4, then=Cosine(lr=1.0, steps=8, final=0.0))
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -217,10 +218,11 @@ class Joined(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "schedules", tuple(self.schedules))
-        starts = list(self.boundaries)
-        if len(starts) != len(self.schedules) - 1 or starts != sorted(set(starts)):
+        starts = [plain(start) for start in self.boundaries]
+        are_steps = all(isinstance(start, int) and is_number(start, 0) for start in starts)
+        if not are_steps or len(starts) != len(self.schedules) - 1 or starts != sorted(set(starts)):
             raise ValueError(
-                f"Joined: {len(self.schedules)} schedules want one boundary less, in rising order, not {starts}"
+                f"Joined: {len(self.schedules)} schedules want one boundary less, steps in rising order, not {starts}"
             )
         object.__setattr__(self, "boundaries", tuple(starts))
         if not all(callable(schedule) for schedule in self.schedules):
@@ -291,7 +293,7 @@ _KINDS = {kind.__name__: kind for kind in Schedule.__subclasses__()}
 
 
 def encoded(value: Any) -> Any:
-    """A schedule as lists, dicts and numbers; all else as it is. TypeError for a schedule of another make.
+    """A schedule as lists, dicts and numbers; all else as it is. TypeError for functions and schedules of one's own.
 
     >>> encoded(Cosine(0.1, 20))
     {'schedule': 'Cosine', 'lr': 0.1, 'steps': 20, 'final': 0.0}
@@ -301,6 +303,8 @@ def encoded(value: Any) -> Any:
             raise TypeError(f"the schedule {value!r} is of a class of your own, which a file cannot name")
         parts = {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
         return {"schedule": type(value).__name__, **parts}
+    if callable(value):
+        raise TypeError(f"{value!r}, in a schedule, is a function of your own, which a file cannot name")
     if isinstance(value, Mapping):
         return {"factors": [[step, factor] for step, factor in value.items()]}
     return [encoded(item) for item in value] if isinstance(value, list | tuple) else value
@@ -318,14 +322,13 @@ def decoded(data: Any) -> Any:
             raise ValueError(f"there is no schedule {data['schedule']!r}")
         return _KINDS[data["schedule"]](**parts)
     if isinstance(data, dict):
+        if data.keys() != {"factors"}:
+            raise ValueError(f"there is no schedule with {sorted(data)}")
         return dict(data["factors"])
     return tuple(decoded(item) for item in data) if isinstance(data, list) else data
 
 
-_OLD = {
-    "constant": Constant, "step_decay": StepDecay, "piecewise": Piecewise, "exponential": Exponential,
-    "inverse_time": InverseTime, "inverse_sqrt": InverseSqrt, "polynomial": Polynomial, "cosine": Cosine,
-    "warmup": Warmup, "joined": Joined, "one_cycle": OneCycle, "transformer": Transformer,
-}  # fmt: skip
+# They were functions once: step_decay is StepDecay now.
+_OLD = {re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): (name, kind) for name, kind in _KINDS.items()}
 
-__getattr__ = old_names(__name__, {old: (kind.__name__, kind) for old, kind in _OLD.items()})
+__getattr__ = old_names(__name__, _OLD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,8 +17,6 @@ from microgradopt.optim.blocks import State
 from microgradopt.optim.closure import ClosureOptimizer, LocalLoss
 from microgradopt.optim.hyperparameters import LearningRate, positive, rate, whole
 from microgradopt.optim.optimizer import Array, Group
-
-_TRIES = 30  # radii to try in a step, each at most a quarter of the one before
 
 
 class TrustRegion(ClosureOptimizer):
@@ -36,19 +35,29 @@ class TrustRegion(ClosureOptimizer):
     Source: Nocedal & Wright 2006, algorithm 4.1.
     """
 
-    keeps = numbers = squares = ("radius",)
+    keeps: ClassVar[tuple[str, ...]] = ("radius",)
+    squares: ClassVar[tuple[str, ...]] = ("radius",)
+    numbers = ("radius",)
     wants_graph = True
 
+    _tries: ClassVar[int] = 30
+    """Radii to try in a step, each at most `_shorter` of the one before."""
+    _shorter: ClassVar[float] = 0.25
+
     @abstractmethod
-    def model(self, around: LocalLoss, group: Group) -> Callable[[float], tuple[Array, float]]:
-        """The function of Δ that gives p, and the decrease −(gᵀp + ½ pᵀH p) it promises."""
+    def model(self, around: LocalLoss, state: State, group: Group) -> Callable[[float], tuple[Array, float, float]]:
+        """The function of Δ that gives p, ‖p‖, and the decrease −(gᵀp + ½ pᵀH p) it promises."""
+
+    def longer(self, radius: float, size: float) -> float:
+        """Δ after a step of this size which the model has predicted well."""
+        return 2 * radius if size > 0.99 * radius else radius
 
     def move(self, around: LocalLoss, state: State, group: Group) -> Array:
+        """The formula above, until a step lowers the loss."""
+        model = self.model(around, state, group)
         radius = state.setdefault("radius", float(group["radius"]))
-        model = self.model(around, group)
-        for _ in range(_TRIES):
-            p, predicted = model(radius)
-            size = float(np.linalg.norm(p))
+        for _ in range(self._tries):
+            p, size, predicted = model(radius)
             if predicted <= 0 and -float(around.gradient @ p) <= around.rounding:
                 return around.stay("the model predicts no decrease")
             # Predicted from a Hessian whose small eigenvalues are noise: that is no better than a step that failed.
@@ -56,9 +65,9 @@ class TrustRegion(ClosureOptimizer):
             if 0 < predicted <= around.rounding and ratio < 0:
                 return around.stay("no decrease larger than rounding is left")
             if ratio < 0.25:
-                radius = size / 4
-            elif ratio > 0.75 and size > 0.99 * radius:
-                radius = 2 * radius
+                radius = size * self._shorter
+            elif ratio > 0.75:
+                radius = self.longer(radius, size)
             state["radius"] = radius
             if ratio > 1e-4:
                 return around.theta + p
@@ -94,15 +103,15 @@ class Newton(TrustRegion):
 
     radius: float = positive(1.0)
 
-    def model(self, around: LocalLoss, group: Group) -> Callable[[float], tuple[Array, float]]:
+    def model(self, around: LocalLoss, state: State, group: Group) -> Callable[[float], tuple[Array, float, float]]:
         """One decomposition serves all radii."""
         values, vectors = eigenvalues(around.hessian())
         g = around.gradient
 
-        def step(radius: float) -> tuple[Array, float]:
+        def step(radius: float) -> tuple[Array, float, float]:
             p = trust_region_step(values, vectors, g, radius)
             q = vectors.T @ p
-            return p, -float(g @ p + q @ (values * q) / 2)
+            return p, float(np.linalg.norm(p)), -float(g @ p + q @ (values * q) / 2)
 
         return step
 
@@ -131,14 +140,14 @@ class NewtonCG(TrustRegion):
     radius: float = positive(1.0)
     max_iter: int = whole(200)
 
-    def model(self, around: LocalLoss, group: Group) -> Callable[[float], tuple[Array, float]]:
+    def model(self, around: LocalLoss, state: State, group: Group) -> Callable[[float], tuple[Array, float, float]]:
         """Conjugate gradients from zero for each radius: a path that a smaller radius cuts off earlier."""
         H, g = around.hessian(), around.gradient
         tol = min(0.5, math.sqrt(float(np.linalg.norm(g))))
 
-        def step(radius: float) -> tuple[Array, float]:
+        def step(radius: float) -> tuple[Array, float, float]:
             p = conjugate_gradient(H, -g, radius, tol, group["max_iter"]).x
-            return p, -float(g @ p + p @ (H @ p) / 2)
+            return p, float(np.linalg.norm(p)), -float(g @ p + p @ (H @ p) / 2)
 
         return step
 

@@ -37,15 +37,13 @@ class Bound(NamedTuple):
     sigma: Any
 
 
-def _heavy_ball(group: Group, state: State) -> Bound:
-    return Bound(2 * (1 + group["momentum"]), 1.0)
-
-
-def _sgd(group: Group, state: State) -> Bound:
-    beta = group["momentum"]
-    if group["nesterov"]:
-        return Bound(2 * (1 + beta) / (1 + 2 * beta), 1.0)
-    return Bound(2 * (1 + beta) / (1 - group["dampening"] if beta else 1), 1.0)
+def _heavy_ball(group: Group, state: State) -> Bound | None:
+    beta, share = group["momentum"], 1.0
+    if group.get("nesterov"):
+        share = 1 + 2 * beta
+    elif beta:
+        share = 1 - group.get("dampening", 0.0)
+    return Bound(2 * (1 + beta) / share, 1.0) if share > 0 else None
 
 
 def _rms(group: Group, state: State) -> Bound:
@@ -72,8 +70,8 @@ def _adamax(group: Group, state: State) -> Bound:
     return Bound(2 * (1 + beta1) / (1 - beta1), state["u"])
 
 
-_BOUNDS: dict[type[Optimizer], Callable[[Group, State], Bound]] = {
-    SGD: _sgd,
+_BOUNDS: dict[type[Optimizer], Callable[[Group, State], Bound | None]] = {
+    SGD: _heavy_ball,
     Momentum: _heavy_ball,
     RMS: _rms,
     Adagrad: _adagrad,
@@ -89,17 +87,20 @@ _BOUNDS: dict[type[Optimizer], Callable[[Group, State], Bound]] = {
 def step_scale(optimizer: Optimizer, vector: ParameterVector) -> Array | None:
     """The diagonal d of D, (n,), in the order of `vector`: the next step is stable while λ_max(D^½ H D^½) ≤ 1.
 
-    0 for tensors that the optimizer does not move. None where no bound is known: for other optimizers, and for those
-    that divide by σ before their first step.
+    0 for tensors that the optimizer does not move. None where no bound is known: for other optimizers, for those that
+    divide by σ before their first step, and for momentum or dampening of 1 or more.
     """
     bound = _BOUNDS.get(type(optimizer))
     if bound is None:
         return None
     parts: dict[Any, Array] = {}
     for group, lr, parameters, state in optimizer.blocks():
-        if not state["t"] and bound not in (_sgd, _heavy_ball):
+        if not state["t"] and bound is not _heavy_ball:
             return None
-        limit, sigma = bound(group, state)
+        found = bound(group, state)
+        if found is None or group.get("momentum", 0.0) >= 1:
+            return None
+        limit, sigma = found
         n = sum(parameter.size for parameter in parameters)
         scale = lr / (limit * np.broadcast_to(np.maximum(sigma, np.finfo(float).tiny), (n,)))
         parts.update(zip(parameters, ParameterVector(parameters).split(scale), strict=True))

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from microgradopt import Tensor, optim
+from microgradopt import Tensor, nn, optim, training
 from microgradopt.optim import schedules
 from microgradopt.optim.hyperparameters import choice, flag, number, positive, rate, several, whole
 from microgradopt.optim.schedules import Schedule, decoded, encoded
@@ -119,6 +119,39 @@ def test_a_subclass_inherits_and_changes_a_default():
     assert Slow([w()]).lr == 1e-5
     assert list(Slow.hyperparameters) == [*optim.Adam.hyperparameters, "patience"]
     assert optim.Adam([w()]).lr == 1e-3
+
+
+def test_a_plain_value_is_another_default():
+    """It was ignored: the group had the old one, and the attribute the new one."""
+
+    class Slow(optim.Adam):
+        lr = 1e-5
+        betas: tuple[float, float] = (0.5, 0.9)
+
+    optimizer = Slow([w()])
+    assert (optimizer.lr, optimizer.betas, optimizer.param_groups[0]["betas"]) == (1e-5, (0.5, 0.9), (0.5, 0.9))
+    assert inspect.signature(Slow).parameters["lr"].default == 1e-5
+    assert list(Slow.hyperparameters) == list(optim.Adam.hyperparameters)
+    with pytest.raises(ValueError, match="Slow: betas is 2 numbers"):
+        Slow([w()], betas=(0.5, 1.0))
+
+
+@pytest.mark.parametrize("annotations", [{}, {"lr": float}])
+def test_a_plain_lr_is_a_learning_rate(annotations):
+    """It was no hyperparameter, since the base has an attribute of this name: steps were made with a rate of 1."""
+
+    def update(self, theta, g, state, lr, group):
+        return theta - lr * g
+
+    plain = type("Plain", (optim.Optimizer,), {"lr": 0.25, "update": update, "__annotations__": annotations})
+    parameter = w()
+    for rate_given, expected in (({}, 0.75), ({"lr": lambda t: 0.5}, 0.25)):
+        parameter.grad = np.array([1.0])
+        optimizer = plain([parameter], **rate_given)
+        optimizer.step()
+        assert parameter.item() == expected
+    with pytest.raises(ValueError, match="lr is a number from 0"):
+        plain([parameter], lr=-1.0)
 
 
 def test_an_attribute_is_not_the_way_to_set_one():
@@ -280,3 +313,32 @@ def test_levenberg_marquardt_does_not_depend_on_the_units_of_its_parameters(powe
             optimizer.step(lambda x=x, unit=unit: x[0] * np.exp(x[1] / unit * t) + x[2] - target)
         ways.append(x.data / [1.0, unit, 1.0])
     np.testing.assert_allclose(*ways, rtol=1e-9)
+
+
+@pytest.mark.parametrize("boundaries", [[2.5], [-3], [True], ["a"], [np.nan], [3, 5], []])
+def test_the_boundaries_of_joined_schedules_are_steps(boundaries):
+    with pytest.raises(ValueError, match="one boundary less, steps in rising order"):
+        schedules.Joined([schedules.Constant(0.1), schedules.Constant(0.2)], boundaries)
+
+
+def test_what_a_file_cannot_name_is_said(tmp_path):
+    """NumPy's boundaries are numbers; a function of one's own inside of a schedule is not."""
+    model = nn.Linear(2, 1, rng=0)
+    joined = schedules.Joined([schedules.Constant(0.1), schedules.Constant(0.2)], np.array([3]))
+    optimizer = optim.SGD(model.parameters(), lr=joined)
+    training.save_checkpoint(tmp_path / "run.npz", model, optimizer)
+    training.load_checkpoint(tmp_path / "run.npz", model, optimizer)
+    assert optimizer.param_groups[0]["lr"] == joined
+    optimizer.param_groups[0]["lr"] = schedules.Warmup(2, lambda t: 0.1)
+    with pytest.raises(TypeError, match="a function of your own, which a file cannot name"):
+        training.save_checkpoint(tmp_path / "other.npz", model, optimizer)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_a_rate_that_is_a_tensor_is_a_number():
+    """The parameter's values were a Tensor from then on."""
+    parameter = w()
+    parameter.grad = np.array([1.0])
+    optim.SGD([parameter], lr=lambda t: Tensor(0.25)).step()
+    assert type(parameter.value) is np.ndarray
+    assert parameter.item() == 0.75

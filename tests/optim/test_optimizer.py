@@ -246,6 +246,7 @@ class TestRefusals:
             ("SGD", {"lr": np.inf}),
             ("SGD", {"lr": np.float32(-1.0)}),
             ("SGD", {"nesterov": True, "momentum": 0.9, "dampening": 0.1}),
+            ("SGD", {"dampening": -np.inf}),
             ("Momentum", {"momentum": -0.1}),
             ("RMS", {"lr": -0.1}),
             ("Adagrad", {"lr_decay": -0.1}),
@@ -452,6 +453,13 @@ def test_muon(shape, nesterov, adjust):
         adam.step()
     np.testing.assert_allclose(theta.data, x, rtol=1e-9)
     np.testing.assert_allclose(bias.data, adam_bias.data, rtol=1e-13)
+
+
+def test_muon_with_a_matrix_that_has_no_columns():
+    empty, full = Tensor(np.ones((2, 0)), requires_grad=True), Tensor(np.eye(2), requires_grad=True)
+    empty.grad, full.grad = np.ones((2, 0)), np.eye(2)
+    optim.Muon([empty, full], lr=0.1, weight_decay=0.0).step()
+    np.testing.assert_allclose(full.data, 0.9 * np.eye(2), atol=0.05)
 
 
 # Schedules --------------------------------------------------------------------------------------------------------------

@@ -88,3 +88,23 @@ def test_tensors_that_the_optimizer_does_not_have_do_not_count():
     assert scale.tolist() == [0, 0, 0.25]
     assert step_scale(optim.Lion([v]), mg.objective.ParameterVector([w, v])) is None
     assert step_scale(optim.Adam([v]), mg.objective.ParameterVector([w, v])) is None  # no σ before a step
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (optim.SGD, {"momentum": 0.9, "dampening": 1.0}),
+        (optim.SGD, {"momentum": 0.9, "dampening": 1.5}),
+        (optim.SGD, {"momentum": 1.0}),
+        (optim.SGD, {"momentum": 1.5, "nesterov": True}),
+        (optim.Momentum, {"momentum": 1.2}),
+        (optim.RMSprop, {"momentum": 1.0}),
+    ],
+)
+def test_no_bound_where_no_step_is_stable(kind, settings):
+    """There was a division by 0, a negative limit, or that of a momentum below 1."""
+    w = mg.Tensor([1.0], requires_grad=True)
+    w.grad = np.ones(1)
+    optimizer = kind([w], **settings)
+    optimizer.step()
+    assert step_scale(optimizer, mg.objective.ParameterVector([w])) is None

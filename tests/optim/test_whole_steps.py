@@ -184,3 +184,21 @@ def test_what_a_failed_step_has_computed_is_forgotten():
     m = 1.1, 0.9 * 1.1 + 1.1
     np.testing.assert_allclose(optimizer.state_dict()["state"][0]["m"], np.full(2, m[1]))
     np.testing.assert_allclose(w.data, np.array([1.0, 2.0]) - 0.1 * sum(m))
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x[:1], lambda x: np.outer(x, x), list, lambda x: None])
+def test_a_theta_of_another_shape_moves_nothing(wrong):
+    """The first group was moved before the second one failed."""
+
+    class Wrong(Nameless):
+        def update(self, theta, g, state, lr, group):
+            return theta - lr * g if theta.size == 1 else wrong(theta)
+
+    first, second = Tensor([3.0], requires_grad=True), Tensor([1.0, 2.0], requires_grad=True)
+    first.grad, second.grad = np.ones(1), np.ones(2)
+    optimizer = Wrong([{"params": [first]}, {"params": [second]}])
+    before = repr(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"Wrong\.step: wants a new θ, of shape \(2,\)"):
+        optimizer.step()
+    assert (first.item(), second.data.tolist()) == (3.0, [1.0, 2.0])
+    assert repr(optimizer.state_dict()) == before
