@@ -271,7 +271,8 @@ class Run(History):
             make = Objective.least_squares if self.fits_residuals else Objective.of
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
-        self.buffers = [] if model is None else [(module, name) for _, module, name in model._all_buffers()]
+        modules = [] if model is None else [module for _, module in model.named_modules()]
+        self.buffers = [(module, name) for module in modules for name in type(module).buffers]
         self._plain_step = self._written_step()
         self.step: Any = self._plain_step
         if self.compile is not None and not self.optimizer.wants_closure:
