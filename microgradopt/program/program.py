@@ -168,34 +168,34 @@ class Program:
         return [eval(self.reads[node], self.names | {"args": leaves}) for node in self.inputs]
 
     @functools.cached_property
-    def _writer(self) -> Writer:
-        return self._writer_of(NUMPY, self.nodes, self.checks)
+    def writer(self) -> Writer:
+        """What writes it in NumPy."""
+        return self._writer_in(NUMPY)
 
-    def _writer_of(self, language: Language, nodes: list[Node], checks: Checks) -> Writer:
-        done = self._done
+    def _writer_in(self, language: Language) -> Writer:
+        """What writes it in a language; where that checks nothing, without what only checks need."""
+        nodes, checks = (self.nodes, self.checks) if language.checks else (needed(self.nodes, self._outputs()), [])
         taken = {node.name for node in self.inputs}
-        names = {x: f"new_{name}" if name in taken else name for name, x in done.items() if type(x) is Node}
+        names = {x: f"new_{name}" if name in taken else name for name, x in self._done.items() if type(x) is Node}
         return Writer(nodes, self.returned, checks, names, language)
 
     @functools.cached_property
     def source(self) -> Source:
         """The text of a function of plain NumPy calls."""
-        return self._printed(self._writer)
+        return self._printed(self.writer)
 
     def source_in(self, language: Language) -> Source:
-        """The same as text in another language. Where that checks nothing, what has to hold is told on top."""
-        if language.checks:
-            return self._printed(self._writer_of(language, self.nodes, self.checks), language.remarks)
-        nodes = needed(self.nodes, self._outputs())
-        writer = self._writer_of(language, nodes, [])
-        conditions = [f"    {text}" for text in writer.conditions(self.nodes, self.checks)]
-        told = ["Not checked here, but has to hold:", *conditions] if conditions else []
-        return self._printed(writer, [*language.remarks, *told])
+        """The same as text in another language."""
+        return self.source if language is NUMPY else self._printed(self._writer_in(language))
 
-    def _printed(self, writer: Writer, remarks: Sequence[str] = ()) -> Source:
-        name, given = self._trace.name, set(self.inputs)
-        inputs = {writer.names[node]: node.value for node in writer.nodes if node in writer.given or node in given}
-        return Source(function_text(name, inputs, writer, remarks), name, inputs)
+    def _printed(self, writer: Writer) -> Source:
+        """The text that a writer makes. Where its language checks nothing, what has to hold is told on top."""
+        remarks = list(writer.language.remarks)
+        if self.checks and not writer.language.checks:
+            conditions = writer.conditions(self.nodes, self.checks)
+            remarks += ["Not checked here, but has to hold:", *(f"    {condition}" for condition in conditions)]
+        inputs = {writer.names[x]: x.value for x in writer.nodes if x in writer.given or x in self.inputs}
+        return Source(function_text(self.name, inputs, writer, remarks), self.name, inputs)
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -203,7 +203,7 @@ class Program:
 
         Of large results, shape and dtype alone are known.
         """
-        names = self._writer.names
+        names = self.writer.names
         for node in self.nodes:
             if not node.name and not is_write(node):
                 node.name = names[node]
