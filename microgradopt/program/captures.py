@@ -19,7 +19,8 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -28,6 +29,7 @@ from types import (
     FunctionType,
     GenericAlias,
     MethodDescriptorType,
+    MethodType,
     MethodWrapperType,
     ModuleType,
     WrapperDescriptorType,
@@ -94,11 +96,10 @@ class Place(NamedTuple):
 class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
-    places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class,
-    an attribute that is read from it, the class of which it is, and the dictionary of the instance it is read from, if
-    there is one. tensors: the leaves, with
-    a name for each. modules: those that are in no other. optimizers, containers (lists, dictionaries), generators,
-    objects: those that it can reach.
+    places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class, an
+    attribute that is read from it, the class that has it, and the dictionary of the instance that it is read from, or
+    None. tensors: the leaves, with a name for each. modules: those that are in no other. optimizers, containers (lists,
+    dictionaries), generators, objects: those that it can reach.
     """
 
     def __init__(self, function: Any, others: tuple[Any, ...]) -> None:
@@ -149,14 +150,8 @@ class Captures:
         """What an object refers to, and where that is kept; None where it cannot change."""
         if isinstance(x, FunctionType):
             yield from self._of_function(x)
-        elif hasattr(type(x), "__func__") and hasattr(type(x), "__self__"):  # a method
-            self._read(x.__func__.__code__)
-            yield None, x.__self__
-            yield None, x.__func__
-        elif isinstance(x, functools.partial):
-            yield from ((None, part) for part in (x.func, *x.args, x.keywords))
-        elif isinstance(x, tuple | frozenset):
-            yield from ((None, part) for part in x)
+        elif (parts := _parts(x)) is not None:
+            yield from ((None, part) for part in parts)
         elif isinstance(x, list):
             self.containers.append(x)
             yield from ((Place(x, i, f"{name}_{i}"), part) for i, part in enumerate(x))
@@ -264,6 +259,17 @@ class Captures:
 def _entries(holder: dict[str, Any], name: str, keys: Any) -> Iterator[tuple[Place, Any]]:
     """Entries of a dictionary, in its own order."""
     return ((Place(holder, key, f"{name}_{key}" if name else str(key)), holder[key]) for key in holder if key in keys)
+
+
+def _parts(x: Any) -> Iterable[Any] | None:
+    """What an object consists of for good; None of what may change."""
+    if isinstance(x, tuple | frozenset):
+        return x
+    if isinstance(x, MethodType):
+        return x.__self__, x.__func__
+    if isinstance(x, functools.partial):
+        return x.func, *x.args, x.keywords
+    return (x(),) if isinstance(x, weakref.ref) else None
 
 
 def _can_be_watched(x: Any) -> bool:

@@ -99,22 +99,16 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
     return Compiled(function, check, engine)
 
 
-class _Method:
+def _method(function: Any, instance: Any) -> Any:
     """A method of an instance, which does not keep the instance alive."""
+    held = weakref.ref(instance)
 
-    __func__: Any = None
+    @functools.wraps(function)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return function(held(), *args, **kwargs)
 
-    def __init__(self, function: Any, instance: Any) -> None:
-        self.__func__, self._instance = function, weakref.ref(instance)
-        self.__name__, self.__doc__ = function.__name__, function.__doc__
-        self.__signature__ = inspect.signature(function.__get__(instance))
-
-    @property
-    def __self__(self) -> Any:
-        return self._instance()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
+    method.__signature__ = inspect.signature(function.__get__(instance))  # type: ignore[attr-defined]
+    return method
 
 
 class Compiled(Generic[P, T]):
@@ -259,7 +253,7 @@ class Compiled(Generic[P, T]):
             return self
         try:
             if instance not in self._bound:
-                self._bound[instance] = Compiled(_Method(self._function, instance), self._check, self._engine)
+                self._bound[instance] = Compiled(_method(self._function, instance), self._check, self._engine)
             return self._bound[instance]
         except TypeError:  # an instance that cannot be held weakly, or has no hash, gets a new one each time
             return Compiled(self._function.__get__(instance, owner), self._check, self._engine)

@@ -105,19 +105,16 @@ def body_of(
             with Switched(sweeps=SWEEPS.get(node.role, 0)):
                 x = tape.traced(node.value) if node.function is None else _called(node, value, written_as)
                 known[node] = of_each(x, node)
-            new = _node(known[node])
-            if type(new) is Node and node.function is not None:
-                new.whole = node.whole
-    for node in program.nodes:
-        new, of = _node(known[node]), node.derivative_of
-        if type(new) is Node and node.function is not None and of in known:
-            new.derivative_of = _node(known[of])
-    results = [_node(known[x]) for x in result_leaves(program.results) if type(x) is Node]
-    ends = [_node(known[e.value]) if type(e.value) is Node else e.value for e in program.effects]
+    new: dict[Any, Any] = {node: _node(x) for node, x in known.items()}
+    for node, x in new.items():
+        if type(x) is Node and node.function is not None:
+            x.whole, x.derivative_of = node.whole, new.get(node.derivative_of)
+    results = [new[x] for x in result_leaves(program.results) if type(x) is Node]
+    ends = [new[e.value] if type(e.value) is Node else e.value for e in program.effects]
     carried = {given[e.slot]: end for e, end in zip(program.effects, ends, strict=True) if e.slot in given}
-    checks = [(_node(known[node]), expected) for node, expected in program.checks]
+    checks = [(new[node], expected) for node, expected in program.checks]
     wanted = [*results, *nodes_in(ends), *(node for node, _ in checks), *given.values()]
-    differing = frozenset(_node(known[node]) for node in of_many if node in known and type(_node(known[node])) is Node)
+    differing = frozenset(new[node] for node in of_many if type(new.get(node)) is Node)
     return Body(needed(tape.nodes, wanted), given, carried, ends, results, checks, k, differing)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import NUMPY, Language, Text, Texts, identifier, spelled
-from microgradopt.program.state import State
+from microgradopt.program.state import State, same
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
 from microgradopt.program.trace import Effect, Trace
@@ -211,11 +211,6 @@ class Program:
         return Graph(needed(self.nodes, self._outputs()), self._outputs())
 
 
-def _same(x: Any, y: Any) -> bool:
-    """Whether two Python values are the same, -0.0 and 0.0 apart."""
-    return type(x) is type(y) and repr(x) == repr(y)
-
-
 class _Objects(Language):
     """NumPy's way; what has no text is there as an object: functions that are not NumPy's, objects among results."""
 
@@ -378,5 +373,5 @@ def _constant(out: Any) -> Tensor:
 
 
 RUNTIME: dict[str, Any] = {
-    "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": _same, "_tensor": _tensor, "_constant": _constant,
+    "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": same, "_tensor": _tensor, "_constant": _constant,
 }  # fmt: skip
