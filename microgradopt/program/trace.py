@@ -229,7 +229,11 @@ class Trace:
             text = f"{holder}[{repr(place.key) if type(place.key) in (str, int) else self._call(place.key)}]"
         else:
             text = f"{holder}.{place.key}"
-        if type(value) is np.ndarray:
+        if isinstance(value, np.ndarray):
+            if not is_leaf(value):
+                raise TracingError(
+                    f"compile: {place.name} is a {type(value).__name__}, which is more than an array: use np.asarray"
+                )
             known = self._call((value.shape, value.strides, value.dtype))
             self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")
             self._slot(place, text, f"{text} = {{}}")
