@@ -244,12 +244,13 @@ def watched():
         lambda x: sum(v * x**i for i, v in enumerate(ordering.values())),
         lambda: ordering.update(a=ordering.pop("a")),
     )
-    row, number, spread = Row([1.0]), Number(2.0), np.memmap(tempfile.TemporaryFile(), float, "w+", shape=3)
+    with tempfile.TemporaryFile() as file:
+        row, number, mapped = Row([1.0]), Number(2.0), np.memmap(file, float, "w+", shape=3)
     number.factor, Row.share.value = 2.0, 2.0
     yield "attribute of a list", lambda x: x * row[0] * row.factor, lambda: setattr(row, "factor", 3.0)
     yield "attribute of a number", lambda x: x * number.factor, lambda: setattr(number, "factor", 3.0)
     yield "descriptor", lambda x: x * row.share, lambda: setattr(Row.share, "value", 3.0)
-    yield "memory-mapped array", lambda x: x + spread, lambda: spread.__setitem__(0, 5.0)
+    yield "memory-mapped array", lambda x: x + mapped, lambda: mapped.__setitem__(0, 5.0)
     yield "Counter", lambda x: x * counter["a"], lambda: counter.update(a=3)
     yield "OrderedDict", lambda x: x * ordered["a"], lambda: ordered.update(a=3.0)
 
