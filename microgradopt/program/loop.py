@@ -287,14 +287,11 @@ class Loop:
         body = self.body
         own = [
             np.array(x) if isinstance(x, np.ndarray) and body.given[node] in body.carried else x
-            for node, x in self._values(given)
+            for node, x in ((node, given[node].value) for node in self._others)
         ]
         done = np.zeros(body.k, int) if body.k else 0
         with np.errstate(all="ignore" if body.k else None):  # what one run computes is no other's fault
             return self._function(n, done, alive, [given[node].value for node in self._each], results, *own)
-
-    def _values(self, given: Mapping[Node, Given]) -> list[tuple[Node, Any]]:
-        return [(node, given[node].value) for node in self._others]
 
     def is_of_each_run(self, j: int) -> bool:
         """Whether the j-th of all that is written has one value for each run."""

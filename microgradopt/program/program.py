@@ -17,7 +17,7 @@ from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
 from microgradopt.program.trace import Effect, Trace
 from microgradopt.program.writer import Returned, Writer, function_text
-from microgradopt.rules.registry import NotDifferentiableError, derivative, name_of
+from microgradopt.rules.registry import NotDifferentiableError, derivative
 from microgradopt.tensor import Tensor, constant, result
 
 MISFIT: Any = object()  # what a program gives where it is not the one for this call
@@ -256,7 +256,10 @@ class Runner(Writer):
         self._result, self._effects = results, effects
         # Where a check fails, or NumPy raises, nothing may have happened yet: what others hold is written over later.
         asked = {node for node, _ in checks}
-        last = max((i for i, node in enumerate(nodes) if node in asked or _may_raise(node)), default=-1)
+        last = max(
+            (i for i, node in enumerate(nodes) if node in asked or spelled(node.function).startswith("np.linalg.")),
+            default=-1,
+        )
         self._after_checks = set(nodes[last + 1 :])
         self._dying = self.last_uses()
 
@@ -332,10 +335,6 @@ class Runner(Writer):
     def helpers(self) -> list[str]:
         """They are there as objects."""
         return []
-
-
-def _may_raise(node: Node) -> bool:
-    return node.function is not None and name_of(node.function).startswith("linalg.")
 
 
 def _is_large(node: Node) -> bool:

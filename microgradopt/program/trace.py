@@ -401,14 +401,10 @@ class Trace:
         if not isinstance(value, ArrayMethods | np.ndarray):
             return value
         x = plain(value)
-        if isinstance(x, np.ndarray):
-            return self.tape.call(np.copy, (x,), {}).node
-        if type(x) is not Tracer:
-            return x
-        mine = x.value
-        if isinstance(mine, np.ndarray) and (not mine.flags.writeable or self._is_shared(mine)):
-            return self.tape.call(np.copy, (x,), {}).node
-        return x.node
+        mine = x.value if type(x) is Tracer else x
+        if isinstance(mine, np.ndarray) and (mine is x or not mine.flags.writeable or self._is_shared(mine)):
+            x = self.tape.call(np.copy, (x,), {})
+        return x.node if type(x) is Tracer else x
 
     def _is_shared(self, mine: Array) -> bool:
         """Whether somebody else has this memory: what went in, or what comes out in another place."""
