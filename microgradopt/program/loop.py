@@ -165,12 +165,19 @@ class _Lines(Runner):
         self._in_round, self._ends = set(self._round), set(nodes_in(body.ends))
         owned = {node for node in body.carried if not body.k}
         super().__init__(body.nodes, body.results, [Effect("", "", end) for end in body.ends], body.checks, owned)
+        asked = {node for node, _ in body.checks}
+        last = max((i for i, node in enumerate(body.nodes) if node in asked), default=-1)
+        self._after_checks = set(body.nodes[last + 1 :])
 
     def _may_go(self, x: Node, node: Node) -> bool:
         """What was computed before the loop is needed again; what is carried is, where a check ends the loop."""
         if x.function is None:
             return x in self._owned and node in self._after_checks
         return x in self._in_round
+
+    def memory(self, x: Node) -> str:
+        """What is carried is the loop's own."""
+        return self.names[x]
 
     def may_be_inline(self, node: Node) -> bool:
         """What is written at the end is computed before what it is computed from is carried on."""

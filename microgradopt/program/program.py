@@ -12,6 +12,7 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import NUMPY, Language, Text, Texts, identifier, spelled
+from microgradopt.optim.saving import whole
 from microgradopt.program.state import State, same
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
@@ -88,11 +89,12 @@ class Program:
         self.rates, self.settings = trace.rates, trace.settings
         kept = set(self.nodes)
         self.inputs = [node for node in self.reads if node in kept]
-        runner = Runner(self.nodes, self.results, self.effects, self.checks, trace.tape.owned, trace.sources)
+        owned = trace.tape.owned & {effect.slot for effect in self.effects}
+        runner = Runner(self.nodes, self.results, self.effects, self.checks, owned, trace.sources)
         self._text = self._written(runner)
         self._code = builtins.compile(self._text, "<program>", "exec")
         self._constants = runner.constants
-        self.names = {**RUNTIME, **trace.objects, **runner.constants, **runner.objects}
+        self.names = {**RUNTIME, **trace.objects, **runner.constants, **runner.objects, "spare__": Spares()}
         self.own_ways = self.ways()
 
     def _written(self, runner: Runner) -> str:
@@ -101,10 +103,10 @@ class Program:
         slots = ", ".join(self.reads[node] for node in self.slots)
         effects = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
         functions = {
-            "fits(args)": [f"return {' and '.join(self._trace.conditions or ['True'])}"],
-            "run(args)": [*inputs, *runner.lines()],
-            "read(args)": [f"return [{slots}]"],
-            "write(args, values)": effects or ["pass"],
+            "fits__(args)": [f"return {' and '.join(self._trace.conditions or ['True'])}"],
+            "run__(args)": [*inputs, *runner.lines()],
+            "read__(args)": [f"return [{slots}]"],
+            "write__(args, values)": effects or ["pass"],
         }
         return "".join("\n    ".join([f"def {head}:", *lines]) + "\n" for head, lines in functions.items())
 
@@ -134,7 +136,7 @@ class Program:
         """How to ask whether it fits, and to read and write its slots. counterpart: gives what another run has."""
         names = {name: counterpart(x) for name, x in self.names.items()}
         exec(self._code, names)
-        return Ways(*(names[name] for name in Ways._fields))
+        return Ways(*(names[f"{name}__"] for name in Ways._fields))
 
     def fits(self, leaves: list[Any]) -> bool:
         """Whether it is the program for a call with these arrays and tensors, whose shapes are its own."""
@@ -211,6 +213,18 @@ class Program:
         return Graph(needed(self.nodes, self._outputs()), self._outputs())
 
 
+class Spares:
+    """Memory for what is kept next. What is kept now stays whole: an error, or Ctrl-C, may come before the end."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Any] = {}
+
+    def __call__(self, name: str, x: Any) -> Any:
+        """An array like x, which is kept now; x itself is the next one."""
+        spare, self._arrays[name] = self._arrays.get(name), x
+        return np.empty_like(x) if spare is None or spare is x else spare
+
+
 class _Objects(Language):
     """NumPy's way; what has no text is there as an object: functions that are not NumPy's, objects among results."""
 
@@ -254,13 +268,6 @@ class Runner(Writer):
         self._owned, self._shared, self._sources = owned, shared(nodes), sources
         super().__init__(nodes, (results, [effect.value for effect in effects]), checks, language=self._own)
         self._result, self._effects = results, effects
-        # Where a check fails, or NumPy raises, nothing may have happened yet: what others hold is written over later.
-        asked = {node for node, _ in checks}
-        last = max(
-            (i for i, node in enumerate(nodes) if node in asked or spelled(node.function).startswith("np.linalg.")),
-            default=-1,
-        )
-        self._after_checks = set(nodes[last + 1 :])
         self._dying = self.last_uses()
 
     def line(self, node: Node) -> list[str]:
@@ -273,7 +280,7 @@ class Runner(Writer):
         over = next((x for x in dying if self._may_hold(x, node)), None)
         lines = super().line(node)
         if over is not None:
-            call = self._own.ufunc(node, self.text, f"out={self.names[over]}")
+            call = self._own.ufunc(node, self.text, f"out={self.memory(over)}")
             lines = [f"{self.names[node]} = {call.text}"]
             dying = [x for x in dying if x is not over]
         return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
@@ -282,6 +289,10 @@ class Runner(Writer):
         """Whether an array is not needed any more by anybody after this line, its last use."""
         return x.function is not None or x in self._owned
 
+    def memory(self, x: Node) -> str:
+        """The memory of an array that is not needed any more; in place of what is kept outside, that of a spare one."""
+        return self.names[x] if x.function is not None else f"spare__({self.names[x]!r}, {self.names[x]})"
+
     def _may_hold(self, x: Node, node: Node) -> bool:
         """Whether the memory of an array that is not needed any more may hold this result."""
         function = node.function
@@ -289,7 +300,6 @@ class Runner(Writer):
             isinstance(function, np.ufunc)
             and function.signature is None
             and not node.kwargs
-            and (x.function is not None or node in self._after_checks)
             and x not in self._shared
             and (x.shape, x.dtype, x.strides) == (node.shape, node.dtype, node.strides)
         )
@@ -304,7 +314,8 @@ class Runner(Writer):
 
     def ending(self) -> list[str]:
         """First what the function did, then what it returned."""
-        done = [effect.line.format(self._structure(effect.value)) for effect in self._effects]
+        values = ", ".join(self._structure(effect.value) for effect in self._effects)
+        done = [f"whole__(write__, args, [{values}])"] if self._effects else []
         return [*done, f"return {self._structure(self._result)}"]
 
     def container(self, x: Any, parts: list[str]) -> str:
@@ -371,6 +382,11 @@ def _constant(out: Any) -> Tensor:
     return constant(out if out.ndim else out[()])
 
 
+def _write_whole(write: Callable[[list[Any], list[Any]], None], args: list[Any], values: list[Any]) -> None:
+    whole(lambda: write(args, values))
+
+
 RUNTIME: dict[str, Any] = {
     "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": same, "_tensor": _tensor, "_constant": _constant,
+    "whole__": _write_whole,
 }  # fmt: skip
