@@ -99,15 +99,14 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
     return Compiled(function, check, engine)
 
 
-def _method(function: Any, instance: Any) -> Any:
+def _method(function: Any, held: weakref.ref[Any]) -> Any:
     """A method of an instance, which does not keep the instance alive."""
-    held = weakref.ref(instance)
 
     @functools.wraps(function)
     def method(*args: Any, **kwargs: Any) -> Any:
         return function(held(), *args, **kwargs)
 
-    method.__signature__ = inspect.signature(function.__get__(instance))  # type: ignore[attr-defined]
+    method.__signature__ = inspect.signature(function.__get__(held()))  # type: ignore[attr-defined]
     return method
 
 
@@ -125,7 +124,7 @@ class Compiled(Generic[P, T]):
         self._engine, self.engine = engine, _ENGINES[engine]
         self._programs: OrderedDict[Any, list[Program]] = OrderedDict()
         self._last: Program | None = None
-        self._bound: weakref.WeakKeyDictionary[Any, Compiled[..., Any]] = weakref.WeakKeyDictionary()
+        self._bound: dict[int, Compiled[..., Any]] = {}  # as methods, by the address of the instance
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives."""
@@ -184,23 +183,18 @@ class Compiled(Generic[P, T]):
     def _run(self, program: Program, leaves: list[Any], args: Any, kwargs: Any) -> Any:
         """What the program gives, or MISFIT. Where NumPy raises, the function itself decides what happens."""
         program.calls += 1
-        if _IS_CHECKED[self._check](program.calls):
-            return self._checked(program, leaves, args, kwargs)
-        try:
-            return program.run(leaves)
-        except Exception:  # nothing has been written yet
-            return self._function(*args, **kwargs)
-
-    def _checked(self, program: Program, leaves: list[Any], args: Any, kwargs: Any) -> Any:
-        """What the program gives, compared with the function itself, bit for bit, from the same state."""
-        state = program.state
-        before = state.now(leaves)
+        before = program.state.now(leaves) if _IS_CHECKED[self._check](program.calls) else None
         try:
             result = program.run(leaves)
-        except Exception:
+        except Exception:  # nothing has been written yet
             return self._function(*args, **kwargs)
-        if result is MISFIT:
-            return MISFIT
+        if before is None or result is MISFIT:
+            return result
+        return self._checked(program, leaves, args, kwargs, before, result)
+
+    def _checked(self, program: Program, leaves: list[Any], args: Any, kwargs: Any, before: Moment, result: Any) -> Any:
+        """The result of the program, compared with that of the function itself, bit for bit, from the same state."""
+        state = program.state
         found = result, state.now(leaves)
 
         def plainly() -> tuple[Any, Moment]:
@@ -251,12 +245,14 @@ class Compiled(Generic[P, T]):
         """As a method: a compiled function for each instance."""
         if instance is None:
             return self
-        try:
-            if instance not in self._bound:
-                self._bound[instance] = Compiled(_method(self._function, instance), self._check, self._engine)
-            return self._bound[instance]
-        except TypeError:  # an instance that cannot be held weakly, or has no hash, gets a new one each time
-            return Compiled(self._function.__get__(instance, owner), self._check, self._engine)
+        key = id(instance)  # not the instance: it may be equal to another one
+        if key not in self._bound:
+            try:
+                held = weakref.ref(instance, lambda _: self._bound.pop(key, None))
+            except TypeError:  # an instance that cannot be held weakly gets a new one each time
+                return Compiled(self._function.__get__(instance, owner), self._check, self._engine)
+            self._bound[key] = Compiled(_method(self._function, held), self._check, self._engine)
+        return self._bound[key]
 
     def __reduce__(self) -> Any:
         """A copy has no programs: it compiles for itself."""

@@ -548,6 +548,42 @@ def test_a_copy_runs_its_own_parameters(copied):
     assert bits(best.predict(X)) == bits(best(X)) != bits(model.predict(X))
 
 
+class Named:
+    """Equal to all of its name, whatever the weights are."""
+
+    def __init__(self, name, w):
+        self.name, self.w = name, needing(w)
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+    def __hash__(self):
+        return hash(self.name)
+
+    @mg.compile
+    def loss(self, x):
+        return (self.w * x).sum()
+
+
+@dataclass
+class Unhashable:
+    scale: float
+
+    @mg.compile
+    def scaled(self, x):
+        return x * self.scale
+
+
+def test_methods_of_instances_that_are_equal_or_have_no_hash():
+    one, other = Named("a", [1.0, 2.0, 3.0]), Named("a", [4.0, 5.0, 6.0])
+    assert [one.loss(X3).item(), other.loss(X3).item(), one.loss(X3).item()] == [8.0, 17.0, 8.0]
+    thing = Unhashable(2.0)
+    for scale in (2.0, 3.0, 2.0):
+        thing.scale = scale
+        assert bits(thing.scaled(X3)) == bits(X3 * scale)
+    assert repr(thing.scaled) == "Compiled(scaled, 2 programs)"
+
+
 def test_a_model_with_a_compiled_method_is_freed():
     model = Net()
     model.predict(np.ones((1, 2)))
