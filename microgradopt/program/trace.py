@@ -267,10 +267,7 @@ class Trace:
 
         def look() -> None:
             if str(generator.bit_generator.state) != str(state):
-                raise TracingError(
-                    f"compile: there is randomness in {self.name}: it draws from a Generator, and a program would give "
-                    "the same numbers at each call. Give what is drawn as an argument"
-                )
+                raise _randomness(self.name, "a Generator")
 
         self._look.append(look)
         self._undo.append(lambda: setattr(generator.bit_generator, "state", state))
@@ -280,14 +277,14 @@ class Trace:
         own = getattr(thing, "__dict__", None)
         if type(own) is not dict:
             return
-        before = set(own)
+        before = {*own, "_calls"}
 
         def look() -> None:
-            new = own.keys() - before - {"_calls"}
+            new = own.keys() - before
             self._unchanged(not new, f"{type(thing).__name__}.{', '.join(new)}, which is new,")
 
         def undo() -> None:
-            for key in own.keys() - before - {"_calls"}:
+            for key in own.keys() - before:
                 del own[key]
 
         self._look.append(look)
@@ -438,14 +435,18 @@ def traced(
             after = _chance()
             if after[0] == before[0] and all(map(np.array_equal, after[1], before[1])):
                 return trace
-        raise TracingError(
-            f"compile: there is randomness in {function_name(function)}: it draws from the global state of random or "
-            "np.random, and a program would give the same numbers at each call. Give what is drawn as an argument"
-        )
+        raise _randomness(function_name(function), "the global state of random or np.random")
     except BaseException:
         random.setstate(start[0])
         np.random.set_state(start[1])  # noqa: NPY002
         raise
+
+
+def _randomness(name: str, source: str) -> TracingError:
+    return TracingError(
+        f"compile: there is randomness in {name}: it draws from {source}, and a program would give the same numbers at "
+        "each call. Give what is drawn as an argument"
+    )
 
 
 def _chance() -> tuple[Any, Any]:
