@@ -59,9 +59,10 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
     optimizer's ``step``. Usable as a decorator, ``@mg.compile``.
 
     There is one program for each combination of shapes, dtypes and Python values. Tensors and arrays from outside are
-    read at each call. What else the code names (closures, globals, attributes of objects and classes, items of lists
-    and dicts) is checked at each call, and a change makes a new program. Results are the same as the function's own, to
-    the last bit, and are never overwritten by a later call.
+    read at each call. What else the code names (closures, globals, functions, attributes and methods of objects and
+    classes, items of lists and dicts) is checked at each call, and a change makes a new program. Results are the same
+    as the function's own, to the last bit, and are never overwritten by a later call. What a call writes (gradients,
+    parameters, an optimizer's state) is written as a whole, or not at all.
 
     check: which calls of a program are computed by the function as well, from the same state, and compared bit for bit:
     "doubling" (calls 1, 2, 4, 8, …), "always" or "never".
