@@ -38,14 +38,6 @@ class Ways(NamedTuple):
     write: Callable[[list[Any], list[Any]], None]
 
 
-def is_so(fits: Callable[[list[Any]], bool], leaves: list[Any]) -> bool:
-    """Whether a program fits. Something that it refers to may not be there now: then it does not."""
-    try:
-        return fits(leaves)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        return False
-
-
 class Source(str):
     """The text of a program. name: of its function. inputs: the values of its arguments when it was traced, by name."""
 
@@ -103,7 +95,10 @@ class Program:
         slots = ", ".join(self.reads[node] for node in self.slots)
         effects = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
         functions = {
-            "fits__(args)": [f"return {' and '.join(self._trace.conditions or ['True'])}"],
+            "fits__(args)": [
+                f"try: return {' and '.join(self._trace.conditions or ['True'])}",
+                "except (KeyError, IndexError, ValueError, AttributeError): return False  # something is not there now",
+            ],
             "run__(args)": [*inputs, *runner.lines()],
             "read__(args)": [f"return [{slots}]"],
             "write__(args, values)": effects or ["pass"],
@@ -140,7 +135,7 @@ class Program:
 
     def fits(self, leaves: list[Any]) -> bool:
         """Whether it is the program for a call with these arrays and tensors, whose shapes are its own."""
-        return is_so(self.own_ways.fits, leaves)
+        return self.own_ways.fits(leaves)
 
     def is_same(self, other: Program) -> bool:
         """Whether another program computes the same from the same."""
@@ -239,6 +234,16 @@ class _Objects(Language):
         self.objects[own] = x
         return own
 
+    def expression(self, node: Node, texts: Texts) -> Text:
+        """The call of a node. Reductions go straight to the ufunc that does them."""
+        ufunc = _REDUCTIONS.get(node.function)
+        told = len(node.arguments) > 1 or not node.kwargs.keys() <= {"axis", "keepdims"}  # dtype, initial, where
+        if ufunc is None or told or not node.inputs[0].shape:
+            return super().expression(node, texts)
+        axis = node.kwargs.get("axis")
+        keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
+        return Text(f"np.{ufunc.__name__}.reduce({texts(node.inputs[0]).text}, axis={axis}{keepdims})")
+
     def unlisted(self, function: Any) -> str:
         """NumPy's name of a function, or its name here."""
         name = spelled(function)
@@ -250,7 +255,7 @@ class _Objects(Language):
 
 
 class Runner(Writer):
-    """The text that is run: constants are there as objects, and reductions go straight to the ufunc that does them."""
+    """The text that is run: constants are there as objects."""
 
     inline_constants = False
 
@@ -332,16 +337,6 @@ class Runner(Writer):
         """A Tensor, as it is returned: one that needs a gradient marks the end of its graph."""
         text = self.text(x.node).text
         return f"_tensor({text}, [{', '.join(self._sources)}])" if x.requires_grad else f"_constant({text})"
-
-    def spelled(self, node: Node) -> Text:
-        """One call."""
-        ufunc = _REDUCTIONS.get(node.function)
-        told = len(node.arguments) > 1 or not node.kwargs.keys() <= {"axis", "keepdims"}  # dtype, initial, where
-        if ufunc is not None and not told and node.inputs[0].shape:
-            axis = node.kwargs.get("axis")
-            keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
-            return Text(f"np.{ufunc.__name__}.reduce({self.text(node.inputs[0]).text}, axis={axis}{keepdims})")
-        return super().spelled(node)
 
     def helpers(self) -> list[str]:
         """They are there as objects."""

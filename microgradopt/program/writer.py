@@ -257,11 +257,8 @@ class Writer:
         return self._texts[node]
 
     def _expression(self, node: Node) -> Text:
-        return self.language.literal(node.value) if node.function is None else self.spelled(node)
-
-    def spelled(self, node: Node) -> Text:
-        """One call."""
-        return self.language.expression(node, self.text)
+        language = self.language
+        return language.literal(node.value) if node.function is None else language.expression(node, self.text)
 
     def _is_inline(self, node: Node) -> bool:
         """Whether a node has no line of its own, but stands in the one line that uses it."""
