@@ -246,10 +246,8 @@ METHODS: dict[Callable[..., Any], str | Formatter] = {
 NUMPY = Language({"np": "import numpy as np"}, METHODS)
 
 
-def expression(node: Node, texts: Texts, operators: bool = True) -> Text:
-    """The call of a node, as NumPy spells it (see `Language.expression`). operators: ``a + b`` for np.add."""
-    if not operators:
-        return Text(f"{spelled(node.function)}({NUMPY.listed(node, node.arguments, texts)})")
+def expression(node: Node, texts: Texts) -> Text:
+    """The call of a node, as NumPy spells it (see `Language.expression`)."""
     return NUMPY.expression(node, texts)
 
 
