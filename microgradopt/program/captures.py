@@ -19,7 +19,8 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -28,6 +29,7 @@ from types import (
     FunctionType,
     GenericAlias,
     MethodDescriptorType,
+    MethodType,
     MethodWrapperType,
     ModuleType,
     WrapperDescriptorType,
@@ -61,6 +63,7 @@ _UNCHANGING = (
 # Names in the code of a function by which it reads what cannot be watched, and what to write instead.
 _UNWATCHED = {
     **dict.fromkeys(("getattr", "hasattr", "vars", "globals", "locals", "eval", "exec"), "name the attribute itself"),
+    **dict.fromkeys(("__dict__", "__getattribute__", "attrgetter"), "name the attribute itself"),
     **dict.fromkeys(("setattr", "delattr"), "do it outside"),
     **dict.fromkeys(("environ", "getenv"), "read it outside, and give it as an argument"),
     **dict.fromkeys(("errstate", "seterr", "geterr"), "put it around the compiled function"),
@@ -94,11 +97,10 @@ class Place(NamedTuple):
 class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
-    places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class,
-    an attribute that is read from it, the class of which it is, and the dictionary of the instance it is read from, if
-    there is one. tensors: the leaves, with
-    a name for each. modules: those that are in no other. optimizers, containers (lists, dictionaries), generators,
-    objects: those that it can reach.
+    places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class, an
+    attribute that is read from it, the class that has it, and the dictionary of the instance that it is read from, or
+    None. tensors: the leaves, with a name for each. modules: those that are in no other. optimizers, containers (lists,
+    dictionaries), generators, objects: those that it can reach.
     """
 
     def __init__(self, function: Any, others: tuple[Any, ...]) -> None:
@@ -124,7 +126,7 @@ class Captures:
         alive, stack = [], start[::-1]  # `alive`, so that no address is used twice
         while stack:
             name, x = stack.pop()
-            if id(x) in seen or isinstance(x, _NUMBERS_AND_WORDS):
+            if id(x) in seen or (isinstance(x, _NUMBERS_AND_WORDS) and not hasattr(x, "__dict__")):
                 continue
             seen.add(id(x))
             alive.append(x)
@@ -149,25 +151,18 @@ class Captures:
         """What an object refers to, and where that is kept; None where it cannot change."""
         if isinstance(x, FunctionType):
             yield from self._of_function(x)
-        elif hasattr(type(x), "__func__") and hasattr(type(x), "__self__"):  # a method
-            self._read(x.__func__.__code__)
-            yield None, x.__self__
-            yield None, x.__func__
-        elif isinstance(x, functools.partial):
-            yield from ((None, part) for part in (x.func, *x.args, x.keywords))
-        elif isinstance(x, tuple | frozenset):
-            yield from ((None, part) for part in x)
-        elif isinstance(x, list):
-            self.containers.append(x)
-            yield from ((Place(x, i, f"{name}_{i}"), part) for i, part in enumerate(x))
-        elif isinstance(x, dict):
-            self.containers.append(x)
-            yield from _entries(x, name, x)
         elif isinstance(x, ModuleType):
             if not _is_library(getattr(x, "__file__", None)):
-                yield from _entries(vars(x), "", self._names & vars(x).keys())
+                yield from _entries(vars(x), "", self._names)
         elif isinstance(x, type):
             yield from () if issubclass(x, enum.Enum) else self._of_class(x, None)
+        elif isinstance(x, list | dict):
+            self.containers.append(x)
+            yield from _entries(x, name)
+            yield from self._of_object(name, x) if hasattr(x, "__dict__") else ()
+        elif (parts := _parts(x)) is not None:
+            yield from ((None, part) for part in parts)
+            yield from self._of_object(name, x) if isinstance(x, tuple) and hasattr(x, "__dict__") else ()
         elif not isinstance(x, _UNCHANGING):
             if not _can_be_watched(x):
                 raise TracingError(
@@ -182,15 +177,15 @@ class Captures:
         if not _is_library(code.co_filename):
             self._refuse_unwatched(function, named)
             yield Place(function, "__code__", function.__name__), code
-            yield from _entries(vars(function), function.__name__, named & vars(function).keys() - {"__wrapped__"})
+            yield from _entries(vars(function), function.__name__, named - {"__wrapped__"})
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if cell != CellType():  # an empty one is not filled yet
                 yield Place(cell, "cell_contents", variable), cell.cell_contents
         if not _is_library(code.co_filename):
-            yield from _entries(function.__globals__, "", named & function.__globals__.keys())
+            yield from _entries(function.__globals__, "", named)
         if function.__defaults__:
             yield Place(function, "__defaults__", "default"), function.__defaults__
-        yield from _entries(function.__kwdefaults__ or {}, "", function.__kwdefaults__ or {})
+        yield from _entries(function.__kwdefaults__ or {}, "")
 
     def _of_object(self, name: str, x: Any) -> Iterator[tuple[Place | None, Any]]:
         """The attributes of an object that some code names; and what its own methods name."""
@@ -236,8 +231,11 @@ class Captures:
                     if not is_kept and not _is_library(value.__code__.co_filename):
                         yield None, value
                 else:
-                    is_kept = key in self._names and not (unnamed or hasattr(value, "__get__"))  # a descriptor is code
-                    is_kept = is_kept and (own or isinstance(value, _PLAIN))
+                    is_kept = key in self._names and not unnamed and (own or isinstance(value, _PLAIN))
+                    if hasattr(value, "__get__"):  # a descriptor is code, and may keep something
+                        if is_kept and hasattr(value, "__dict__"):
+                            yield None, value
+                        is_kept = False
                 if is_kept:
                     yield Place(cls, key, key), value
                     if key not in before:
@@ -261,9 +259,22 @@ class Captures:
         return named
 
 
-def _entries(holder: dict[str, Any], name: str, keys: Any) -> Iterator[tuple[Place, Any]]:
-    """Entries of a dictionary, in its own order."""
-    return ((Place(holder, key, f"{name}_{key}" if name else str(key)), holder[key]) for key in holder if key in keys)
+def _entries(holder: Any, name: str, keys: Any = None) -> Iterator[tuple[Place, Any]]:
+    """Entries of a dictionary or a list, in its own order. keys: those that are wanted, by default all."""
+    for key in range(len(holder)) if isinstance(holder, list) else holder:
+        if keys is None or key in keys:
+            yield Place(holder, key, f"{name}_{key}" if name else str(key)), holder[key]
+
+
+def _parts(x: Any) -> Iterable[Any] | None:
+    """What an object consists of for good; None of what may change."""
+    if isinstance(x, tuple | frozenset):
+        return x
+    if isinstance(x, MethodType):
+        return x.__self__, x.__func__
+    if isinstance(x, functools.partial):
+        return x.func, *x.args, x.keywords
+    return (x(),) if isinstance(x, weakref.ref) else None
 
 
 def _can_be_watched(x: Any) -> bool:

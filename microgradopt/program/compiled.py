@@ -59,9 +59,10 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
     optimizer's ``step``. Usable as a decorator, ``@mg.compile``.
 
     There is one program for each combination of shapes, dtypes and Python values. Tensors and arrays from outside are
-    read at each call. What else the code names (closures, globals, attributes of objects and classes, items of lists
-    and dicts) is checked at each call, and a change makes a new program. Results are the same as the function's own, to
-    the last bit, and are never overwritten by a later call.
+    read at each call. What else the code names (closures, globals, functions, attributes and methods of objects and
+    classes, items of lists and dicts) is checked at each call, and a change makes a new program. Results are the same
+    as the function's own, to the last bit, and are never overwritten by a later call. What a call writes (gradients,
+    parameters, an optimizer's state) is written as a whole, or not at all.
 
     check: which calls of a program are computed by the function as well, from the same state, and compared bit for bit:
     "doubling" (calls 1, 2, 4, 8, …), "always" or "never".
@@ -99,22 +100,15 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
     return Compiled(function, check, engine)
 
 
-class _Method:
+def _method(function: Any, held: weakref.ref[Any]) -> Any:
     """A method of an instance, which does not keep the instance alive."""
 
-    __func__: Any = None
+    @functools.wraps(function)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return function(held(), *args, **kwargs)
 
-    def __init__(self, function: Any, instance: Any) -> None:
-        self.__func__, self._instance = function, weakref.ref(instance)
-        self.__name__, self.__doc__ = function.__name__, function.__doc__
-        self.__signature__ = inspect.signature(function.__get__(instance))
-
-    @property
-    def __self__(self) -> Any:
-        return self._instance()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
+    method.__signature__ = inspect.signature(function.__get__(held()))  # type: ignore[attr-defined]
+    return method
 
 
 class Compiled(Generic[P, T]):
@@ -131,7 +125,7 @@ class Compiled(Generic[P, T]):
         self._engine, self.engine = engine, _ENGINES[engine]
         self._programs: OrderedDict[Any, list[Program]] = OrderedDict()
         self._last: Program | None = None
-        self._bound: weakref.WeakKeyDictionary[Any, Compiled[..., Any]] = weakref.WeakKeyDictionary()
+        self._bound: dict[int, Compiled[..., Any]] = {}  # as methods, by the address of the instance
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives."""
@@ -190,23 +184,18 @@ class Compiled(Generic[P, T]):
     def _run(self, program: Program, leaves: list[Any], args: Any, kwargs: Any) -> Any:
         """What the program gives, or MISFIT. Where NumPy raises, the function itself decides what happens."""
         program.calls += 1
-        if _IS_CHECKED[self._check](program.calls):
-            return self._checked(program, leaves, args, kwargs)
-        try:
-            return program.run(leaves)
-        except Exception:  # nothing has been written yet
-            return self._function(*args, **kwargs)
-
-    def _checked(self, program: Program, leaves: list[Any], args: Any, kwargs: Any) -> Any:
-        """What the program gives, compared with the function itself, bit for bit, from the same state."""
-        state = program.state
-        before = state.now(leaves)
+        before = program.state.now(leaves) if _IS_CHECKED[self._check](program.calls) else None
         try:
             result = program.run(leaves)
-        except Exception:
+        except Exception:  # nothing has been written yet
             return self._function(*args, **kwargs)
-        if result is MISFIT:
-            return MISFIT
+        if before is None or result is MISFIT:
+            return result
+        return self._checked(program, leaves, args, kwargs, before, result)
+
+    def _checked(self, program: Program, leaves: list[Any], args: Any, kwargs: Any, before: Moment, result: Any) -> Any:
+        """The result of the program, compared with that of the function itself, bit for bit, from the same state."""
+        state = program.state
         found = result, state.now(leaves)
 
         def plainly() -> tuple[Any, Moment]:
@@ -257,12 +246,14 @@ class Compiled(Generic[P, T]):
         """As a method: a compiled function for each instance."""
         if instance is None:
             return self
-        try:
-            if instance not in self._bound:
-                self._bound[instance] = Compiled(_Method(self._function, instance), self._check, self._engine)
-            return self._bound[instance]
-        except TypeError:  # an instance that cannot be held weakly, or has no hash, gets a new one each time
-            return Compiled(self._function.__get__(instance, owner), self._check, self._engine)
+        key = id(instance)  # not the instance: it may be equal to another one
+        if key not in self._bound:
+            try:
+                held = weakref.ref(instance, lambda _: self._bound.pop(key, None))
+            except TypeError:  # an instance that cannot be held weakly gets a new one each time
+                return Compiled(self._function.__get__(instance, owner), self._check, self._engine)
+            self._bound[key] = Compiled(_method(self._function, held), self._check, self._engine)
+        return self._bound[key]
 
     def __reduce__(self) -> Any:
         """A copy has no programs: it compiles for itself."""

@@ -39,7 +39,7 @@ class Terms:
     """
 
     def __init__(self, program: Program) -> None:
-        writer, begun = program._writer, Term(None).number
+        writer, begun = program.writer, Term(None).number
         self.checks: dict[Term, Any] = {}
         self.inputs = {self.word(writer.names[node]): node for node in program.inputs}
         self.values: dict[Node, Any] = {}

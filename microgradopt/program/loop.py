@@ -105,19 +105,16 @@ def body_of(
             with Switched(sweeps=SWEEPS.get(node.role, 0)):
                 x = tape.traced(node.value) if node.function is None else _called(node, value, written_as)
                 known[node] = of_each(x, node)
-            new = _node(known[node])
-            if type(new) is Node and node.function is not None:
-                new.whole = node.whole
-    for node in program.nodes:
-        new, of = _node(known[node]), node.derivative_of
-        if type(new) is Node and node.function is not None and of in known:
-            new.derivative_of = _node(known[of])
-    results = [_node(known[x]) for x in result_leaves(program.results) if type(x) is Node]
-    ends = [_node(known[e.value]) if type(e.value) is Node else e.value for e in program.effects]
+    new: dict[Any, Any] = {node: _node(x) for node, x in known.items()}
+    for node, x in new.items():
+        if type(x) is Node and node.function is not None:
+            x.whole, x.derivative_of = node.whole, new.get(node.derivative_of)
+    results = [new[x] for x in result_leaves(program.results) if type(x) is Node]
+    ends = [new[e.value] if type(e.value) is Node else e.value for e in program.effects]
     carried = {given[e.slot]: end for e, end in zip(program.effects, ends, strict=True) if e.slot in given}
-    checks = [(_node(known[node]), expected) for node, expected in program.checks]
+    checks = [(new[node], expected) for node, expected in program.checks]
     wanted = [*results, *nodes_in(ends), *(node for node, _ in checks), *given.values()]
-    differing = frozenset(_node(known[node]) for node in of_many if node in known and type(_node(known[node])) is Node)
+    differing = frozenset(new[node] for node in of_many if type(new.get(node)) is Node)
     return Body(needed(tape.nodes, wanted), given, carried, ends, results, checks, k, differing)
 
 
@@ -168,12 +165,19 @@ class _Lines(Runner):
         self._in_round, self._ends = set(self._round), set(nodes_in(body.ends))
         owned = {node for node in body.carried if not body.k}
         super().__init__(body.nodes, body.results, [Effect("", "", end) for end in body.ends], body.checks, owned)
+        asked = {node for node, _ in body.checks}
+        last = max((i for i, node in enumerate(body.nodes) if node in asked), default=-1)
+        self._after_checks = set(body.nodes[last + 1 :])
 
     def _may_go(self, x: Node, node: Node) -> bool:
         """What was computed before the loop is needed again; what is carried is, where a check ends the loop."""
         if x.function is None:
             return x in self._owned and node in self._after_checks
         return x in self._in_round
+
+    def memory(self, x: Node) -> str:
+        """What is carried is the loop's own."""
+        return self.names[x]
 
     def may_be_inline(self, node: Node) -> bool:
         """What is written at the end is computed before what it is computed from is carried on."""
@@ -290,14 +294,11 @@ class Loop:
         body = self.body
         own = [
             np.array(x) if isinstance(x, np.ndarray) and body.given[node] in body.carried else x
-            for node, x in self._values(given)
+            for node, x in ((node, given[node].value) for node in self._others)
         ]
         done = np.zeros(body.k, int) if body.k else 0
         with np.errstate(all="ignore" if body.k else None):  # what one run computes is no other's fault
             return self._function(n, done, alive, [given[node].value for node in self._each], results, *own)
-
-    def _values(self, given: Mapping[Node, Given]) -> list[tuple[Node, Any]]:
-        return [(node, given[node].value) for node in self._others]
 
     def is_of_each_run(self, j: int) -> bool:
         """Whether the j-th of all that is written has one value for each run."""

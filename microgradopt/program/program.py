@@ -12,12 +12,13 @@ import numpy as np
 from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import NUMPY, Language, Text, Texts, identifier, spelled
-from microgradopt.program.state import State
+from microgradopt.optim.saving import whole
+from microgradopt.program.state import State, same
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
 from microgradopt.program.trace import Effect, Trace
 from microgradopt.program.writer import Returned, Writer, function_text
-from microgradopt.rules.registry import NotDifferentiableError, derivative, name_of
+from microgradopt.rules.registry import NotDifferentiableError, derivative
 from microgradopt.tensor import Tensor, constant, result
 
 MISFIT: Any = object()  # what a program gives where it is not the one for this call
@@ -35,14 +36,6 @@ class Ways(NamedTuple):
     run: Callable[[list[Any]], Any]
     read: Callable[[list[Any]], list[Any]]
     write: Callable[[list[Any], list[Any]], None]
-
-
-def is_so(fits: Callable[[list[Any]], bool], leaves: list[Any]) -> bool:
-    """Whether a program fits. Something that it refers to may not be there now: then it does not."""
-    try:
-        return fits(leaves)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        return False
 
 
 class Source(str):
@@ -88,11 +81,12 @@ class Program:
         self.rates, self.settings = trace.rates, trace.settings
         kept = set(self.nodes)
         self.inputs = [node for node in self.reads if node in kept]
-        runner = Runner(self.nodes, self.results, self.effects, self.checks, trace.tape.owned, trace.sources)
+        owned = trace.tape.owned & {effect.slot for effect in self.effects}
+        runner = Runner(self.nodes, self.results, self.effects, self.checks, owned, trace.sources)
         self._text = self._written(runner)
         self._code = builtins.compile(self._text, "<program>", "exec")
         self._constants = runner.constants
-        self.names = {**RUNTIME, **trace.objects, **runner.constants, **runner.objects}
+        self.names = {**RUNTIME, **trace.objects, **runner.constants, **runner.objects, "spare__": Spares()}
         self.own_ways = self.ways()
 
     def _written(self, runner: Runner) -> str:
@@ -101,10 +95,13 @@ class Program:
         slots = ", ".join(self.reads[node] for node in self.slots)
         effects = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
         functions = {
-            "fits(args)": [f"return {' and '.join(self._trace.conditions or ['True'])}"],
-            "run(args)": [*inputs, *runner.lines()],
-            "read(args)": [f"return [{slots}]"],
-            "write(args, values)": effects or ["pass"],
+            "fits__(args)": [
+                f"try: return {' and '.join(self._trace.conditions or ['True'])}",
+                "except (KeyError, IndexError, ValueError, AttributeError): return False  # something is not there now",
+            ],
+            "run__(args)": [*inputs, *runner.lines()],
+            "read__(args)": [f"return [{slots}]"],
+            "write__(args, values)": effects or ["pass"],
         }
         return "".join("\n    ".join([f"def {head}:", *lines]) + "\n" for head, lines in functions.items())
 
@@ -134,11 +131,11 @@ class Program:
         """How to ask whether it fits, and to read and write its slots. counterpart: gives what another run has."""
         names = {name: counterpart(x) for name, x in self.names.items()}
         exec(self._code, names)
-        return Ways(*(names[name] for name in Ways._fields))
+        return Ways(*(names[f"{name}__"] for name in Ways._fields))
 
     def fits(self, leaves: list[Any]) -> bool:
         """Whether it is the program for a call with these arrays and tensors, whose shapes are its own."""
-        return is_so(self.own_ways.fits, leaves)
+        return self.own_ways.fits(leaves)
 
     def is_same(self, other: Program) -> bool:
         """Whether another program computes the same from the same."""
@@ -168,34 +165,34 @@ class Program:
         return [eval(self.reads[node], self.names | {"args": leaves}) for node in self.inputs]
 
     @functools.cached_property
-    def _writer(self) -> Writer:
-        return self._writer_of(NUMPY, self.nodes, self.checks)
+    def writer(self) -> Writer:
+        """What writes it in NumPy."""
+        return self._writer_in(NUMPY)
 
-    def _writer_of(self, language: Language, nodes: list[Node], checks: Checks) -> Writer:
-        done = self._done
+    def _writer_in(self, language: Language) -> Writer:
+        """What writes it in a language; where that checks nothing, without what only checks need."""
+        nodes, checks = (self.nodes, self.checks) if language.checks else (needed(self.nodes, self._outputs()), [])
         taken = {node.name for node in self.inputs}
-        names = {x: f"new_{name}" if name in taken else name for name, x in done.items() if type(x) is Node}
+        names = {x: f"new_{name}" if name in taken else name for name, x in self._done.items() if type(x) is Node}
         return Writer(nodes, self.returned, checks, names, language)
 
     @functools.cached_property
     def source(self) -> Source:
         """The text of a function of plain NumPy calls."""
-        return self._printed(self._writer)
+        return self._printed(self.writer)
 
     def source_in(self, language: Language) -> Source:
-        """The same as text in another language. Where that checks nothing, what has to hold is told on top."""
-        if language.checks:
-            return self._printed(self._writer_of(language, self.nodes, self.checks), language.remarks)
-        nodes = needed(self.nodes, self._outputs())
-        writer = self._writer_of(language, nodes, [])
-        conditions = [f"    {text}" for text in writer.conditions(self.nodes, self.checks)]
-        told = ["Not checked here, but has to hold:", *conditions] if conditions else []
-        return self._printed(writer, [*language.remarks, *told])
+        """The same as text in another language."""
+        return self.source if language is NUMPY else self._printed(self._writer_in(language))
 
-    def _printed(self, writer: Writer, remarks: Sequence[str] = ()) -> Source:
-        name, given = self._trace.name, set(self.inputs)
-        inputs = {writer.names[node]: node.value for node in writer.nodes if node in writer.given or node in given}
-        return Source(function_text(name, inputs, writer, remarks), name, inputs)
+    def _printed(self, writer: Writer) -> Source:
+        """The text that a writer makes. Where its language checks nothing, what has to hold is told on top."""
+        remarks = list(writer.language.remarks)
+        if self.checks and not writer.language.checks:
+            conditions = writer.conditions(self.nodes, self.checks)
+            remarks += ["Not checked here, but has to hold:", *(f"    {condition}" for condition in conditions)]
+        inputs = {writer.names[x]: x.value for x in writer.nodes if x in writer.given or x in self.inputs}
+        return Source(function_text(self.name, inputs, writer, remarks), self.name, inputs)
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -203,7 +200,7 @@ class Program:
 
         Of large results, shape and dtype alone are known.
         """
-        names = self._writer.names
+        names = self.writer.names
         for node in self.nodes:
             if not node.name and not is_write(node):
                 node.name = names[node]
@@ -211,9 +208,16 @@ class Program:
         return Graph(needed(self.nodes, self._outputs()), self._outputs())
 
 
-def _same(x: Any, y: Any) -> bool:
-    """Whether two Python values are the same, -0.0 and 0.0 apart."""
-    return type(x) is type(y) and repr(x) == repr(y)
+class Spares:
+    """Memory for what is kept next. What is kept now stays whole: an error, or Ctrl-C, may come before the end."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Any] = {}
+
+    def __call__(self, name: str, x: Any) -> Any:
+        """An array like x, which is kept now; x itself is the next one."""
+        spare, self._arrays[name] = self._arrays.get(name), x
+        return np.empty_like(x) if spare is None or spare is x else spare
 
 
 class _Objects(Language):
@@ -230,6 +234,16 @@ class _Objects(Language):
         self.objects[own] = x
         return own
 
+    def expression(self, node: Node, texts: Texts) -> Text:
+        """The call of a node. Reductions go straight to the ufunc that does them."""
+        ufunc = _REDUCTIONS.get(node.function)
+        told = len(node.arguments) > 1 or not node.kwargs.keys() <= {"axis", "keepdims"}  # dtype, initial, where
+        if ufunc is None or told or not node.inputs[0].shape:
+            return super().expression(node, texts)
+        axis = node.kwargs.get("axis")
+        keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
+        return Text(f"np.{ufunc.__name__}.reduce({texts(node.inputs[0]).text}, axis={axis}{keepdims})")
+
     def unlisted(self, function: Any) -> str:
         """NumPy's name of a function, or its name here."""
         name = spelled(function)
@@ -241,7 +255,7 @@ class _Objects(Language):
 
 
 class Runner(Writer):
-    """The text that is run: constants are there as objects, and reductions go straight to the ufunc that does them."""
+    """The text that is run: constants are there as objects."""
 
     inline_constants = False
 
@@ -259,10 +273,6 @@ class Runner(Writer):
         self._owned, self._shared, self._sources = owned, shared(nodes), sources
         super().__init__(nodes, (results, [effect.value for effect in effects]), checks, language=self._own)
         self._result, self._effects = results, effects
-        # Where a check fails, or NumPy raises, nothing may have happened yet: what others hold is written over later.
-        asked = {node for node, _ in checks}
-        last = max((i for i, node in enumerate(nodes) if node in asked or _may_raise(node)), default=-1)
-        self._after_checks = set(nodes[last + 1 :])
         self._dying = self.last_uses()
 
     def line(self, node: Node) -> list[str]:
@@ -275,7 +285,7 @@ class Runner(Writer):
         over = next((x for x in dying if self._may_hold(x, node)), None)
         lines = super().line(node)
         if over is not None:
-            call = self._own.ufunc(node, self.text, f"out={self.names[over]}")
+            call = self._own.ufunc(node, self.text, f"out={self.memory(over)}")
             lines = [f"{self.names[node]} = {call.text}"]
             dying = [x for x in dying if x is not over]
         return [*lines, *([f"del {', '.join(self.names[x] for x in dying)}"] if dying else [])]
@@ -284,6 +294,10 @@ class Runner(Writer):
         """Whether an array is not needed any more by anybody after this line, its last use."""
         return x.function is not None or x in self._owned
 
+    def memory(self, x: Node) -> str:
+        """The memory of an array that is not needed any more; in place of what is kept outside, that of a spare one."""
+        return self.names[x] if x.function is not None else f"spare__({self.names[x]!r}, {self.names[x]})"
+
     def _may_hold(self, x: Node, node: Node) -> bool:
         """Whether the memory of an array that is not needed any more may hold this result."""
         function = node.function
@@ -291,7 +305,6 @@ class Runner(Writer):
             isinstance(function, np.ufunc)
             and function.signature is None
             and not node.kwargs
-            and (x.function is not None or node in self._after_checks)
             and x not in self._shared
             and (x.shape, x.dtype, x.strides) == (node.shape, node.dtype, node.strides)
         )
@@ -306,7 +319,8 @@ class Runner(Writer):
 
     def ending(self) -> list[str]:
         """First what the function did, then what it returned."""
-        done = [effect.line.format(self._structure(effect.value)) for effect in self._effects]
+        values = ", ".join(self._structure(effect.value) for effect in self._effects)
+        done = [f"whole__(write__, args, [{values}])"] if self._effects else []
         return [*done, f"return {self._structure(self._result)}"]
 
     def container(self, x: Any, parts: list[str]) -> str:
@@ -324,23 +338,9 @@ class Runner(Writer):
         text = self.text(x.node).text
         return f"_tensor({text}, [{', '.join(self._sources)}])" if x.requires_grad else f"_constant({text})"
 
-    def spelled(self, node: Node) -> Text:
-        """One call."""
-        ufunc = _REDUCTIONS.get(node.function)
-        told = len(node.arguments) > 1 or not node.kwargs.keys() <= {"axis", "keepdims"}  # dtype, initial, where
-        if ufunc is not None and not told and node.inputs[0].shape:
-            axis = node.kwargs.get("axis")
-            keepdims = ", keepdims=True" if node.kwargs.get("keepdims") else ""
-            return Text(f"np.{ufunc.__name__}.reduce({self.text(node.inputs[0]).text}, axis={axis}{keepdims})")
-        return super().spelled(node)
-
     def helpers(self) -> list[str]:
         """They are there as objects."""
         return []
-
-
-def _may_raise(node: Node) -> bool:
-    return node.function is not None and name_of(node.function).startswith("linalg.")
 
 
 def _is_large(node: Node) -> bool:
@@ -377,6 +377,11 @@ def _constant(out: Any) -> Tensor:
     return constant(out if out.ndim else out[()])
 
 
+def _write_whole(write: Callable[[list[Any], list[Any]], None], args: list[Any], values: list[Any]) -> None:
+    whole(lambda: write(args, values))
+
+
 RUNTIME: dict[str, Any] = {
-    "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": _same, "_tensor": _tensor, "_constant": _constant,
+    "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": same, "_tensor": _tensor, "_constant": _constant,
+    "whole__": _write_whole,
 }  # fmt: skip

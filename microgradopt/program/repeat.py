@@ -49,8 +49,9 @@ class Repeated:
 
     def _check(self, args: tuple[Any, ...]) -> None:
         for i in self.over:
-            if not (isinstance(i, int) and i < len(args) and np.shape(args[i])[:1] == (self.n,)):
-                found = f"argument {i} has shape {np.shape(args[i])}" if i < len(args) else f"there is no argument {i}"
+            is_there = isinstance(i, int) and 0 <= i < len(args)
+            if not (is_there and np.shape(args[i])[:1] == (self.n,)):
+                found = f"argument {i} has shape {np.shape(args[i])}" if is_there else f"there is no argument {i}"
                 raise ValueError(f"repeat: arguments in `over` have one entry for each of {self.n} calls; {found}")
 
     def _of_call(self, args: tuple[Any, ...], i: int) -> list[Any]:

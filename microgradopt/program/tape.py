@@ -43,7 +43,7 @@ class Tape(Observer):
         self.failed: Exception | None = None  # what NumPy raised; if the function ends nevertheless, it was caught
         self.owned: set[Node] = set()
         self.smooth: set[Node] = set()
-        self._with_views: set[Node] = set()
+        self.with_views: set[Node] = set()  # arrays that share their memory with others of the program
         self._constants: dict[int, Node] = {}
 
     def input(
@@ -79,7 +79,7 @@ class Tape(Observer):
         node.of_tensor = any(x.of_tensor for x in node.inputs)
         node.is_view = any(overlap(out, concrete(x)) for x in tree.leaves(args))
         if node.is_view:
-            self._with_views.update((node, *node.inputs))
+            self.with_views.update((node, *node.inputs))
         self.nodes.append(node)
         self.dates[node] = clock.tick()
         return Tracer(node, self, out)
@@ -90,14 +90,6 @@ class Tape(Observer):
             self.checks.append((condition.node, condition.value))
         self.fails = self.fails or not concrete(condition)
         return concrete(condition)
-
-    def rewritten(self, before: Node, after: Node) -> None:
-        """A write has given an array another node: that it had no views is still so."""
-        self._with_views -= {before, after}
-
-    def has_views(self, node: Node) -> bool:
-        """Whether an array shares its memory with another of the program."""
-        return node in self._with_views
 
     def _noded(self, x: Any) -> Any:
         """The node of a Tracer or an array; a plain value as it is. TracingError for what no text can say."""

@@ -278,7 +278,8 @@ def written_whole(node: Node) -> Node | None:
     array, index, _ = node.arguments
     value = _operand(node, 2)
     parts = index if isinstance(index, tuple) else (index,)
-    if value is None or value.function is None or not all(x is ... or _is_plain_slice(x) for x in parts):
+    is_whole = all(x is ... or (type(x) is slice and x.step in (None, 1) and not list(nodes_in(x))) for x in parts)
+    if value is None or value.function is None or not is_whole:
         return None
     chosen = np.broadcast_to(0, array.shape)[index]
     return value if chosen.shape == array.shape == value.shape else None
@@ -296,10 +297,6 @@ def _operand(node: Node, i: int) -> Node | None:
 
 def _is_number(x: Any, number: int) -> bool:
     return (type(x) in (int, float) or isinstance(x, np.floating)) and bool(x == number)
-
-
-def _is_plain_slice(x: Any) -> bool:
-    return type(x) is slice and x.step in (None, 1) and not list(nodes_in(x))
 
 
 # Computed before, or once ---------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class Trace:
         for tensor, name in found.tensors.items():
             text = self._call(tensor)
             self.conditions.append(f"{text}.needs_grad is {tensor.needs_grad}")
-            self.conditions.append(f"{text}.grad is {'' if tensor.grad is None else 'not '}None")
+            self.conditions.append(f"({text}.grad is None) is {tensor.grad is None}")
             self._tensor(tensor, text, name)
         for place in found.places:
             self._place(place)
@@ -169,10 +169,8 @@ class Trace:
     def _slot(self, place: Place, read: str, write: str, role: str = INPUT, **about: bool) -> None:
         """Replace what is kept in a place by a Tracer, until the end, if there is something."""
         value = place.get()
-        tracer = None if value is None else self.tape.input(value, role, place.name, **about)
+        tracer = None if value is None else self._input(value, read, place.name, role=role, **about)
         node = None if tracer is None else tracer.node
-        if node is not None:
-            self.reads[node] = read
         self._undo.append(lambda: place.put(value))  # first: an interruption may come at any moment
         place.put(tracer)
 
@@ -198,26 +196,24 @@ class Trace:
         """What the function is called with in place of arrays and tensors."""
         traced: list[Any] = []
         for i, x in enumerate(leaves):
-            name = names.get(id(x), "x")
+            name, text = names.get(id(x), "x"), f"args[{i}]"
             if type(x) is not Tensor:
-                traced.append(self._argument(x, f"args[{i}]", name))
+                traced.append(self._input(x, text, name))
             elif not x.is_leaf:
-                tracer = self._argument(x.value, f"args[{i}].value", name, of_tensor=True)
+                tracer = self._input(x.value, f"{text}.value", name, of_tensor=True)
                 if x.needs_grad:
-                    self.sources.append(f"args[{i}]")
+                    self.sources.append(text)
                 traced.append(made(None, (), {}, (), tracer, x.needs_grad))
             else:
-                text = f"args[{i}]"
-                self.conditions += [
-                    f"{text} is {'' if other is x else 'not '}{known}" for other, known in self.texts.items()
-                ]
+                self.conditions += [f"({text} is {known}) is {other is x}" for other, known in self.texts.items()]
                 if x not in self.texts:
                     self._tensor(x, text, name)
                 traced.append(x)
         return traced
 
-    def _argument(self, value: Any, read: str, name: str, **about: bool) -> Tracer:
-        tracer = self.tape.input(value, INPUT, name, **about)
+    def _input(self, value: Any, read: str, name: str, **about: Any) -> Tracer:
+        """A value that the program reads anew at each call. about: see `Tape.input`."""
+        tracer = self.tape.input(value, name=name, **about)
         self.reads[tracer.node] = read
         return tracer
 
@@ -229,7 +225,11 @@ class Trace:
             text = f"{holder}[{repr(place.key) if type(place.key) in (str, int) else self._call(place.key)}]"
         else:
             text = f"{holder}.{place.key}"
-        if type(value) is np.ndarray:
+        if isinstance(value, np.ndarray):
+            if not is_leaf(value):
+                raise TracingError(
+                    f"compile: {place.name} is a {type(value).__name__}, which is more than an array: use np.asarray"
+                )
             known = self._call((value.shape, value.strides, value.dtype))
             self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")
             self._slot(place, text, f"{text} = {{}}")
@@ -249,7 +249,7 @@ class Trace:
     def _in_tuple(self, x: Any, text: str, name: str) -> Any:
         """A tuple with Tracers in place of arrays; itself, if there are none in it."""
         if type(x) is np.ndarray:
-            return self._argument(x, text, name)
+            return self._input(x, text, name)
         if not isinstance(x, tuple):
             return x
         parts = [self._in_tuple(part, f"{text}[{i}]", f"{name}_{i}") for i, part in enumerate(x)]
@@ -263,10 +263,7 @@ class Trace:
 
         def look() -> None:
             if str(generator.bit_generator.state) != str(state):
-                raise TracingError(
-                    f"compile: there is randomness in {self.name}: it draws from a Generator, and a program would give "
-                    "the same numbers at each call. Give what is drawn as an argument"
-                )
+                raise _randomness(self.name, "a Generator")
 
         self._look.append(look)
         self._undo.append(lambda: setattr(generator.bit_generator, "state", state))
@@ -276,14 +273,14 @@ class Trace:
         own = getattr(thing, "__dict__", None)
         if type(own) is not dict:
             return
-        before = set(own)
+        before = {*own, "_calls"}
 
         def look() -> None:
-            new = own.keys() - before - {"_calls"}
+            new = own.keys() - before
             self._unchanged(not new, f"{type(thing).__name__}.{', '.join(new)}, which is new,")
 
         def undo() -> None:
-            for key in own.keys() - before - {"_calls"}:
+            for key in own.keys() - before:
                 del own[key]
 
         self._look.append(look)
@@ -319,11 +316,9 @@ class Trace:
             blocks = list(optimizer._blocks[i])
             self.conditions.append(f"{text}._blocks[{i}] == {self._call(blocks)}")
             for key in rates:
-                rate, own = optimizer.rate(key, i), group[key]
-                tracer = group[key] = self.tape.input(rate, name=key)
-                self.reads[tracer.node] = f"{text}.rate({key!r}, {i})"
-                self.rates[tracer.node] = text, key, i
-                self._undo.append(functools.partial(group.__setitem__, key, own))
+                self._undo.append(functools.partial(group.__setitem__, key, group[key]))
+                group[key] = self._input(optimizer.rate(key, i), f"{text}.rate({key!r}, {i})", key)
+                self.rates[group[key].node] = text, key, i
             for key in free:
                 self._hyperparameter(optimizer, i, key, f"{text}.param_groups[{i}][{key!r}]")
             self._slot(Place(optimizer._steps, i, "step"), f"{text}._steps[{i}]", f"{text}._steps[{i}] = {{}}")
@@ -337,14 +332,14 @@ class Trace:
         """A number, or several, as an input: runs with other values have the same program."""
         group, checked = optimizer.param_groups[i], optimizer._checked[i]
         own = group[key]
-        numbers = own if isinstance(own, tuple) else (own,)
-        tracers = [self.tape.input(x, name=key if own is x else f"{key}{j}") for j, x in enumerate(numbers)]
-        for j, tracer in enumerate(tracers):
-            self.reads[tracer.node] = read if own is numbers[j] else f"{read}[{j}]"
-            self.settings[tracer.node] = key, i
-        group[key] = checked[key] = tuple(tracers) if isinstance(own, tuple) else tracers[0]
         for holder in (group, checked):
             self._undo.append(functools.partial(holder.__setitem__, key, own))
+        if isinstance(own, tuple):
+            tracers = [self._input(x, f"{read}[{j}]", f"{key}{j}") for j, x in enumerate(own)]
+        else:
+            tracers = [self._input(own, read, key)]
+        self.settings |= {tracer.node: (key, i) for tracer in tracers}
+        group[key] = checked[key] = tuple(tracers) if isinstance(own, tuple) else tracers[0]
 
     def _undivided(self, optimizer: Optimizer, i: int, blocks: list[Any]) -> None:
         if optimizer._blocks[i] != blocks:
@@ -372,8 +367,7 @@ class Trace:
         if len(vector._dtypes) > 1:
             return
         held, theta = (vector._theta, vector._views), self._thetas[id(vector)]
-        flat = self.tape.input(theta, name="theta", of_tensor=True)
-        self.reads[flat.node] = f"{text}.theta()"
+        flat = self._input(theta, f"{text}.theta()", "theta", of_tensor=True)
         vector._theta, vector._views = flat, [p.value for p in vector.parameters]  # type: ignore[assignment]
         for p, place in zip(vector.parameters, vector.slices, strict=True):
             self.parts[p.value.node] = Part(flat.node, place)
@@ -397,14 +391,10 @@ class Trace:
         if not isinstance(value, ArrayMethods | np.ndarray):
             return value
         x = plain(value)
-        if isinstance(x, np.ndarray):
-            return self.tape.call(np.copy, (x,), {}).node
-        if type(x) is not Tracer:
-            return x
-        mine = x.value
-        if isinstance(mine, np.ndarray) and (not mine.flags.writeable or self._is_shared(mine)):
-            return self.tape.call(np.copy, (x,), {}).node
-        return x.node
+        mine = x.value if type(x) is Tracer else x
+        if isinstance(mine, np.ndarray) and (mine is x or not mine.flags.writeable or self._is_shared(mine)):
+            x = self.tape.call(np.copy, (x,), {})
+        return x.node if type(x) is Tracer else x
 
     def _is_shared(self, mine: Array) -> bool:
         """Whether somebody else has this memory: what went in, or what comes out in another place."""
@@ -438,14 +428,18 @@ def traced(
             after = _chance()
             if after[0] == before[0] and all(map(np.array_equal, after[1], before[1])):
                 return trace
-        raise TracingError(
-            f"compile: there is randomness in {function_name(function)}: it draws from the global state of random or "
-            "np.random, and a program would give the same numbers at each call. Give what is drawn as an argument"
-        )
+        raise _randomness(function_name(function), "the global state of random or np.random")
     except BaseException:
         random.setstate(start[0])
         np.random.set_state(start[1])  # noqa: NPY002
         raise
+
+
+def _randomness(name: str, source: str) -> TracingError:
+    return TracingError(
+        f"compile: there is randomness in {name}: it draws from {source}, and a program would give the same numbers at "
+        "each call. Give what is drawn as an argument"
+    )
 
 
 def _chance() -> tuple[Any, Any]:

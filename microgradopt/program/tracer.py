@@ -247,14 +247,14 @@ class Tracer(ArrayMethods):
         write(self.value, *concrete(list(rest)))
         node = self.tape.note(write, (self, *rest), {}, self.value).node
         node.is_view = False  # it is the array itself
-        self.tape.rewritten(self.node, node)
+        self.tape.with_views -= {self.node, node}
         self.node = node
 
     def _refuse_writing(self, name: str) -> None:
         """Writing to an array would change all views of it, and a view's write the array."""
         if self.node.function is None and self.node not in self.tape.owned:
             raise TracingError(f"{name}: what a program is given is not changed in it; np.copy it first")
-        if self.tape.has_views(self.node):
+        if self.node in self.tape.with_views:
             raise TracingError(f"{name}: in a traced program, an array that has views is not changed in place")
 
     # Questions that only a value can answer

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import operator
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -87,9 +88,7 @@ class Writer:
     def _named(self) -> dict[Node, str]:
         """A short name, unique, for every node. A write has that of what is written to."""
         bases = {node: self._base(node) for node in self.nodes}
-        often: dict[str, int] = {}
-        for base in bases.values():
-            often[base] = often.get(base, 0) + 1
+        often = Counter(bases.values())
         names: dict[Node, str] = {}
         functions = (spelled(node.function) for node in self.nodes if node.function is not None)
         taken = {*self.language.imports, *self.reserved, *functions}
@@ -101,7 +100,7 @@ class Writer:
             of = self._final(node).derivative_of
             if of in names:
                 base = f"{'d' if node.role == BACKWARD else 'dd'}_{names[of]}"
-            alone = often.get(base, 1) == 1 and base not in taken and not hasattr(builtins, base)
+            alone = often[base] <= 1 and base not in taken and not hasattr(builtins, base)
             names[node] = base if alone else fresh(base, taken, counts)
             taken.add(names[node])
         return names
@@ -258,11 +257,8 @@ class Writer:
         return self._texts[node]
 
     def _expression(self, node: Node) -> Text:
-        return self.language.literal(node.value) if node.function is None else self.spelled(node)
-
-    def spelled(self, node: Node) -> Text:
-        """One call."""
-        return self.language.expression(node, self.text)
+        language = self.language
+        return language.literal(node.value) if node.function is None else language.expression(node, self.text)
 
     def _is_inline(self, node: Node) -> bool:
         """Whether a node has no line of its own, but stands in the one line that uses it."""

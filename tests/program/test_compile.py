@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import time
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupt import Interrupt
 from programs import BINARY, UNARY, data, equal, program, steps
 
 import microgradopt as mg
 from microgradopt import nn, optim
+from microgradopt.optim.hyperparameters import rate
 from microgradopt.program import TracingError
 from microgradopt.training import fit
 
@@ -572,6 +575,77 @@ def test_large_state_is_not_written_over_before_the_last_check():
         compiled(y - 1)
     after = optimizer.state_dict()["state"][0]
     assert all(equal(before[key], after[key]) for key in ("m", "v", "t"))
+
+
+class ToItsStart(optim.Optimizer):
+    """Keeps a vector that no step writes anew."""
+
+    keeps = ("start",)
+    lr: float = rate(1e-2)
+
+    def update(self, theta, g, state, lr, group):
+        if "start" not in state:
+            state["start"] = np.copy(theta)
+        return theta - lr * (g + np.tanh(theta - state["start"]))
+
+
+def large(optimizer, maybe):
+    """A step of 30,000 weights, the scale of its loss, and what it writes."""
+    w, scale = mg.Tensor(np.linspace(0.0, 1.0, 30_000), requires_grad=True), {"x": np.ones(30_000)}
+    mover = optimizer([w], lr=0.01)
+
+    @maybe
+    def step():
+        mover.zero_grad()
+        loss = (w * w * scale["x"]).sum()
+        loss.backward()
+        mover.step()
+        return loss
+
+    def written():
+        state = mover.state_dict()["state"][0]
+        return [w.data, *(state[key] for key in sorted(state) if key != "params")]
+
+    return step, scale, written
+
+
+def test_state_that_is_read_alone_is_not_written_over():
+    ends = []
+    for maybe in (lambda f: f, functools.partial(mg.compile, check="never")):
+        step, _, written = large(ToItsStart, maybe)
+        for _ in range(5):
+            step()
+        ends.append(written())
+    assert equal(*ends)
+
+
+def test_a_step_that_fails_in_the_middle_has_not_happened():
+    """Where NumPy is told to raise, it does after the first vector of the state has been computed."""
+    step, scale, written = large(optim.Adam, functools.partial(mg.compile, check="never"))
+    for _ in range(4):
+        step()
+    before, scale["x"] = written(), np.full(30_000, 1e-250)
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        step()
+    assert equal(written(), before)
+
+
+def test_an_interruption_leaves_a_step_whole():
+    """Of the program alone: between a lock and its `with`, where Python hears no Ctrl-C, the lock would be lost."""
+    step, _, written = large(optim.Adam, functools.partial(mg.compile, check="never"))
+    for _ in range(4):
+        step()
+    program, done = step.program_for(()), 0
+    with Interrupt() as whole:
+        program.run([])
+    for at in range(1, whole.count + 1):
+        before = written()
+        with Interrupt(at), contextlib.suppress(KeyboardInterrupt):
+            program.run([])
+        changed = [not equal(x, y) for x, y in zip(written(), before, strict=True)]
+        assert all(changed) or not any(changed), at
+        done += changed[0]
+    assert 0 < done < whole.count
 
 
 def test_no_grad_inside_and_around():

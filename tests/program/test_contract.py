@@ -6,9 +6,11 @@ import contextvars
 import copy
 import enum
 import gc
+import operator
 import os
 import pickle
 import random
+import tempfile
 import threading
 import types
 import weakref
@@ -141,6 +143,26 @@ def tripled(x):
     return x * 3
 
 
+class Share:
+    def __init__(self):
+        self.value = 2.0
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else self.value
+
+
+class Row(list):
+    factor, share = 2.0, Share()
+
+
+class Number(float):
+    pass
+
+
+class Matrix(np.ndarray):
+    pass
+
+
 MODEL_TWICE, BELOW_SCALED = Model.twice, Below.scaled
 
 
@@ -222,6 +244,13 @@ def watched():
         lambda x: sum(v * x**i for i, v in enumerate(ordering.values())),
         lambda: ordering.update(a=ordering.pop("a")),
     )
+    with tempfile.TemporaryFile() as file:
+        row, number, mapped = Row([1.0]), Number(2.0), np.memmap(file, float, "w+", shape=3)
+    number.factor, Row.share.value = 2.0, 2.0
+    yield "attribute of a list", lambda x: x * row[0] * row.factor, lambda: setattr(row, "factor", 3.0)
+    yield "attribute of a number", lambda x: x * number.factor, lambda: setattr(number, "factor", 3.0)
+    yield "descriptor", lambda x: x * row.share, lambda: setattr(Row.share, "value", 3.0)
+    yield "memory-mapped array", lambda x: x + mapped, lambda: mapped.__setitem__(0, 5.0)
     yield "Counter", lambda x: x * counter["a"], lambda: counter.update(a=3)
     yield "OrderedDict", lambda x: x * ordered["a"], lambda: ordered.update(a=3.0)
 
@@ -230,12 +259,16 @@ def unwatched():
     """Of each kind: a function that reads what cannot be watched, and a change of it."""
     m, variable = Model(), contextvars.ContextVar("variable", default=1.0)
     m.k = 1.0
+    matrix = np.ones(3).view(Matrix)
     d, u, st = collections.deque([1.0]), collections.UserDict(a=1.0), {1.0}
     proxy, state = types.MappingProxyType(vars(m)), np.random.RandomState(0)
     yield "getattr", lambda x: x * getattr(m, "k"), lambda: setattr(m, "k", 2.0)  # noqa: B009
     yield "vars", lambda x: x * vars(m)["k"], lambda: setattr(m, "k", 7.0)
     yield "hasattr", lambda x: x * 2 if hasattr(m, "later") else x, lambda: setattr(m, "later", 1)
     yield "ContextVar", lambda x: x * variable.get(), lambda: variable.set(3.0)
+    yield "__dict__", lambda x: x * m.__dict__["k"], lambda: setattr(m, "k", 2.0)
+    yield "attrgetter", lambda x: x * operator.attrgetter("k")(m), lambda: setattr(m, "k", 2.0)
+    yield "matrix", lambda x: x + matrix, lambda: None
     yield "deque", lambda x: x * d[0], lambda: d.__setitem__(0, 4.0)
     yield "UserDict", lambda x: x * u["a"], lambda: u.update(a=4.0)
     yield "set", lambda x: x * len(st), lambda: st.add(5.0)
@@ -513,6 +546,42 @@ def test_a_copy_runs_its_own_parameters(copied):
     for p in model.parameters():
         p.data = p.data * 0 + 100.0
     assert bits(best.predict(X)) == bits(best(X)) != bits(model.predict(X))
+
+
+class Named:
+    """Equal to all of its name, whatever the weights are."""
+
+    def __init__(self, name, w):
+        self.name, self.w = name, needing(w)
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+    def __hash__(self):
+        return hash(self.name)
+
+    @mg.compile
+    def loss(self, x):
+        return (self.w * x).sum()
+
+
+@dataclass
+class Unhashable:
+    scale: float
+
+    @mg.compile
+    def scaled(self, x):
+        return x * self.scale
+
+
+def test_methods_of_instances_that_are_equal_or_have_no_hash():
+    one, other = Named("a", [1.0, 2.0, 3.0]), Named("a", [4.0, 5.0, 6.0])
+    assert [one.loss(X3).item(), other.loss(X3).item(), one.loss(X3).item()] == [8.0, 17.0, 8.0]
+    thing = Unhashable(2.0)
+    for scale in (2.0, 3.0, 2.0):
+        thing.scale = scale
+        assert bits(thing.scaled(X3)) == bits(X3 * scale)
+    assert repr(thing.scaled) == "Compiled(scaled, 2 programs)"
 
 
 def test_a_model_with_a_compiled_method_is_freed():

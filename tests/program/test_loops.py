@@ -298,7 +298,7 @@ def test_wrong_numbers_of_calls():
     for n in (0, -1, 2.0, None):
         with pytest.raises(ValueError, match="whole number from 1"):
             double.repeat(n)
-    for over, found in (((0,), r"shape \(3,\)"), ((1,), "no argument 1")):
+    for over, found in (((0,), r"shape \(3,\)"), ((1,), "no argument 1"), ((-1,), "no argument -1")):
         with pytest.raises(ValueError, match=found):
             double.repeat(4, over)(Y)
 

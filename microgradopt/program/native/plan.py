@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from microgradopt.graph.graph import Node, nodes_in
 from microgradopt.program.loop import Body
@@ -20,12 +20,11 @@ from microgradopt.program.native.calls import (
 from microgradopt.program.tidy import read_by
 
 
-class Nest:
+class Nest(NamedTuple):
     """Loops over all places of one shape, and the nodes whose elements are computed, or added up, in them."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.nodes: list[Node] = []
+    shape: tuple[int, ...]
+    nodes: list[Node]
 
 
 class Plan:
@@ -113,9 +112,7 @@ class Plan:
                 nest.nodes.append(node)
                 self.place[node] = i
                 return
-        nest = Nest(shape)
-        nest.nodes.append(node)
-        self.parts.append(nest)
+        self.parts.append(Nest(shape, [node]))
         self.place[node] = len(self.parts) - 1
 
     def _is_element_of(self, x: Node, nest: Nest, node: Node) -> bool:
