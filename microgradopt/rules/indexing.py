@@ -79,6 +79,4 @@ def _compress(condition: Any, a: Array, axis: int | None = None) -> Array:
     return _take(a, np.flatnonzero(condition), axis)
 
 
-@composed(np.extract)
-def _extract(condition: Any, arr: Array) -> Array:
-    return np.ravel(arr)[np.flatnonzero(condition)]
+composed(np.extract)(lambda condition, arr: np.ravel(arr)[np.flatnonzero(condition)])

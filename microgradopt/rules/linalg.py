@@ -15,7 +15,7 @@ import numpy as np
 
 from microgradopt.rules.elementwise import _times, direction
 from microgradopt.rules.reductions import Axis, checked_axes, kept
-from microgradopt.rules.registry import NotDifferentiableError, composed, composite, derivative
+from microgradopt.rules.registry import NotDifferentiableError, composed, composite, derivative, numpys_own
 
 Array = Any
 
@@ -267,9 +267,7 @@ def eigenvalues(a: Array, UPLO: Any) -> Array:
     return np.linalg.eigvalsh(a, UPLO)
 
 
-@composed(np.linalg.eigvalsh)
-def _eigvalsh(a: Array, UPLO: Any = "L") -> Array:
-    return eigenvalues(a, UPLO)
+composed(np.linalg.eigvalsh)(lambda a, UPLO="L": eigenvalues(a, UPLO))
 
 
 def _svd_rule(g: Array, out: Array, a: Array) -> Array:
@@ -323,11 +321,5 @@ def singular_values(a: Array) -> Array:
     return np.linalg.svd(a, compute_uv=False)
 
 
-@composed(np.linalg.svdvals)
-def _svdvals(x: Array, /) -> Array:
-    return singular_values(x)
-
-
-@composed(np.linalg.trace)
-def _linalg_trace(x: Array, /, *, offset: int = 0) -> Array:
-    return np.trace(x, offset, -2, -1)
+composed(np.linalg.svdvals)(lambda x: singular_values(x))
+numpys_own(np.linalg.trace)

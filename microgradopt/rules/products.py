@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from microgradopt.rules.registry import arrays, composed, composite, derivative, existing
+from microgradopt.rules.registry import arrays, composed, composite, derivative, existing, numpys_own
 
 Array = Any
 
@@ -57,9 +57,7 @@ def _inner(a: Array, b: Array) -> Array:
     return a * b if a.ndim == 0 or b.ndim == 0 else np.tensordot(a, b, axes=(-1, -1))
 
 
-@composed(np.vdot)
-def _vdot(a: Array, b: Array) -> Array:
-    return np.ravel(a) @ np.ravel(b)
+composed(np.vdot)(lambda a, b: np.ravel(a) @ np.ravel(b))
 
 
 @composed(np.outer, sign="⊗")
@@ -82,9 +80,7 @@ def _vecdot(x1: Array, x2: Array, *, axis: int = -1) -> Array:
     return (rows[..., None, :] @ columns[..., None])[..., 0, 0]
 
 
-@composed(np.linalg.matmul)
-def _linalg_matmul(x1: Array, x2: Array, /) -> Array:
-    return np.matmul(x1, x2)
+numpys_own(np.linalg.matmul)
 
 
 @composed(*existing("matvec"))
@@ -120,9 +116,7 @@ def _cross(a: Array, b: Array, axisa: int = -1, axisb: int = -1, axisc: int = -1
     return np.stack(parts, axis=axisc)
 
 
-@composed(np.linalg.cross)
-def _linalg_cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
-    return _cross(x1, x2, axis=axis)
+composed(np.linalg.cross)(lambda x1, x2, *, axis=-1: _cross(x1, x2, axis=axis))
 
 
 @composed(np.tensordot, np.linalg.tensordot)

@@ -295,9 +295,7 @@ def _ptp(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
 
 
-@composed(np.trace)
-def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
-    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
+composed(np.trace)(lambda a, offset=0, axis1=0, axis2=1: np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1))
 
 
 # Log-sum-exp and its family: shifted by the maximum, so that nothing overflows. ---------------------------------------
