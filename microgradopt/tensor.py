@@ -32,31 +32,49 @@ from microgradopt.rules.values import check_real, floats, is_masked, masked, rea
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
+Function = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 _tick = clock.tick
-_NO_KWARGS: dict[str, Any] = {}
+_NO_KWARGS: Kwargs = {}
 
 
-def _operator(
-    function: np.ufunc, operate: Callable[[Any, Any], Any] | None = None, swapped: bool = False
-) -> Callable[[Tensor, Any], Tensor]:
-    """The method for an operator. operate: Python's operator, where it equals the function and is quicker."""
-    operate = operate or function
+def _operators(function: np.ufunc, operate: Function) -> tuple[Function, Function]:
+    """The methods for an operator with the tensor on its left and on its right.
+
+    operate: Python's own operator where it equals the function, as it is quicker.
+    """
 
     def method(self: Tensor, other: Any) -> Tensor:
         return _binary(function, operate, self, other)
 
-    def swapped_method(self: Tensor, other: Any) -> Tensor:
+    def swapped(self: Tensor, other: Any) -> Tensor:
         return _binary(function, operate, other, self)
 
-    return swapped_method if swapped else method
+    return method, swapped
 
 
-def _comparison(function: np.ufunc, operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _comparison(function: np.ufunc, operate: Function) -> Callable[[Any, Any], Any]:
     """The method for a comparison: a plain array of booleans."""
 
     def method(self: Tensor, other: Any) -> Any:
         return _told(function, (self, other), _NO_KWARGS, operate(self.value, _value(other)))
+
+    return method
+
+
+def _reduction(function: Function) -> Callable[..., Tensor]:
+    """The method for a reduction. The short way takes an axis and keepdims; all else goes through `dispatch`."""
+    name = function.__name__
+
+    def method(self: Tensor, axis: Any = None, *more: Any, keepdims: bool = False, **options: Any) -> Tensor:
+        if more or options:
+            options = {**options, "keepdims": True} if keepdims else options
+            reduced: Tensor = dispatch(function, (self, axis, *more), options)
+            return reduced
+        out = getattr(self.value, name)(axis=axis, keepdims=keepdims)
+        return self._method(function, out, axis=axis, keepdims=keepdims)
 
     return method
 
@@ -99,10 +117,10 @@ class Tensor(ArrayMethods):
 
     value: Any
     order: int
-    function: Callable[..., Any] | None
-    inputs: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    values: tuple[Any, ...]
+    function: Function | None
+    inputs: Args
+    kwargs: Kwargs
+    values: Args
     needs_grad: bool
     sweeps: int
     grad: Array | None
@@ -233,29 +251,26 @@ class Tensor(ArrayMethods):
             return _values_only(getattr(ufunc, method), inputs, kwargs, f"{ufunc.__name__}.{method}")
         return dispatch(function, inputs, {"axis": 0, **kwargs})
 
-    def __array_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def __array_function__(self, function: Function, types: Any, args: Args, kwargs: Kwargs) -> Any:
         if Tensor not in types:  # inside a tuple only, which a composite takes apart itself
             return NotImplemented
         return dispatch(function, args, kwargs)
 
     # Operators
 
-    __add__, __radd__ = _operator(np.add, operator.add), _operator(np.add, operator.add, swapped=True)
-    __sub__, __rsub__ = _operator(np.subtract, operator.sub), _operator(np.subtract, operator.sub, swapped=True)
-    __mul__, __rmul__ = _operator(np.multiply, operator.mul), _operator(np.multiply, operator.mul, swapped=True)
-    __truediv__ = _operator(np.divide, operator.truediv)
-    __rtruediv__ = _operator(np.divide, operator.truediv, swapped=True)
-    __matmul__, __rmatmul__ = _operator(np.matmul, operator.matmul), _operator(np.matmul, operator.matmul, swapped=True)
-    __floordiv__, __rfloordiv__ = _operator(np.floor_divide), _operator(np.floor_divide, swapped=True)
-    __mod__, __rmod__ = _operator(np.remainder), _operator(np.remainder, swapped=True)
-    __rpow__ = _operator(np.power, operator.pow, swapped=True)
+    __add__, __radd__ = _operators(np.add, operator.add)
+    __sub__, __rsub__ = _operators(np.subtract, operator.sub)
+    __mul__, __rmul__ = _operators(np.multiply, operator.mul)
+    __truediv__, __rtruediv__ = _operators(np.divide, operator.truediv)
+    __matmul__, __rmatmul__ = _operators(np.matmul, operator.matmul)
+    __floordiv__, __rfloordiv__ = _operators(np.floor_divide, np.floor_divide)
+    __mod__, __rmod__ = _operators(np.remainder, np.remainder)
+    _power, __rpow__ = _operators(np.power, operator.pow)
 
     def __pow__(self, exponent: Any) -> Tensor:
         if type(exponent) in (int, float) and exponent in _POWERS:
             return _unary(_POWERS[exponent], self)
-        return _binary(np.power, operator.pow, self, exponent)
+        return self._power(exponent)
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return self // other, self % other
@@ -316,7 +331,7 @@ class Tensor(ArrayMethods):
         values = (self.value, _value(index))
         return result(operator.getitem, (self, index), _NO_KWARGS, values, values[0][values[1]], self.needs_grad)
 
-    def _method(self, function: Callable[..., Any], out: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _method(self, function: Function, out: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Record an ndarray method that has been called: `out` is its value, `function` its NumPy equivalent."""
         return result(function, (self, *args), kwargs, (self.value, *args), out, self.needs_grad)
 
@@ -355,27 +370,8 @@ class Tensor(ArrayMethods):
         target = shape[0] if len(shape) == 1 else shape
         return self._method(np.reshape, self.value.reshape(target), target)
 
-    def sum(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
-        if dtype is not None or out is not None or more:
-            return dispatch(np.sum, (self, axis, dtype), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.sum, self.value.sum(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
-
-    def mean(
-        self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, **more: Any
-    ) -> Tensor:
-        if dtype is not None or out is not None or more:
-            return dispatch(np.mean, (self, axis, dtype), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.mean, self.value.mean(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
-
-    def max(self, axis: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
-        if out is not None or more:
-            return dispatch(np.max, (self, axis), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.max, self.value.max(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
-        if out is not None or more:
-            return dispatch(np.min, (self, axis), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.min, self.value.min(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
+    sum, mean = _reduction(np.sum), _reduction(np.mean)
+    max, min = _reduction(np.max), _reduction(np.min)
 
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
         """The same values in another floating dtype; gradients come back in this tensor's own."""
@@ -391,7 +387,7 @@ _POWERS: dict[float, np.ufunc] = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1
 # Functions that write into their first argument, a plain array.
 _WRITERS = {np.put, np.copyto, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
 
-_UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {
+_UFUNC_METHODS: dict[tuple[np.ufunc, str], Function] = {
     (np.add, "reduce"): np.sum,
     (np.multiply, "reduce"): np.prod,
     (np.maximum, "reduce"): np.max,
@@ -406,9 +402,7 @@ _UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {
 _new = object.__new__
 
 
-def result(
-    function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], values: tuple[Any, ...], out: Any, needs_grad: bool
-) -> Tensor:
+def result(function: Any, inputs: Args, kwargs: Kwargs, values: Args, out: Any, needs_grad: bool) -> Tensor:
     """The tensor for `out`, recorded if a gradient is to flow. Everything that is ever recorded is recorded here."""
     tensor = _new(Tensor)
     tensor.value = out
@@ -445,7 +439,7 @@ def _unary(function: np.ufunc, x: Tensor) -> Tensor:
     return result(function, (x,), _NO_KWARGS, (value,), function(value), x.needs_grad)
 
 
-def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: Any) -> Tensor:
+def _binary(function: np.ufunc, operate: Function, x: Any, y: Any) -> Tensor:
     """The short way of operators: no protocol, no search. `operate` is `function`, or the operator that equals it."""
     needs_grad = False
     if type(x) is Tensor:
@@ -465,7 +459,7 @@ def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: A
     return result(function, (x, y), _NO_KWARGS, (left, right), out, needs_grad)
 
 
-def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) -> Any:
+def _operand(function: Function, x: Any, place: int, other: Tensor) -> Any:
     """A number or an array to compute with: Python's own floats and ints as they are, all else as NumPy sees it.
 
     Integers and booleans become the floats that NumPy would compute with, so that rules never overflow in an int8.
@@ -483,7 +477,7 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
     return array.astype(np.result_type(array.dtype, other.value.dtype))
 
 
-def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def dispatch(function: Function, args: Args, kwargs: Kwargs) -> Any:
     """Call a NumPy function on tensors: find what is known of it, compute its value, record it."""
     known = KNOWN.get(function) or known_of_scipy(function)
     if known is None:
@@ -498,19 +492,17 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     return _apply(function, known, args, kwargs) if known.rules else known.body(*args, **kwargs)  # type: ignore[misc]
 
 
-def _of_numbers(fill: tuple[Any, ...]) -> bool:
+def _of_numbers(fill: Args) -> bool:
     """Whether there is no tensor in it: np.full_like then gives an array to be written to, as np.zeros_like does."""
     return not _needs_grad(fill) and next(tensors_in(fill), None) is None
 
 
-def _answered(
-    function: Callable[..., Any], call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _answered(function: Function, call: Function, args: Args, kwargs: Kwargs) -> Any:
     """What a question gives, from the values. call: how to ask it."""
     return _told(function, args, kwargs, call(*_value(args, _read_only), **_value(kwargs, _read_only)))
 
 
-def _told(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+def _told(function: Function, args: Args, kwargs: Kwargs, out: Any) -> Any:
     """The answer to a question, of which the observers have been told, where a gradient would flow to its arguments."""
     observers = current_mode.get().observers
     if observers and _needs_grad((*args, *kwargs.values())):
@@ -519,9 +511,7 @@ def _told(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return out
 
 
-def _fitting(
-    function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _fitting(function: Function, known: Known, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     """The arguments as the rules or the body take them. NotDifferentiableError for those that they do not know."""
     names, positional = known.arguments
     if len(args) > positional:
@@ -547,9 +537,7 @@ def _fitting(
     return args, kwargs
 
 
-def _by_name(
-    function: Callable[..., Any], positional: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _by_name(function: Function, positional: int, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     """Arguments beyond those that rules take by position, by NumPy's names: np.var(x, 0, None, None, 1) has a ddof."""
     try:
         names = list(inspect.signature(function).parameters)
@@ -560,7 +548,7 @@ def _by_name(
     return args[:positional], {**dict(zip(names[positional:], args[positional:], strict=False)), **kwargs}
 
 
-def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _apply(function: Function, known: Known, args: Args, kwargs: Kwargs) -> Any:
     """One call of a function with rules of its own."""
     args, values, needs_grad = _arguments(function, known, args)
     # A composite's body would not show observers what it is part of.
@@ -580,9 +568,7 @@ def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kw
     return result(function, args, kwargs, values, out, needs_grad)
 
 
-def _arguments(
-    function: Callable[..., Any], known: Known, args: tuple[Any, ...]
-) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
+def _arguments(function: Function, known: Known, args: Args) -> tuple[Args, Args, bool]:
     """The arguments as they are recorded, their values, and whether a gradient is to flow into any of them."""
     inputs, values = [], []
     needs_grad = False
@@ -618,7 +604,7 @@ def _is_like_an_array(x: Any) -> bool:
     return hasattr(x, "__array__") and not hasattr(x, "__array_function__")
 
 
-def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+def _values_only(function: Function, args: Args, kwargs: Kwargs, name: str) -> Any:
     """Call a function without using rules. Raises if an argument needs a gradient; gives floats as constant tensors."""
     if current_mode.get().recording and _needs_grad((*args, *kwargs.values())):
         if function in _WRITERS:
