@@ -1,7 +1,4 @@
-"""ndarray's methods, for Tensor: each is the NumPy function of its name, and comes back through NumPy's dispatch.
-
-Those that training uses most (``x.sum()``, ``x.T``, ``x.reshape``) have a shorter way, in tensor.py.
-"""
+"""ndarray's methods: each is the NumPy function of its name, and comes back through NumPy's dispatch."""
 
 from __future__ import annotations
 
@@ -36,6 +33,21 @@ class ArrayMethods:
     """What an array can be asked to do. To be inherited by whatever speaks NumPy's dispatch protocols."""
 
     __slots__ = ()
+
+    # The most used, which Tensor and Tracer have in their own way
+
+    sum: Any = _method(np.sum)
+    mean: Any = _method(np.mean)
+    max: Any = _method(np.max)
+    min: Any = _method(np.min)
+
+    @property
+    def T(self: Any) -> Any:
+        return np.transpose(self)
+
+    @property
+    def mT(self: Any) -> Any:
+        return np.swapaxes(self, -1, -2)
 
     # Shapes
 
