@@ -15,6 +15,7 @@ import inspect
 import itertools
 import math
 import operator
+from collections import UserList, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
@@ -484,17 +485,14 @@ def dispatch(function: Function, args: Args, kwargs: Kwargs) -> Any:
         return _values_only(function, args, kwargs, name_of(function))
     if known.rules and not kwargs and len(args) <= known.arguments.positional:
         return _apply(function, known, args, _NO_KWARGS)
-    if known.is_question or (function is np.full_like and _of_numbers((*args[1:], *kwargs.values()))):
+    # np.full_like of numbers gives, as np.zeros_like does, an array to be written to.
+    is_filling = function is np.full_like and next(tensors_in((*args[1:], *kwargs.values())), None) is None
+    if known.is_question or is_filling:
         return _answered(function, function, args, kwargs)
     if not (current_mode.get().recording and _needs_grad((*args, *kwargs.values()))):
         return _values_only(function, args, kwargs, name_of(function))
     args, kwargs = _fitting(function, known, args, kwargs)
     return _apply(function, known, args, kwargs) if known.rules else known.body(*args, **kwargs)  # type: ignore[misc]
-
-
-def _of_numbers(fill: Args) -> bool:
-    """Whether there is no tensor in it: np.full_like then gives an array to be written to, as np.zeros_like does."""
-    return not _needs_grad(fill) and next(tensors_in(fill), None) is None
 
 
 def _answered(function: Function, call: Function, args: Args, kwargs: Kwargs) -> Any:
@@ -580,7 +578,7 @@ def _arguments(function: Function, known: Known, args: Args) -> tuple[Args, Args
         elif is_masked(x):
             raise masked(name_of(function))
         else:
-            flows = type(x) in (list, tuple) and _needs_grad(x)
+            flows = isinstance(x, _SEQUENCES) and _needs_grad(x)
             x = x if rule is None else _of_arrays(x, known.broadcasts)
             value = _value(x)
         if flows:
@@ -594,7 +592,7 @@ def _arguments(function: Function, known: Known, args: Args) -> tuple[Args, Args
 
 def _of_arrays(x: Any, is_one: bool) -> Any:
     """What is no tensor, as rules take it: a list as a list of arrays to join; or as one array, spelled as a list."""
-    if type(x) is list or type(x) is tuple:
+    if isinstance(x, _SEQUENCES):
         return np.asarray(x) if is_one else [part if type(part) is Tensor else np.asarray(part) for part in x]
     return np.asarray(x) if not isinstance(x, ARRAYS) and _is_like_an_array(x) else x
 
@@ -638,6 +636,9 @@ def _unwrapped(array: Array) -> Any:
 # Tensors among arguments ----------------------------------------------------------------------------------------------
 
 
+# What may hold tensors: NumPy looks into these, subclasses (the results of np.linalg.eigh) included.
+_SEQUENCES = (list, tuple, deque, UserList)
+
 # How to read a tensor. Functions that might write to their arguments (np.copyto, out=) get read-only views.
 _raw = operator.attrgetter("value")
 _read_only = operator.attrgetter("data")
@@ -645,12 +646,12 @@ _read_only = operator.attrgetter("data")
 
 def _value(x: Any, read: Callable[[Tensor], Any] = _raw) -> Any:
     """x with the tensors in it replaced by their values, inside lists, tuples and dicts too."""
-    kind = type(x)
-    if kind is Tensor:
+    if type(x) is Tensor:
         return read(x)
-    if kind is tuple or kind is list:
-        return kind([_value(part, read) for part in x])
-    if kind is dict:
+    if isinstance(x, _SEQUENCES):
+        parts = [_value(part, read) for part in x]
+        return tuple(parts) if isinstance(x, tuple) else parts
+    if type(x) is dict:
         return {key: _value(part, read) for key, part in x.items()}
     return x
 
@@ -661,7 +662,7 @@ def _needs_grad(args: Iterable[Any]) -> bool:
         if type(x) is Tensor:
             if x.needs_grad:
                 return True
-        elif type(x) in (list, tuple) and _needs_grad(x):
+        elif isinstance(x, _SEQUENCES) and _needs_grad(x):
             return True
     return False
 

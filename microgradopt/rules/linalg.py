@@ -261,13 +261,10 @@ def _of_values(vectors: Array, g: Array) -> Array:
     return _symmetric((vectors * g[..., None, :]) @ vectors.mT)
 
 
-@composite(lambda g, out, a, UPLO: _of_values(np.linalg.eigh(a, UPLO)[1], g), None, kink=_from_tie)
-def eigenvalues(a: Array, UPLO: Any) -> Array:
-    """Of a symmetric matrix, ascending. Their gradient needs no gaps: at equal ones it is that of their sum."""
-    return np.linalg.eigvalsh(a, UPLO)
-
-
-composed(np.linalg.eigvalsh)(lambda a, UPLO="L": eigenvalues(a, UPLO))
+# The gradient of eigenvalues alone needs no gaps: at equal ones it is that of their sum.
+derivative(
+    np.linalg.eigvalsh, lambda g, out, a, UPLO="L": _of_values(np.linalg.eigh(a, UPLO)[1], g), None, kink=_from_tie
+)
 
 
 def _svd_rule(g: Array, out: Array, a: Array) -> Array:
@@ -299,7 +296,7 @@ def thin_svd(a: Array) -> Array:
 @composed(np.linalg.svd)
 def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Array:
     if not compute_uv:
-        return singular_values(a)
+        return np.linalg.svdvals(a)
     if full_matrices and a.shape[-1] != a.shape[-2]:
         raise NotDifferentiableError(
             f"linalg.svd: the full U and V of a {a.shape} matrix are not determined by it; use full_matrices=False"
@@ -307,19 +304,14 @@ def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Array
     return thin_svd(a)
 
 
-def _of_singular_values(parts: Any, g: Array) -> Array:
-    u, _, vt = parts
+def _svdvals_rule(g: Array, out: Array, x: Array) -> Array:
+    u, _, vt = thin_svd(x)
     return (u * g[..., None, :]) @ vt
 
 
-@composite(
-    lambda g, out, a: _of_singular_values(thin_svd(a), g),
-    kink=lambda out, a: np.minimum(_from_tie(out, a), out.min(axis=-1, initial=math.inf)),
+derivative(
+    np.linalg.svdvals,
+    _svdvals_rule,
+    kink=lambda out, x: np.minimum(_from_tie(out, x), out.min(axis=-1, initial=math.inf)),
 )
-def singular_values(a: Array) -> Array:
-    """Of a matrix, descending. Their gradient needs no gaps."""
-    return np.linalg.svd(a, compute_uv=False)
-
-
-composed(np.linalg.svdvals)(lambda x: singular_values(x))
 numpys_own(np.linalg.trace)

@@ -62,15 +62,8 @@ def _rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
     first, second = (normalize_axis_index(axis, m.ndim) for axis in axes)
     if first == second:
         raise ValueError(f"rot90: axes {axes} of shape {m.shape} are one; a plane has two")
-    match k % 4:
-        case 0:
-            return np.flip(m, ())
-        case 1:
-            return np.swapaxes(np.flip(m, second), first, second)
-        case 2:
-            return np.flip(m, (first, second))
-        case _:
-            return np.flip(np.swapaxes(m, first, second), second)
+    flipped = np.flip(m, [(), (second,), (first, second), (first,)][k % 4])
+    return np.swapaxes(flipped, first, second) if k % 2 else flipped
 
 
 # Joining --------------------------------------------------------------------------------------------------------------
@@ -176,16 +169,9 @@ def _meshgrid(*xi: Array, indexing: str = "xy") -> tuple[Array, ...]:
 
 @composed(np.array_split)
 def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
-    length = ary.shape[axis]
-    if np.ndim(indices_or_sections) == 0:
-        if indices_or_sections < 1:
-            raise ValueError(f"array_split: into {indices_or_sections} parts; one at least")
-        size, extra = divmod(length, indices_or_sections)
-        ends = np.cumsum([size + 1] * extra + [size] * (indices_or_sections - extra)).tolist()[:-1]
-    else:
-        ends = list(indices_or_sections)
-    before = (slice(None),) * (axis % ary.ndim)
-    return [ary[(*before, slice(i, j))] for i, j in zip([0, *ends], [*ends, length], strict=True)]
+    before = (slice(None),) * normalize_axis_index(axis, ary.ndim)
+    places = [part.tolist() for part in np.array_split(np.arange(ary.shape[axis]), indices_or_sections)]
+    return [ary[(*before, slice(part[0], part[-1] + 1) if part else slice(0))] for part in places]
 
 
 @composed(np.split)
