@@ -62,14 +62,12 @@ def _take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Array:
 
 @composed(np.sort)
 def _sort(a: Array, axis: int | None = -1, *, stable: bool | None = None) -> Array:
-    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
-    return _take_along_axis(source, np.argsort(source, axis=along, stable=stable), along)
+    return _take_along_axis(a, np.argsort(a, axis=axis, stable=stable), axis)
 
 
 @composed(np.partition)
 def _partition(a: Array, kth: Any, axis: int | None = -1) -> Array:
-    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
-    return _take_along_axis(source, np.argpartition(source, kth, axis=along), along)
+    return _take_along_axis(a, np.argpartition(a, kth, axis=axis), axis)
 
 
 @composed(np.compress)

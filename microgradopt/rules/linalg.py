@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from microgradopt.rules.elementwise import _times, direction
-from microgradopt.rules.reductions import Axis, checked_axes, kept
+from microgradopt.rules.reductions import Axis, checked_axes, kept, together
 from microgradopt.rules.registry import NotDifferentiableError, composed, composite, derivative, numpys_own
 
 Array = Any
@@ -31,10 +31,8 @@ Array = Any
 )
 def euclidean_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
     """sqrt(Σ x²) over `axis`. At 0 its subgradient is 0, so that norm(x)**2 has the gradient it should."""
-    return np.linalg.norm(x, axis=axis, keepdims=keepdims) if isinstance(axis, int) else _flat_norm(x, axis, keepdims)
-
-
-def _flat_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
+    if isinstance(axis, int):
+        return np.linalg.norm(x, axis=axis, keepdims=keepdims)
     return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
 
 
@@ -46,8 +44,7 @@ def _norm(x: Array, ord: Any = None, axis: Axis = None, keepdims: bool = False) 
     if len(axes) == 1:
         return _vector_norm(x, ord, axes[0], keepdims)
     if len(axes) == 2:
-        last = np.moveaxis(x, axes, (-2, -1))
-        result = _matrix_norm(last, ord)
+        result = _matrix_norm(np.moveaxis(x, axes, (-2, -1)), ord)
         return kept(result, x.shape, axes) if keepdims else result
     raise ValueError(f"norm: ord={ord!r} is for vectors and matrices, not for {len(axes)} axes of shape {x.shape}")
 
@@ -57,14 +54,11 @@ def _linalg_vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = Fals
     axes = checked_axes(x.ndim, axis)
     if ord == 2:
         return euclidean_norm(x, axes, keepdims)
-    others = tuple(i for i in range(x.ndim) if i not in axes)
-    result = _vector_norm(np.transpose(x, others + axes).reshape([*(x.shape[i] for i in others), -1]), ord, -1, False)
+    result = _vector_norm(together(x, axes), ord, 0, False)
     return kept(result, x.shape, axes) if keepdims else result
 
 
-@composed(np.linalg.matrix_norm)
-def _linalg_matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
-    return _norm(x, ord, (-2, -1), keepdims)
+composed(np.linalg.matrix_norm)(lambda x, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims))
 
 
 def _vector_norm(x: Array, ord: Any, axis: int, keepdims: bool) -> Array:

@@ -265,7 +265,7 @@ def _shared(
     return kept(g, a.shape, axis) * (winners / counts)
 
 
-def _lead(
+def lead(
     out: Array,
     a: Array,
     axis: Axis = None,
@@ -287,7 +287,7 @@ def _lead(
 
 for name in ("max", "amax", "min", "amin"):
     for extremum in existing(name):
-        derivative(extremum, _shared, kink=_lead, sign=name.removeprefix("a"))
+        derivative(extremum, _shared, kink=lead, sign=name.removeprefix("a"))
 
 
 @composed(np.ptp)

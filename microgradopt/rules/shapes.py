@@ -192,8 +192,8 @@ numpys_own(np.vsplit, np.hsplit, np.dsplit, *existing("unstack"))
 
 @composed(np.repeat)
 def _repeat(a: Array, repeats: Any, axis: int | None = None) -> Array:
-    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
-    return np.take(source, np.repeat(np.arange(source.shape[along]), repeats), axis=along)
+    length = a.size if axis is None else a.shape[axis]
+    return np.take(a, np.repeat(np.arange(length), repeats), axis=axis)
 
 
 @composed(np.tile)
