@@ -133,7 +133,7 @@ def _by_v(g: Any, out: Any, x: Any, v: Any, loss: ExternalLoss) -> Any:
     return _product(x, g, loss)  # H is symmetric
 
 
-@composite(_by_x, _by_v, None, smooth=True)
+@composite(_by_x, _by_v, smooth=True)
 def _product(x: Array, v: Array, loss: ExternalLoss) -> Array:
     """H(x) v, linear in v."""
     return loss.product(x, v)
@@ -142,13 +142,13 @@ def _product(x: Array, v: Array, loss: ExternalLoss) -> Array:
 stacked(_product)(lambda x, v, loss: Stack(np.stack([_product(x, each, loss) for each in v.data])))
 
 
-@composite(lambda g, out, x, loss: _product(x, g, loss), None, smooth=True)
+@composite(lambda g, out, x, loss: _product(x, g, loss), smooth=True)
 def _gradient(x: Array, loss: ExternalLoss) -> Array:
     """∇L(x)."""
     return loss.gradient(x)
 
 
-@composite(lambda g, out, x, loss: g * _gradient(x, loss), None, smooth=True)
+@composite(lambda g, out, x, loss: g * _gradient(x, loss), smooth=True)
 def external_loss(x: Any, loss: ExternalLoss) -> Any:
     """L(x)."""
     return loss.value(x)

@@ -23,6 +23,7 @@ from weakref import ref
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt import tree
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.errors import ARRAYS, cut, explained
 from microgradopt.mode import PLAIN, clock, current_mode
@@ -562,7 +563,7 @@ def _apply(function: Function, known: Known, args: Args, kwargs: Kwargs) -> Any:
         return _constants(out)
     if several:
         node = result(function, args, kwargs, values, Outputs(out), True)
-        return type(out)(*node) if hasattr(out, "_fields") else tuple(node)
+        return tree.with_children(out, node)
     return result(function, args, kwargs, values, out, needs_grad)
 
 
@@ -622,10 +623,7 @@ def _values_only(function: Function, args: Args, kwargs: Kwargs, name: str) -> A
 def _constants(out: Any) -> Any:
     if isinstance(out, ARRAYS) and out.dtype.kind == "f":
         return constant(out)
-    if isinstance(out, list | tuple):
-        parts = [_constants(part) for part in out]
-        return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
-    return out
+    return tree.with_children(out, map(_constants, out)) if isinstance(out, list | tuple) else out
 
 
 def _unwrapped(array: Array) -> Any:

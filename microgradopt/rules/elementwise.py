@@ -207,7 +207,7 @@ derivative(
     lambda g, out, x, y: g * np.exp2(y - np.where(out == -math.inf, 0, out)),
     smooth=True,
 )
-derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), None, smooth=True)
+derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), smooth=True)
 
 # Roots: infinite slope at 0.
 derivative(np.sqrt, lambda g, out, x: over(g, 2 * out), singular=_from_zero, sign="√")
@@ -248,7 +248,7 @@ for to_degrees in (np.rad2deg, np.degrees):
     derivative(to_degrees, lambda g, out, x: g * (180 / math.pi), smooth=True)
 
 
-@composite(lambda g, out, x, order: g * sinc_derivative(x, order + 1), None, smooth=True)
+@composite(lambda g, out, x, order: g * sinc_derivative(x, order + 1), smooth=True)
 def sinc_derivative(x: Array, order: int) -> Array:
     """The derivative of sinc(x) = sin(πx)/(πx) of the given order, accurate at and near 0.
 

@@ -13,7 +13,7 @@ from microgradopt.rules.registry import arrays, composed, composite, derivative
 Array = Any
 
 
-@composite(lambda h, out, g, index, shape: h[index], None, None, smooth=True)
+@composite(lambda h, out, g, index, shape: h[index], smooth=True)
 def scatter(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of the given shape with g added at `index`: what indexing is, backwards. Repeated positions add up."""
     result = np.zeros_like(g, order="C", shape=shape)
@@ -36,7 +36,7 @@ def _is_mask(part: Any) -> bool:
     return hasattr(part, "dtype") and bool(part.dtype == bool)
 
 
-derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape), None, smooth=True)
+derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape), smooth=True)
 
 
 @composed(np.take)

@@ -24,8 +24,6 @@ Array = Any
 
 @composite(
     lambda g, out, x, axis, keepdims: kept(g, x.shape, axis) * direction(x, kept(out, x.shape, axis)),
-    None,
-    None,
     kink=lambda out, x, axis, keepdims: out,
     sign="‖x‖",
 )
@@ -76,9 +74,6 @@ def _vector_norm(x: Array, ord: Any, axis: int, keepdims: bool) -> Array:
     lambda g, out, x, ord, axis, keepdims: (
         kept(g, x.shape, axis) * _times(np.sign(x), direction(np.abs(x), kept(out, x.shape, axis)) ** (ord - 1))
     ),
-    None,
-    None,
-    None,
     kink=lambda out, x, ord, axis, keepdims: np.min(np.abs(x), axis=axis, initial=math.inf),
 )
 def _power_norm(x: Array, ord: float, axis: int, keepdims: bool) -> Array:
@@ -256,9 +251,7 @@ def _of_values(vectors: Array, g: Array) -> Array:
 
 
 # The gradient of eigenvalues alone needs no gaps: at equal ones it is that of their sum.
-derivative(
-    np.linalg.eigvalsh, lambda g, out, a, UPLO="L": _of_values(np.linalg.eigh(a, UPLO)[1], g), None, kink=_from_tie
-)
+derivative(np.linalg.eigvalsh, lambda g, out, a, UPLO="L": _of_values(np.linalg.eigh(a, UPLO)[1], g), kink=_from_tie)
 
 
 def _svd_rule(g: Array, out: Array, a: Array) -> Array:

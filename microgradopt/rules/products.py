@@ -161,9 +161,6 @@ def _matrix_power(a: Array, n: int) -> Array:
 @composite(
     lambda g, out, x, y, a, b, c: contract(g, y, c, b, a),
     lambda g, out, x, y, a, b, c: contract(g, x, c, a, b),
-    None,
-    None,
-    None,
     smooth=True,
 )
 def contract(x: Array, y: Array, a: str, b: str, c: str) -> Array:

@@ -94,9 +94,6 @@ def _counted(a: Array, axis: Axis, keepdims: bool, where: Any) -> Any:
     lambda g, out, a, axis, ddof, keepdims: (
         kept(g, a.shape, axis) * (2 / _degrees(a, axis, ddof)) * (a - a.mean(axis=axis, keepdims=True))
     ),
-    None,
-    None,
-    None,
     smooth=True,
     sign="σ²",
 )
@@ -111,9 +108,6 @@ def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
         * (1 / _degrees(a, axis, ddof))
         * direction(a - a.mean(axis=axis, keepdims=True), kept(out, a.shape, axis))
     ),
-    None,
-    None,
-    None,
     kink=lambda out, *args, **kwargs: out,
 )
 def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
@@ -121,7 +115,7 @@ def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
-@composite(lambda g, out, a, where, value: np.where(where, g, 0), None, None, smooth=True)
+@composite(lambda g, out, a, where, value: np.where(where, g, 0), smooth=True)
 def only(a: Array, where: Array, value: float) -> Array:
     """a where `where` holds, else a constant: what is left out, not a choice of two pieces that may meet in a kink."""
     return np.where(where, a, value)

@@ -123,6 +123,8 @@ def derivative(
 ) -> None:
     """Say what is known of `function`: its rules, one per positional argument, and where it is not smooth.
 
+    A rule is None, or left out at the end, for an argument with nothing to differentiate: an axis, a shape.
+
     broadcasts: does the function broadcast its arguments? By default: elementwise ufuncs do, nothing else does.
     smooth, kink, jump, singular: see above. sign: what stands for it in a picture, by default its name.
     steepest: of an activation, its steepest slope. body: what it does, in terms of other functions, as plain code.
