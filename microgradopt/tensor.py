@@ -93,16 +93,16 @@ class Tensor(ArrayMethods):
 
     And its record, for all that reads the graph; it is not to be written to:
     value: the array itself; a NumPy scalar where the result of an operation is 0-d, which computes several times as
-    quickly. order: the date of the value, from the clock: when it was made, or, of a leaf, last written.
+    quickly. order: the date of the value, from the clock: when it was made or, for a leaf, last written.
     function: what made it; None for a leaf. inputs, kwargs: the arguments of that call. values: those of `inputs`, as
-    plain arrays. needs_grad: whether a gradient flows through it. sweeps: inside of how many reverse sweeps it was
-    made. graded: the date of the output whose backward pass left `grad`, and a weak reference to that array (held, it
-    would not be freed by `zero_grad`); None where several did. cotangent_of: of what a recorded sweep gave, the date of
-    the tensor that it is the derivative by; of all else it is not set.
+    plain arrays. needs_grad: whether a gradient flows through it. sweeps: how many reverse sweeps, one inside the
+    other, it was made in. graded: the date of the output whose backward pass left `grad`, and a weak reference to that
+    array (a strong one would keep it after `zero_grad`); None if several passes did. cotangent_of: set only in the
+    results of a recorded sweep: the date of the tensor that this is the derivative by.
 
     NumPy's functions work on tensors (``np.exp(x)``), and so do operators and ndarray's methods (``x.sum(axis=0)``).
     While operations are recorded, a tensor that requires a gradient does not become a plain number or array by itself
-    (``float(x)``, ``np.asarray(x)``, ``a[i] = x``): the gradient would be cut without a word. `item` and `data` do it.
+    (``float(x)``, ``np.asarray(x)``, ``a[i] = x``): that would cut the gradient silently. `item` and `data` do it.
 
     Raises TypeError for complex numbers, strings, objects and masked arrays.
 
@@ -497,12 +497,12 @@ def dispatch(function: Function, args: Args, kwargs: Kwargs) -> Any:
 
 
 def _answered(function: Function, call: Function, args: Args, kwargs: Kwargs) -> Any:
-    """What a question gives, from the values. call: how to ask it."""
+    """Answer a question from the values. call: what to call; `function`, or one of its methods."""
     return _told(function, args, kwargs, call(*_value(args, _read_only), **_value(kwargs, _read_only)))
 
 
 def _told(function: Function, args: Args, kwargs: Kwargs, out: Any) -> Any:
-    """The answer to a question, of which the observers have been told, where a gradient would flow to its arguments."""
+    """`out`, the answer to a question. Observers are told of it if one of the arguments needs a gradient."""
     observers = current_mode.get().observers
     if observers and _needs_grad((*args, *kwargs.values())):
         for observer in observers:
@@ -537,7 +537,7 @@ def _fitting(function: Function, known: Known, args: Args, kwargs: Kwargs) -> tu
 
 
 def _by_name(function: Function, positional: int, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-    """Arguments beyond those that rules take by position, by NumPy's names: np.var(x, 0, None, None, 1) has a ddof."""
+    """Name the arguments after those that rules take by position as NumPy does: ddof in np.var(x, 0, None, None, 1)."""
     try:
         names = list(inspect.signature(function).parameters)
     except ValueError:  # some that are written in C do not say
@@ -592,14 +592,14 @@ def _arguments(function: Function, known: Known, args: Args) -> tuple[Args, Args
 
 
 def _of_arrays(x: Any, is_one: bool) -> Any:
-    """What is no tensor, as rules take it: a list as a list of arrays to join; or as one array, spelled as a list."""
+    """An argument that is no tensor, as rules take it. is_one: a list stands for one array, not for several to join."""
     if isinstance(x, _SEQUENCES):
         return np.asarray(x) if is_one else [part if type(part) is Tensor else np.asarray(part) for part in x]
     return np.asarray(x) if not isinstance(x, ARRAYS) and _is_like_an_array(x) else x
 
 
 def _is_like_an_array(x: Any) -> bool:
-    """Whether it says how to make an array of it, as a pandas DataFrame does, and has no other way to compute."""
+    """Whether x can be turned into an array, as a pandas DataFrame, and does not answer NumPy's dispatch itself."""
     return hasattr(x, "__array__") and not hasattr(x, "__array_function__")
 
 

@@ -1,4 +1,4 @@
-"""Rules of selection: indexing in all its forms, and what is said in its terms (take, sort, compress)."""
+"""Rules of selection: indexing in all its forms, and functions composed of it (take, sort, compress)."""
 
 from __future__ import annotations
 

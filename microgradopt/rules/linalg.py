@@ -219,10 +219,6 @@ def _from_tie(out: Array, a: Array, *args: Any, **kwargs: Any) -> Array:
     return np.abs(np.diff(values, axis=-1)).min(axis=-1, initial=math.inf)
 
 
-def _off_diagonal(x: Array) -> Array:
-    return np.where(np.eye(x.shape[-1], dtype=bool), 0, x)
-
-
 def _diagonal(values: Array) -> Array:
     return values[..., None] * np.eye(values.shape[-1], dtype=values.dtype)
 

@@ -1,7 +1,7 @@
 """Functions that answer from the values alone, exactly as NumPy does: comparisons, positions, counts.
 
-An answer jumps where it changes. How near that is, is said beside each: an `if`, a mask or an index that follows from
-such an answer makes the loss jump, or kink, with it.
+An answer jumps where it changes. Each function says how far its arguments are from another answer, because an `if`, a
+mask or an index that depends on the answer makes the loss jump, or kink, there.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Known:
     breaks: where it is not smooth, () for nowhere, None: where its body is not.
     broadcasts: whether arguments may be smaller than the result; only then does the sweep undo broadcasting.
     call: what to call on arrays, a composite's body or the function. static: the answer depends on shapes and dtypes
-    alone. stacked: what it does to a `Stack`; None: found out. sign: what stands for it in a picture.
+    alone. stacked: what it does to a `Stack`; if None, it is called on each array. sign: its name in a picture.
     steepest: of an activation, the steepest slope it has. plain: the formula without its guards, to be read.
 
     >>> KNOWN[np.maximum].breaks[0].kind, KNOWN[np.tanh].breaks

@@ -1,7 +1,7 @@
 """Rules of functions that move elements about: reshaping, permuting, joining, splitting, padding, differences.
 
-Five have rules of their own (reshape, transpose, broadcast_to, concatenate, pad); nearly all others are said in their
-terms, or as indexing, whose rule is in indexing.py.
+Those that only rearrange elements have a rule of one line. The others are composed of these, or of indexing, whose
+rule is in indexing.py.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ hidden first axis, and answers every question as each of the k would. A sweep wh
 gradients (rows of a Jacobian, columns of a Hessian) for the dispatch of one. Parameters that are stacks give k losses,
 and a program that is called on stacks is k trainings at once. JAX calls this vmap.
 
-Most functions need only be told where the hidden axis is; `stacked` below does, in their records. One that is not told
-is called on each of the k arrays, which is slow and right.
+Most functions need only know where the hidden axis is; `stacked` below says so in their records. A function without
+such an entry is called on each of the k arrays: slower, with the same result.
 """
 
 from __future__ import annotations
@@ -118,12 +118,12 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
             return _each(function, *args, **kwargs)
         try:
             return together(*args, **kwargs)
-        except TypeError:  # told something that it does not know; the body of a composite writes into an array
+        except TypeError:  # an argument that it does not take, or the body of a composite that writes into an array
             return _each(function, *args, **kwargs)
 
 
 def _holds_stacks(kind: type) -> bool:
-    """Whether this is a Tensor: its values may be stacks, and never the other way round."""
+    """Whether this is Tensor: a tensor's value may be a stack, and a stack holds no tensors."""
     return hasattr(kind, "requires_grad")
 
 
@@ -167,7 +167,7 @@ def _grown(x: Stack, ndim: int) -> Array:
 
 
 def _matmul(x: Any, y: Any) -> Array:
-    # One large product, unless the stack would have to be copied for it: more dear than many small ones.
+    # One large product, unless the stack would have to be copied for it: that costs more than many small products.
     if type(x) is Stack and x.ndim == 2 and type(y) is not Stack and y.ndim == 2 and x.data.flags.c_contiguous:
         k, rows, inner = x.data.shape
         return (x.data.reshape(k * rows, inner) @ y).reshape(k, rows, y.shape[1])
@@ -191,9 +191,9 @@ def selected(x: Any, index: Any) -> Any:
 
 
 def _places(x: Stack, index: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-    """Where an index of each array leads in the data of all, to be written to; and the shape of what is there in each.
+    """The index into the data of all that stands for `index` into each array, and the shape of what each has there.
 
-    Raises TypeError where a write to each would have to be made for itself: slices beside stacks of indices.
+    Raises TypeError for slices beside stacks of indices: no single index stands for these.
     """
     parts = _as_tuple(index)
     anywhere = tuple(np.zeros(part.shape, int) if _is_advanced(part) else part for part in parts)

@@ -1,4 +1,4 @@
-"""Order statistics, statistics that pass over NaN, and covariances: said in terms of sorting, sums and products."""
+"""Order statistics, statistics that leave out NaNs, and covariances: composed of sorting, sums and products."""
 
 from __future__ import annotations
 
