@@ -24,11 +24,6 @@ def _method(function: Any) -> Callable[..., Tensor]:
     return method
 
 
-def _question(function: Any) -> Callable[..., Any]:
-    """The same, of a function whose answer is no tensor."""
-    return _method(function)
-
-
 class ArrayMethods:
     """What an array can be asked to do. To be inherited by whatever speaks NumPy's dispatch protocols."""
 
@@ -104,11 +99,11 @@ class ArrayMethods:
 
     conjugate = conj
 
-    # Questions
+    # Questions: the answer is no tensor
 
-    argmax = _question(np.argmax)
-    argmin = _question(np.argmin)
-    argsort = _question(np.argsort)
-    nonzero = _question(np.nonzero)
-    any = _question(np.any)
-    all = _question(np.all)
+    argmax: Any = _method(np.argmax)
+    argmin: Any = _method(np.argmin)
+    argsort: Any = _method(np.argsort)
+    nonzero: Any = _method(np.nonzero)
+    any: Any = _method(np.any)
+    all: Any = _method(np.all)

@@ -28,7 +28,7 @@ from microgradopt.array_methods import ArrayMethods
 from microgradopt.errors import ARRAYS, cut, explained
 from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
-from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of, near
+from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, arrays, name_of, near
 from microgradopt.rules.special import known_of_scipy
 from microgradopt.rules.values import check_real, floats, is_masked, masked, read_only
 
@@ -244,7 +244,7 @@ class Tensor(ArrayMethods):
         if method == "at" and type(inputs[0]) is Tensor:
             raise TypeError(f"{ufunc.__name__}.at: a Tensor is not changed in place")
         if method == "outer":
-            first, second = (np.asarray(x) if not hasattr(x, "ndim") else x for x in inputs)
+            first, second = arrays(*inputs)
             return ufunc(first.reshape(first.shape + (1,) * second.ndim), second, **kwargs)
         if known is not None and known.is_question:
             return _answered(ufunc, getattr(ufunc, method), inputs, kwargs)
@@ -486,14 +486,17 @@ def dispatch(function: Function, args: Args, kwargs: Kwargs) -> Any:
         return _values_only(function, args, kwargs, name_of(function))
     if known.rules and not kwargs and len(args) <= known.arguments.positional:
         return _apply(function, known, args, _NO_KWARGS)
-    # np.full_like of numbers gives, as np.zeros_like does, an array to be written to.
-    is_filling = function is np.full_like and next(tensors_in((*args[1:], *kwargs.values())), None) is None
-    if known.is_question or is_filling:
+    if known.is_question or (function is np.full_like and _of_numbers((*args[1:], *kwargs.values()))):
         return _answered(function, function, args, kwargs)
     if not (current_mode.get().recording and _needs_grad((*args, *kwargs.values()))):
         return _values_only(function, args, kwargs, name_of(function))
     args, kwargs = _fitting(function, known, args, kwargs)
     return _apply(function, known, args, kwargs) if known.rules else known.body(*args, **kwargs)  # type: ignore[misc]
+
+
+def _of_numbers(fill: Args) -> bool:
+    """Whether there is no tensor in it: np.full_like then gives an array to be written to, as np.zeros_like does."""
+    return not _needs_grad(fill) and next(tensors_in(fill), None) is None
 
 
 def _answered(function: Function, call: Function, args: Args, kwargs: Kwargs) -> Any:

@@ -37,37 +37,35 @@ def euclidean_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
 @composed(np.linalg.norm, sign="‖x‖")
 def _norm(x: Array, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Array:
     axes = checked_axes(x.ndim, axis)
-    if (ord, axis) == (None, None) or (len(axes), ord) in ((1, None), (1, 2), (2, None), (2, "fro")):
-        return euclidean_norm(x, axes[0] if len(axes) == 1 else axes, keepdims)
     if len(axes) == 1:
-        return _vector_norm(x, ord, axes[0], keepdims)
+        return _vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
+    if (ord, axis) == (None, None) or (len(axes), ord) in ((2, None), (2, "fro")):
+        return euclidean_norm(x, axes, keepdims)
     if len(axes) == 2:
         result = _matrix_norm(np.moveaxis(x, axes, (-2, -1)), ord)
         return kept(result, x.shape, axes) if keepdims else result
     raise ValueError(f"norm: ord={ord!r} is for vectors and matrices, not for {len(axes)} axes of shape {x.shape}")
 
 
-@composed(np.linalg.vector_norm)
-def _linalg_vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Array:
-    axes = checked_axes(x.ndim, axis)
-    if ord == 2:
-        return euclidean_norm(x, axes, keepdims)
-    result = _vector_norm(together(x, axes), ord, 0, False)
-    return kept(result, x.shape, axes) if keepdims else result
-
-
 composed(np.linalg.matrix_norm)(lambda x, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims))
 
 
-def _vector_norm(x: Array, ord: Any, axis: int, keepdims: bool) -> Array:
+@composed(np.linalg.vector_norm)
+def _vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Array:
+    axes = checked_axes(x.ndim, axis)
+    if ord == 2:
+        return euclidean_norm(x, axes[0] if len(axes) == 1 else axes, keepdims)
     if isinstance(ord, str):
         raise ValueError(f"norm: ord={ord!r} is not a norm of vectors; it takes two axes, or a number")
     if ord == 0:
         raise NotDifferentiableError("norm: ord=0 counts nonzero elements and has no derivative; ord=1 is its relative")
     if math.isinf(ord):
         extremum = np.max if ord > 0 else np.min
-        return extremum(np.abs(x), axis=axis, keepdims=keepdims)
-    return _power_norm(x, ord, axis, keepdims)
+        return extremum(np.abs(x), axis=axes, keepdims=keepdims)
+    if len(axes) == 1:
+        return _power_norm(x, ord, axes[0], keepdims)
+    result = _power_norm(together(x, axes), ord, 0, False)
+    return kept(result, x.shape, axes) if keepdims else result
 
 
 @composite(
