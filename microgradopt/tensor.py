@@ -15,7 +15,7 @@ import inspect
 import itertools
 import math
 import operator
-from collections import UserList, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
@@ -28,7 +28,7 @@ from microgradopt.array_methods import ArrayMethods
 from microgradopt.errors import ARRAYS, cut, explained
 from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
-from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, arrays, name_of, near
+from microgradopt.rules.registry import KNOWN, PLAIN_TYPES, Known, NotDifferentiableError, arrays, name_of, near
 from microgradopt.rules.special import known_of_scipy
 from microgradopt.rules.values import check_real, floats, is_masked, masked, read_only
 
@@ -75,8 +75,8 @@ def _reduction(function: Function) -> Callable[..., Tensor]:
             options = {**options, "keepdims": True} if keepdims else options
             reduced: Tensor = dispatch(function, (self, axis, *more), options)
             return reduced
-        out = getattr(self.value, name)(axis=axis, keepdims=keepdims)
-        return self._method(function, out, axis=axis, keepdims=keepdims)
+        value, options = self.value, {"axis": axis, "keepdims": keepdims}
+        return result(function, (self,), options, (value,), getattr(value, name)(**options), self.needs_grad)
 
     return method
 
@@ -619,7 +619,10 @@ def _values_only(function: Function, args: Args, kwargs: Kwargs, name: str) -> A
     out = kwargs.get("out")
     if any(type(x) is Tensor for x in (out if type(out) is tuple else (out,))):
         raise TypeError(f"{name}: a Tensor is not changed in place (out=)")
-    answer = function(*_value(args, _read_only), **_value(kwargs, _read_only))
+    values, options = _value(args, _read_only), _value(kwargs, _read_only)
+    if all(map(operator.is_, (*values, *options.values()), (*args, *kwargs.values()))):
+        raise TypeError(f"{name}: the tensors in its arguments are in no list or tuple; put them into one")
+    answer = function(*values, **options)
     return _constants(answer) if out is None else answer
 
 
@@ -638,7 +641,7 @@ def _unwrapped(array: Array) -> Any:
 
 
 # What may hold tensors: NumPy looks into these, subclasses (the results of np.linalg.eigh) included.
-_SEQUENCES = (list, tuple, deque, UserList)
+_SEQUENCES = (list, tuple, deque)
 
 # How to read a tensor. Functions that might write to their arguments (np.copyto, out=) get read-only views.
 _raw = operator.attrgetter("value")
@@ -649,6 +652,8 @@ def _value(x: Any, read: Callable[[Tensor], Any] = _raw) -> Any:
     """x with the tensors in it replaced by their values, inside lists, tuples and dicts too."""
     if type(x) is Tensor:
         return read(x)
+    if type(x) in PLAIN_TYPES:
+        return x
     if isinstance(x, _SEQUENCES):
         parts = [_value(part, read) for part in x]
         return tuple(parts) if isinstance(x, tuple) else parts

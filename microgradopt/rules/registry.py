@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 # What takes no part in NumPy's dispatch protocol, or nothing but NumPy's own: most arguments are of these.
-_PLAIN = frozenset({np.ndarray, int, float, str, bool, type(None), np.bool, np.float64, np.float32})
+PLAIN_TYPES = frozenset({np.ndarray, int, float, str, bool, type(None), np.bool, np.float64, np.float32})
 
 Function = Callable[..., Any]
 Rule = Callable[..., Any]
@@ -247,7 +247,7 @@ def dispatched(body: Callable[P, T]) -> Callable[P, T]:
     def function(*args: P.args, **kwargs: P.kwargs) -> T:
         for argument in args:
             for value in argument if type(argument) is tuple else (argument,):  # an index may be a tuple of arrays
-                if type(value) not in _PLAIN and hasattr(value, "__array_function__"):
+                if type(value) not in PLAIN_TYPES and hasattr(value, "__array_function__"):
                     result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
                     if result is not NotImplemented:
                         return result

@@ -29,6 +29,18 @@ Array = Any
 Function = Callable[..., Any]
 
 
+def _reduction(function: Function) -> Function:
+    """The method for a reduction. The short way takes an axis and keepdims; all else goes through NumPy's dispatch."""
+    name = function.__name__
+
+    def method(self: Stack, axis: Any = None, *more: Any, keepdims: bool = False, **options: Any) -> Any:
+        if more or options:
+            return function(self, axis, *more, keepdims=keepdims, **options)
+        return Stack(getattr(self.data, name)(axis=_hidden_first(self, axis), keepdims=keepdims))
+
+    return method
+
+
 class Stack(ArrayMethods, NDArrayOperatorsMixin):
     """k arrays of one shape. data: (k, *shape). `shape`, `ndim` and `size` are those of each.
 
@@ -62,6 +74,9 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
         if order != "C":
             return _each(np.reshape, self, target, order=order)
         return Stack(self.data.reshape((len(self.data), *np.atleast_1d(target).tolist())))
+
+    sum, mean = _reduction(np.sum), _reduction(np.mean)
+    max, min = _reduction(np.max), _reduction(np.min)
 
     def astype(self, dtype: Any) -> Stack:
         return Stack(self.data.astype(dtype))
