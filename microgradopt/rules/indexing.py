@@ -51,13 +51,8 @@ def _take(a: Array, indices: Any, axis: int | None = None) -> Array:
 
 @composed(np.take_along_axis)
 def _take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Array:
-    if axis is None:
-        return np.ravel(arr)[indices]
-    grid: list[Any] = [
-        np.arange(n).reshape([-1 if i == d else 1 for i in range(arr.ndim)]) for d, n in enumerate(arr.shape)
-    ]
-    grid[axis] = indices
-    return arr[tuple(grid)]
+    source, along = (np.ravel(arr), 0) if axis is None else (arr, axis)
+    return np.take_along_axis.__wrapped__(source, indices, along)  # type: ignore[attr-defined]
 
 
 @composed(np.sort)

@@ -278,7 +278,7 @@ def thin_svd(a: Array) -> Array:
 def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Array:
     if not compute_uv:
         return np.linalg.svdvals(a)
-    if full_matrices and a.shape[-1] != a.shape[-2]:
+    if full_matrices and a.ndim > 1 and a.shape[-1] != a.shape[-2]:
         raise NotDifferentiableError(
             f"linalg.svd: the full U and V of a {a.shape} matrix are not determined by it; use full_matrices=False"
         )

@@ -118,17 +118,17 @@ def full_convolution(a: Array, v: Array) -> Array:
 
 
 @composed(np.convolve)
-def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
+def _convolve(a: Array, v: Array, mode: Any = "full") -> Array:
     a, v = np.atleast_1d(*arrays(a, v))
     if a.ndim != 1 or v.ndim != 1 or not len(a) or not len(v):
         raise ValueError(f"convolve: two vectors with elements are wanted, not shapes {a.shape} and {v.shape}")
-    full, n, m = full_convolution(a, v), max(len(a), len(v)), min(len(a), len(v))
-    start, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
-    return full[start:stop]
+    full, length = full_convolution(a, v), len(np.convolve(np.zeros(len(a)), np.zeros(len(v)), mode))
+    start = (len(full) - length) // 2
+    return full[start : start + length]
 
 
 @composed(np.correlate)
-def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
+def _correlate(a: Array, v: Array, mode: Any = "valid") -> Array:
     a, v = np.atleast_1d(*arrays(a, v))
     # NumPy slides the shorter one, and reads the result backwards where that is a.
     return _convolve(a, v[::-1], mode) if len(a) >= len(v) else _convolve(v, a[::-1], mode)[::-1]

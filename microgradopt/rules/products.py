@@ -205,6 +205,8 @@ def _as_string(args: list[Any]) -> tuple[str, tuple[Array, ...]]:
 
 def _explicit(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
     """Labels of each operand and of the result, with the ellipses and an implicit result spelled out."""
+    if set(subscripts) - set(string.ascii_letters + ",.->"):
+        raise ValueError(f"einsum: the labels in {subscripts!r} are to be letters")
     left, arrow, result = subscripts.partition("->")
     labels = left.split(",")
     if len(labels) != len(ndims):

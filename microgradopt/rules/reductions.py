@@ -139,6 +139,8 @@ def moment(compute: Any) -> Any:
         keepdims: bool = False,
         where: Any = True,
     ) -> Array:
+        if ddof and correction:
+            raise ValueError("var, std: ddof and correction are one number; give one of them")
         a = a if dtype is None else a.astype(dtype)
         return compute(a, axis, ddof or correction, keepdims, where)
 
@@ -175,7 +177,7 @@ composed(np.std, sign="σ")(  # by a norm, which has a subgradient at 0
 
 def _degrees(a: Array, axis: Axis, ddof: float) -> float:
     """n − ddof; NaN where no degree of freedom is left, as the value itself is then NaN or infinite."""
-    return (count(a.shape, axis) - ddof) or math.nan
+    return max(count(a.shape, axis) - ddof, 0) or math.nan
 
 
 @composed(np.average)
