@@ -597,7 +597,7 @@ def _arguments(function: Function, known: Known, args: Args) -> tuple[Args, Args
 def _of_arrays(x: Any, is_one: bool) -> Any:
     """An argument that is no tensor, as rules take it. is_one: a list stands for one array, not for several to join."""
     if isinstance(x, _SEQUENCES):
-        return np.asarray(x) if is_one else [part if type(part) is Tensor else np.asarray(part) for part in x]
+        return np.asarray(x) if is_one else [part if isinstance(part, ArrayMethods) else np.asarray(part) for part in x]
     return np.asarray(x) if not isinstance(x, ARRAYS) and _is_like_an_array(x) else x
 
 
