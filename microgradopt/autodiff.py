@@ -85,7 +85,9 @@ def grad(
             "these do not require a gradient; allow_unused=True gives None for them"
         )
     results = [cotangents.get(x) for x in inputs]
-    return [None if g is None else _tensor(g) for g in results] if create_graph else _owned(results)
+    if not create_graph:
+        return _owned(results)
+    return [g if g is None or type(g) is Tensor else constant(g) for g in results]
 
 
 def _starting_cotangent(name: str, output: Tensor, weight: Any, create_graph: bool = False) -> Any:
@@ -137,10 +139,6 @@ def _differentiable(name: str, inputs: Any) -> list[Tensor]:
     return tensors
 
 
-def _tensor(g: Any) -> Tensor:
-    return g if type(g) is Tensor else constant(g)
-
-
 def _owned(results: list[Any]) -> list[Any]:
     """Each result as an array of its own: no views, no read-only broadcasts, no array that is handed out twice."""
     seen: set[int] = set()
@@ -169,7 +167,9 @@ def hvp(output: Tensor, inputs: Tensor | Sequence[Tensor], vectors: Any) -> list
     """
     inputs = _differentiable("hvp", inputs)
     vectors = _listed(vectors)
-    _check_shapes("hvp", inputs, vectors)
+    shapes, given = [x.shape for x in inputs], [np.shape(v) for v in vectors]
+    if shapes != given:
+        raise ValueError(f"hvp: inputs of shapes {shapes} need vectors of the same shapes, not {given}")
     vectors = [_real("hvp", v, x.dtype) for v, x in zip(vectors, inputs, strict=True)]
     return _owned(RecordedGradient(output, inputs).product(vectors))
 
@@ -246,12 +246,6 @@ class RecordedGradient:
                 if symmetric and i != j:
                     H[places[j], places[i]] = block.T
         return H
-
-
-def _check_shapes(name: str, inputs: Sequence[Tensor], vectors: Sequence[Any]) -> None:
-    shapes, given = [x.shape for x in inputs], [np.shape(v) for v in vectors]
-    if shapes != given:
-        raise ValueError(f"{name}: inputs of shapes {shapes} need vectors of the same shapes, not {given}")
 
 
 def jacobian(output: Tensor, inputs: Tensor | Sequence[Tensor]) -> list[Array]:

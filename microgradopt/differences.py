@@ -94,20 +94,16 @@ def _compare(
     analytic = grad(value, wanted, allow_unused=True) if value.needs_grad else [None] * len(wanted)
     for i, by_rule in zip(checked, analytic, strict=True):
         x = inputs[i]
-        exact = np.zeros(x.shape) if by_rule is None else by_rule
         difference = functools.partial(_difference, scalar, inputs, i)
         found = {index: difference(index, eps * max(1.0, abs(float(x.data[index])))) for index in np.ndindex(x.shape)}
         size = max((abs(numeric) for numeric, _ in found.values() if math.isfinite(numeric)), default=0.0)
-
-        def off(index: tuple[int, ...], numeric: float, noise: float, exact: Any = exact, size: float = size) -> bool:
-            return not abs(exact[index] - numeric) <= rtol * abs(numeric) + atol * size + noise + _EPSILON
-
         for index, (numeric, noise) in found.items():
-            if off(index, numeric, noise):
+            exact = 0.0 if by_rule is None else by_rule[index]
+            if not abs(exact - numeric) <= rtol * abs(numeric) + atol * size + noise + _EPSILON:
                 numeric, noise = _best(difference, index, x.data, eps)
-            if off(index, numeric, noise):
+            if not abs(exact - numeric) <= rtol * abs(numeric) + atol * size + noise + _EPSILON:
                 raise GradcheckError(
-                    f"{what} of input {i} (shape {x.shape}), element {index}: analytic {exact[index]:.10g}, "
+                    f"{what} of input {i} (shape {x.shape}), element {index}: analytic {exact:.10g}, "
                     f"numeric {numeric:.10g}"
                 )
 

@@ -53,8 +53,8 @@ def cut(what: str) -> TypeError:
 def check_finite(out: Any, function: Any, values: tuple[Any, ...], what: str) -> None:
     """Raise NonFiniteError, naming the operation, unless `out` is finite throughout."""
     parts = [part for part in (out if isinstance(out, tuple) else (out,)) if part is not None]
-    if function is not None and not all(np.isfinite(part).all() for part in parts):
-        bad = next(part for part in parts if not np.isfinite(part).all())
+    bad = next((part for part in parts if not np.isfinite(part).all()), None)
+    if function is not None and bad is not None:
         first = np.argwhere(~np.isfinite(np.asarray(bad)))[0].tolist()
         raise NonFiniteError(
             f"{name_of(function)}: its {what}, of shape {np.shape(bad)}, is not finite, first at {first}; "

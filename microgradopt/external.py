@@ -28,7 +28,8 @@ class ExternalLoss:
     value_and_gradient: takes θ (n,), gives L and ∇L (n,). hvp: takes θ and v (n,), gives H(θ) v; None: differences of
     gradients, see `product`. smooth: whether L is known to be smooth; it cannot be seen here.
 
-    dtype: float32 where θ or the gradient is; so is then the precision that all decisions rest on.
+    dtype: float32 if θ or the gradient is; all decisions then assume that precision. has_products: whether there is
+    an `hvp`.
     """
 
     def __init__(
@@ -44,15 +45,11 @@ class ExternalLoss:
         if theta.ndim != 1 or not theta.size:
             raise ValueError(f"Objective.external: theta is a vector of shape (n,), not {theta.shape}")
         self._value_and_gradient, self._hvp, self.smooth, self.shape = value_and_gradient, hvp, smooth, theta.shape
+        self.has_products = hvp is not None
         self.dtype: np.dtype[Any] = np.dtype(np.float32)  # until the first call has told
         self._ahead: tuple[Array, Array] | None = None  # a gradient that came with a value, and where
         single = theta.dtype, self.both(theta.copy())[1].dtype
         self.dtype = np.dtype(np.float32 if np.float32 in single or np.float16 in single else np.float64)
-
-    @property
-    def has_products(self) -> bool:
-        """Whether H v is computed, and not a difference of gradients."""
-        return self._hvp is not None
 
     def both(self, theta: Array) -> tuple[Any, Array]:
         """L and ∇L."""
@@ -133,7 +130,7 @@ def _by_v(g: Any, out: Any, x: Any, v: Any, loss: ExternalLoss) -> Any:
     return _product(x, g, loss)  # H is symmetric
 
 
-@composite(_by_x, _by_v, None, smooth=True)
+@composite(_by_x, _by_v, smooth=True)
 def _product(x: Array, v: Array, loss: ExternalLoss) -> Array:
     """H(x) v, linear in v."""
     return loss.product(x, v)
@@ -142,13 +139,13 @@ def _product(x: Array, v: Array, loss: ExternalLoss) -> Array:
 stacked(_product)(lambda x, v, loss: Stack(np.stack([_product(x, each, loss) for each in v.data])))
 
 
-@composite(lambda g, out, x, loss: _product(x, g, loss), None, smooth=True)
+@composite(lambda g, out, x, loss: _product(x, g, loss), smooth=True)
 def _gradient(x: Array, loss: ExternalLoss) -> Array:
     """∇L(x)."""
     return loss.gradient(x)
 
 
-@composite(lambda g, out, x, loss: g * _gradient(x, loss), None, smooth=True)
+@composite(lambda g, out, x, loss: g * _gradient(x, loss), smooth=True)
 def external_loss(x: Any, loss: ExternalLoss) -> Any:
     """L(x)."""
     return loss.value(x)

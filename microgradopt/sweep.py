@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from microgradopt.errors import OverwrittenError
 from microgradopt.mode import Observer, Switched, clock, current_mode
@@ -146,7 +147,7 @@ def _visit(
 
 
 def _date_of(g: Any, x: Tensor) -> None:
-    """Note in a recorded cotangent what it is the derivative by: pictures give it that name."""
+    """Note in a recorded cotangent which tensor it is the derivative by, for its name in pictures."""
     if type(g) is Tensor and g.function is not None and not hasattr(g, "cotangent_of"):
         g.cotangent_of = x.order
 
@@ -184,11 +185,11 @@ def _is_plain_selection(node: Tensor, g: Any) -> bool:
 
 
 def _hand_over_there(g: Any, x: Tensor, index: Any, cotangents: Cotangents, own: dict[Tensor, Any]) -> None:
-    """Add g, the share by x[index], to the cotangent of x at this place alone: a loop over all x[i] is then linear.
+    """Add g, the share by x[index], to the cotangent of x at this index alone: a loop over all x[i] is then linear.
 
-    own: the tensors whose cotangents are arrays that were made here, and that nobody else has yet, with the last place
-    that was added to. The sum is, to the last bit, that with zeros elsewhere. These make 0.0 of -0.0, which can only be
-    at the last place: all others have had a zero added.
+    own: the tensors whose cotangents are arrays made here, so that they may be changed, with the index last added to.
+    The result has the same bits as adding an array that is zero elsewhere. Adding such a zero turns -0.0 into 0.0, and
+    -0.0 can stand only at the last index.
     """
     if x in own:
         total = cotangents[x]
@@ -230,7 +231,7 @@ def _unbroadcast(share: Any, x: Tensor, node: Tensor) -> Any:
 # Values that have gone ------------------------------------------------------------------------------------------------
 
 
-class _Overwritten:
+class _Overwritten(NDArrayOperatorsMixin):
     """Stands for a value that is no longer there. A rule may ask for its shape; reading it is an error."""
 
     __slots__ = ("_reader", "dtype", "ndim", "shape", "size")
@@ -246,8 +247,6 @@ class _Overwritten:
         )
 
     __array_ufunc__ = __array_function__ = __array__ = __getitem__ = __getattr__ = _read
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _read
-    __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _read
 
 
 def _guarded(node: Tensor, args: Sequence[Any], values: Sequence[Any], recorded: Sequence[Any]) -> tuple[Any, ...]:
@@ -263,7 +262,7 @@ def _guarded(node: Tensor, args: Sequence[Any], values: Sequence[Any], recorded:
 
 
 def _has_moved(x: Tensor, value: Any, recorded: Any) -> bool:
-    """Whether a rule is to read the leaf x itself, and that no longer holds what was recorded (see `moved_to`)."""
+    """Whether a rule would read the leaf x itself, and x no longer holds the recorded array (as inside `moved_to`)."""
     return value is x and x.function is None and x.value is not recorded
 
 

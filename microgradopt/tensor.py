@@ -15,6 +15,7 @@ import inspect
 import itertools
 import math
 import operator
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
@@ -22,41 +23,60 @@ from weakref import ref
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt import tree
 from microgradopt.array_methods import ArrayMethods
 from microgradopt.errors import ARRAYS, cut, explained
 from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
-from microgradopt.rules.registry import KNOWN, Known, NotDifferentiableError, name_of, near
+from microgradopt.rules.registry import KNOWN, PLAIN_TYPES, Known, NotDifferentiableError, arrays, name_of, near
 from microgradopt.rules.special import known_of_scipy
 from microgradopt.rules.values import check_real, floats, is_masked, masked, read_only
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
+Function = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 _tick = clock.tick
-_NO_KWARGS: dict[str, Any] = {}
+_NO_KWARGS: Kwargs = {}
 
 
-def _operator(
-    function: np.ufunc, operate: Callable[[Any, Any], Any] | None = None, swapped: bool = False
-) -> Callable[[Tensor, Any], Tensor]:
-    """The method for an operator. operate: Python's operator, where it equals the function and is quicker."""
-    operate = operate or function
+def _operators(function: np.ufunc, operate: Function) -> tuple[Function, Function]:
+    """The methods for an operator with the tensor on its left and on its right.
+
+    operate: Python's own operator where it equals the function, as it is quicker.
+    """
 
     def method(self: Tensor, other: Any) -> Tensor:
         return _binary(function, operate, self, other)
 
-    def swapped_method(self: Tensor, other: Any) -> Tensor:
+    def swapped(self: Tensor, other: Any) -> Tensor:
         return _binary(function, operate, other, self)
 
-    return swapped_method if swapped else method
+    return method, swapped
 
 
-def _comparison(function: np.ufunc, operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _comparison(function: np.ufunc, operate: Function) -> Callable[[Any, Any], Any]:
     """The method for a comparison: a plain array of booleans."""
 
     def method(self: Tensor, other: Any) -> Any:
         return _told(function, (self, other), _NO_KWARGS, operate(self.value, _value(other)))
+
+    return method
+
+
+def _reduction(function: Function) -> Callable[..., Tensor]:
+    """The method for a reduction. The short way takes an axis and keepdims; all else goes through `dispatch`."""
+    name = function.__name__
+
+    def method(self: Tensor, axis: Any = None, *more: Any, keepdims: bool = False, **options: Any) -> Tensor:
+        if more or options:
+            options = {**options, "keepdims": True} if keepdims else options
+            reduced: Tensor = dispatch(function, (self, axis, *more), options)
+            return reduced
+        value, options = self.value, {"axis": axis, "keepdims": keepdims}
+        return result(function, (self,), options, (value,), getattr(value, name)(**options), self.needs_grad)
 
     return method
 
@@ -73,16 +93,16 @@ class Tensor(ArrayMethods):
 
     And its record, for all that reads the graph; it is not to be written to:
     value: the array itself; a NumPy scalar where the result of an operation is 0-d, which computes several times as
-    quickly. order: the date of the value, from the clock: when it was made, or, of a leaf, last written.
+    quickly. order: the date of the value, from the clock: when it was made or, for a leaf, last written.
     function: what made it; None for a leaf. inputs, kwargs: the arguments of that call. values: those of `inputs`, as
-    plain arrays. needs_grad: whether a gradient flows through it. sweeps: inside of how many reverse sweeps it was
-    made. graded: the date of the output whose backward pass left `grad`, and a weak reference to that array (held, it
-    would not be freed by `zero_grad`); None where several did. cotangent_of: of what a recorded sweep gave, the date of
-    the tensor that it is the derivative by; of all else it is not set.
+    plain arrays. needs_grad: whether a gradient flows through it. sweeps: how many reverse sweeps, one inside the
+    other, it was made in. graded: the date of the output whose backward pass left `grad`, and a weak reference to that
+    array (a strong one would keep it after `zero_grad`); None if several passes did. cotangent_of: set only in the
+    results of a recorded sweep: the date of the tensor that this is the derivative by.
 
     NumPy's functions work on tensors (``np.exp(x)``), and so do operators and ndarray's methods (``x.sum(axis=0)``).
     While operations are recorded, a tensor that requires a gradient does not become a plain number or array by itself
-    (``float(x)``, ``np.asarray(x)``, ``a[i] = x``): the gradient would be cut without a word. `item` and `data` do it.
+    (``float(x)``, ``np.asarray(x)``, ``a[i] = x``): that would cut the gradient silently. `item` and `data` do it.
 
     Raises TypeError for complex numbers, strings, objects and masked arrays.
 
@@ -99,10 +119,10 @@ class Tensor(ArrayMethods):
 
     value: Any
     order: int
-    function: Callable[..., Any] | None
-    inputs: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    values: tuple[Any, ...]
+    function: Function | None
+    inputs: Args
+    kwargs: Kwargs
+    values: Args
     needs_grad: bool
     sweeps: int
     grad: Array | None
@@ -224,7 +244,7 @@ class Tensor(ArrayMethods):
         if method == "at" and type(inputs[0]) is Tensor:
             raise TypeError(f"{ufunc.__name__}.at: a Tensor is not changed in place")
         if method == "outer":
-            first, second = (np.asarray(x) if not hasattr(x, "ndim") else x for x in inputs)
+            first, second = arrays(*inputs)
             return ufunc(first.reshape(first.shape + (1,) * second.ndim), second, **kwargs)
         if known is not None and known.is_question:
             return _answered(ufunc, getattr(ufunc, method), inputs, kwargs)
@@ -233,29 +253,26 @@ class Tensor(ArrayMethods):
             return _values_only(getattr(ufunc, method), inputs, kwargs, f"{ufunc.__name__}.{method}")
         return dispatch(function, inputs, {"axis": 0, **kwargs})
 
-    def __array_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def __array_function__(self, function: Function, types: Any, args: Args, kwargs: Kwargs) -> Any:
         if Tensor not in types:  # inside a tuple only, which a composite takes apart itself
             return NotImplemented
         return dispatch(function, args, kwargs)
 
     # Operators
 
-    __add__, __radd__ = _operator(np.add, operator.add), _operator(np.add, operator.add, swapped=True)
-    __sub__, __rsub__ = _operator(np.subtract, operator.sub), _operator(np.subtract, operator.sub, swapped=True)
-    __mul__, __rmul__ = _operator(np.multiply, operator.mul), _operator(np.multiply, operator.mul, swapped=True)
-    __truediv__ = _operator(np.divide, operator.truediv)
-    __rtruediv__ = _operator(np.divide, operator.truediv, swapped=True)
-    __matmul__, __rmatmul__ = _operator(np.matmul, operator.matmul), _operator(np.matmul, operator.matmul, swapped=True)
-    __floordiv__, __rfloordiv__ = _operator(np.floor_divide), _operator(np.floor_divide, swapped=True)
-    __mod__, __rmod__ = _operator(np.remainder), _operator(np.remainder, swapped=True)
-    __rpow__ = _operator(np.power, operator.pow, swapped=True)
+    __add__, __radd__ = _operators(np.add, operator.add)
+    __sub__, __rsub__ = _operators(np.subtract, operator.sub)
+    __mul__, __rmul__ = _operators(np.multiply, operator.mul)
+    __truediv__, __rtruediv__ = _operators(np.divide, operator.truediv)
+    __matmul__, __rmatmul__ = _operators(np.matmul, operator.matmul)
+    __floordiv__, __rfloordiv__ = _operators(np.floor_divide, np.floor_divide)
+    __mod__, __rmod__ = _operators(np.remainder, np.remainder)
+    _power, __rpow__ = _operators(np.power, operator.pow)
 
     def __pow__(self, exponent: Any) -> Tensor:
         if type(exponent) in (int, float) and exponent in _POWERS:
             return _unary(_POWERS[exponent], self)
-        return _binary(np.power, operator.pow, self, exponent)
+        return self._power(exponent)
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return self // other, self % other
@@ -316,7 +333,7 @@ class Tensor(ArrayMethods):
         values = (self.value, _value(index))
         return result(operator.getitem, (self, index), _NO_KWARGS, values, values[0][values[1]], self.needs_grad)
 
-    def _method(self, function: Callable[..., Any], out: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _method(self, function: Function, out: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Record an ndarray method that has been called: `out` is its value, `function` its NumPy equivalent."""
         return result(function, (self, *args), kwargs, (self.value, *args), out, self.needs_grad)
 
@@ -355,27 +372,8 @@ class Tensor(ArrayMethods):
         target = shape[0] if len(shape) == 1 else shape
         return self._method(np.reshape, self.value.reshape(target), target)
 
-    def sum(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
-        if dtype is not None or out is not None or more:
-            return dispatch(np.sum, (self, axis, dtype), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.sum, self.value.sum(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
-
-    def mean(
-        self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, **more: Any
-    ) -> Tensor:
-        if dtype is not None or out is not None or more:
-            return dispatch(np.mean, (self, axis, dtype), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.mean, self.value.mean(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
-
-    def max(self, axis: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
-        if out is not None or more:
-            return dispatch(np.max, (self, axis), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.max, self.value.max(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Any = None, out: None = None, keepdims: bool = False, **more: Any) -> Tensor:
-        if out is not None or more:
-            return dispatch(np.min, (self, axis), {"out": out, "keepdims": keepdims, **more})
-        return self._method(np.min, self.value.min(axis=axis, keepdims=keepdims), axis=axis, keepdims=keepdims)
+    sum, mean = _reduction(np.sum), _reduction(np.mean)
+    max, min = _reduction(np.max), _reduction(np.min)
 
     def astype(self, dtype: npt.DTypeLike) -> Tensor:
         """The same values in another floating dtype; gradients come back in this tensor's own."""
@@ -391,7 +389,7 @@ _POWERS: dict[float, np.ufunc] = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1
 # Functions that write into their first argument, a plain array.
 _WRITERS = {np.put, np.copyto, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
 
-_UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {
+_UFUNC_METHODS: dict[tuple[np.ufunc, str], Function] = {
     (np.add, "reduce"): np.sum,
     (np.multiply, "reduce"): np.prod,
     (np.maximum, "reduce"): np.max,
@@ -406,9 +404,7 @@ _UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {
 _new = object.__new__
 
 
-def result(
-    function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], values: tuple[Any, ...], out: Any, needs_grad: bool
-) -> Tensor:
+def result(function: Any, inputs: Args, kwargs: Kwargs, values: Args, out: Any, needs_grad: bool) -> Tensor:
     """The tensor for `out`, recorded if a gradient is to flow. Everything that is ever recorded is recorded here."""
     tensor = _new(Tensor)
     tensor.value = out
@@ -445,7 +441,7 @@ def _unary(function: np.ufunc, x: Tensor) -> Tensor:
     return result(function, (x,), _NO_KWARGS, (value,), function(value), x.needs_grad)
 
 
-def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: Any) -> Tensor:
+def _binary(function: np.ufunc, operate: Function, x: Any, y: Any) -> Tensor:
     """The short way of operators: no protocol, no search. `operate` is `function`, or the operator that equals it."""
     needs_grad = False
     if type(x) is Tensor:
@@ -465,7 +461,7 @@ def _binary(function: np.ufunc, operate: Callable[[Any, Any], Any], x: Any, y: A
     return result(function, (x, y), _NO_KWARGS, (left, right), out, needs_grad)
 
 
-def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) -> Any:
+def _operand(function: Function, x: Any, place: int, other: Tensor) -> Any:
     """A number or an array to compute with: Python's own floats and ints as they are, all else as NumPy sees it.
 
     Integers and booleans become the floats that NumPy would compute with, so that rules never overflow in an int8.
@@ -483,7 +479,7 @@ def _operand(function: Callable[..., Any], x: Any, place: int, other: Tensor) ->
     return array.astype(np.result_type(array.dtype, other.value.dtype))
 
 
-def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def dispatch(function: Function, args: Args, kwargs: Kwargs) -> Any:
     """Call a NumPy function on tensors: find what is known of it, compute its value, record it."""
     known = KNOWN.get(function) or known_of_scipy(function)
     if known is None:
@@ -498,20 +494,18 @@ def dispatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     return _apply(function, known, args, kwargs) if known.rules else known.body(*args, **kwargs)  # type: ignore[misc]
 
 
-def _of_numbers(fill: tuple[Any, ...]) -> bool:
+def _of_numbers(fill: Args) -> bool:
     """Whether there is no tensor in it: np.full_like then gives an array to be written to, as np.zeros_like does."""
     return not _needs_grad(fill) and next(tensors_in(fill), None) is None
 
 
-def _answered(
-    function: Callable[..., Any], call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """What a question gives, from the values. call: how to ask it."""
+def _answered(function: Function, call: Function, args: Args, kwargs: Kwargs) -> Any:
+    """Answer a question from the values. call: what to call; `function`, or one of its methods."""
     return _told(function, args, kwargs, call(*_value(args, _read_only), **_value(kwargs, _read_only)))
 
 
-def _told(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-    """The answer to a question, of which the observers have been told, where a gradient would flow to its arguments."""
+def _told(function: Function, args: Args, kwargs: Kwargs, out: Any) -> Any:
+    """`out`, the answer to a question. Observers are told of it if one of the arguments needs a gradient."""
     observers = current_mode.get().observers
     if observers and _needs_grad((*args, *kwargs.values())):
         for observer in observers:
@@ -519,9 +513,7 @@ def _told(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return out
 
 
-def _fitting(
-    function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _fitting(function: Function, known: Known, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     """The arguments as the rules or the body take them. NotDifferentiableError for those that they do not know."""
     names, positional = known.arguments
     if len(args) > positional:
@@ -547,10 +539,8 @@ def _fitting(
     return args, kwargs
 
 
-def _by_name(
-    function: Callable[..., Any], positional: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments beyond those that rules take by position, by NumPy's names: np.var(x, 0, None, None, 1) has a ddof."""
+def _by_name(function: Function, positional: int, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    """Name the arguments after those that rules take by position as NumPy does: ddof in np.var(x, 0, None, None, 1)."""
     try:
         names = list(inspect.signature(function).parameters)
     except ValueError:  # some that are written in C do not say
@@ -560,7 +550,7 @@ def _by_name(
     return args[:positional], {**dict(zip(names[positional:], args[positional:], strict=False)), **kwargs}
 
 
-def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _apply(function: Function, known: Known, args: Args, kwargs: Kwargs) -> Any:
     """One call of a function with rules of its own."""
     args, values, needs_grad = _arguments(function, known, args)
     # A composite's body would not show observers what it is part of.
@@ -576,13 +566,11 @@ def _apply(function: Callable[..., Any], known: Known, args: tuple[Any, ...], kw
         return _constants(out)
     if several:
         node = result(function, args, kwargs, values, Outputs(out), True)
-        return type(out)(*node) if hasattr(out, "_fields") else tuple(node)
+        return tree.with_children(out, node)
     return result(function, args, kwargs, values, out, needs_grad)
 
 
-def _arguments(
-    function: Callable[..., Any], known: Known, args: tuple[Any, ...]
-) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
+def _arguments(function: Function, known: Known, args: Args) -> tuple[Args, Args, bool]:
     """The arguments as they are recorded, their values, and whether a gradient is to flow into any of them."""
     inputs, values = [], []
     needs_grad = False
@@ -594,7 +582,7 @@ def _arguments(
         elif is_masked(x):
             raise masked(name_of(function))
         else:
-            flows = type(x) in (list, tuple) and _needs_grad(x)
+            flows = isinstance(x, _SEQUENCES) and _needs_grad(x)
             x = x if rule is None else _of_arrays(x, known.broadcasts)
             value = _value(x)
         if flows:
@@ -607,18 +595,18 @@ def _arguments(
 
 
 def _of_arrays(x: Any, is_one: bool) -> Any:
-    """What is no tensor, as rules take it: a list as a list of arrays to join; or as one array, spelled as a list."""
-    if type(x) is list or type(x) is tuple:
-        return np.asarray(x) if is_one else [part if type(part) is Tensor else np.asarray(part) for part in x]
+    """An argument that is no tensor, as rules take it. is_one: a list stands for one array, not for several to join."""
+    if isinstance(x, _SEQUENCES):
+        return np.asarray(x) if is_one else [part if isinstance(part, ArrayMethods) else np.asarray(part) for part in x]
     return np.asarray(x) if not isinstance(x, ARRAYS) and _is_like_an_array(x) else x
 
 
 def _is_like_an_array(x: Any) -> bool:
-    """Whether it says how to make an array of it, as a pandas DataFrame does, and has no other way to compute."""
+    """Whether x can be turned into an array, as a pandas DataFrame, and does not answer NumPy's dispatch itself."""
     return hasattr(x, "__array__") and not hasattr(x, "__array_function__")
 
 
-def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+def _values_only(function: Function, args: Args, kwargs: Kwargs, name: str) -> Any:
     """Call a function without using rules. Raises if an argument needs a gradient; gives floats as constant tensors."""
     if current_mode.get().recording and _needs_grad((*args, *kwargs.values())):
         if function in _WRITERS:
@@ -631,17 +619,17 @@ def _values_only(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     out = kwargs.get("out")
     if any(type(x) is Tensor for x in (out if type(out) is tuple else (out,))):
         raise TypeError(f"{name}: a Tensor is not changed in place (out=)")
-    answer = function(*_value(args, _read_only), **_value(kwargs, _read_only))
+    values, options = _value(args, _read_only), _value(kwargs, _read_only)
+    if all(map(operator.is_, (*values, *options.values()), (*args, *kwargs.values()))):
+        raise TypeError(f"{name}: the tensors in its arguments are in no list or tuple; put them into one")
+    answer = function(*values, **options)
     return _constants(answer) if out is None else answer
 
 
 def _constants(out: Any) -> Any:
     if isinstance(out, ARRAYS) and out.dtype.kind == "f":
         return constant(out)
-    if isinstance(out, list | tuple):
-        parts = [_constants(part) for part in out]
-        return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
-    return out
+    return tree.with_children(out, map(_constants, out)) if isinstance(out, list | tuple) else out
 
 
 def _unwrapped(array: Array) -> Any:
@@ -652,6 +640,9 @@ def _unwrapped(array: Array) -> Any:
 # Tensors among arguments ----------------------------------------------------------------------------------------------
 
 
+# What may hold tensors: NumPy looks into these, subclasses (the results of np.linalg.eigh) included.
+_SEQUENCES = (list, tuple, deque)
+
 # How to read a tensor. Functions that might write to their arguments (np.copyto, out=) get read-only views.
 _raw = operator.attrgetter("value")
 _read_only = operator.attrgetter("data")
@@ -659,12 +650,14 @@ _read_only = operator.attrgetter("data")
 
 def _value(x: Any, read: Callable[[Tensor], Any] = _raw) -> Any:
     """x with the tensors in it replaced by their values, inside lists, tuples and dicts too."""
-    kind = type(x)
-    if kind is Tensor:
+    if type(x) is Tensor:
         return read(x)
-    if kind is tuple or kind is list:
-        return kind([_value(part, read) for part in x])
-    if kind is dict:
+    if type(x) in PLAIN_TYPES:
+        return x
+    if isinstance(x, _SEQUENCES):
+        parts = [_value(part, read) for part in x]
+        return tuple(parts) if isinstance(x, tuple) else parts
+    if type(x) is dict:
         return {key: _value(part, read) for key, part in x.items()}
     return x
 
@@ -675,7 +668,7 @@ def _needs_grad(args: Iterable[Any]) -> bool:
         if type(x) is Tensor:
             if x.needs_grad:
                 return True
-        elif type(x) in (list, tuple) and _needs_grad(x):
+        elif isinstance(x, _SEQUENCES) and _needs_grad(x):
             return True
     return False
 

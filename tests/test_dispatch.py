@@ -1,5 +1,9 @@
 """NumPy's own functions called on tensors: what is differentiated, what answers as NumPy, and what is refused."""
 
+import contextlib
+from collections import UserList, deque
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -251,3 +255,34 @@ def test_errors(call, error, words, requires_grad):
 def test_a_sum_over_a_missing_axis_keeps_numpys_kind_of_error():
     with pytest.raises(np.exceptions.AxisError):
         np.sum(needing([1.0]), 5)
+
+
+class Pair(NamedTuple):
+    first: mg.Tensor
+    second: mg.Tensor
+
+
+@pytest.mark.parametrize("recording", [True, False])
+@pytest.mark.parametrize("function", [np.stack, np.concatenate, np.vstack, np.column_stack, np.linalg.multi_dot])
+@pytest.mark.parametrize("sequence", [tuple, deque, lambda pair: Pair(*pair)])
+def test_tensors_in_every_kind_of_sequence(sequence, function, recording):
+    """Subclasses of tuple, among them what np.linalg.eigh gives, called the function again and again without end."""
+    x, y = tensors = [mg.Tensor(v, requires_grad=True) for v in ([1.0, 2.0], [3.0, 5.0])]
+    with contextlib.nullcontext() if recording else mg.no_grad():
+        result = function(sequence(tensors))
+    np.testing.assert_array_equal(result.data, function([x.data, y.data]))
+    if recording:
+        expected = mg.grad(np.sum(function(tensors) ** 2), tensors)
+        np.testing.assert_array_equal(mg.grad(np.sum(result**2), tensors), expected)
+
+
+def test_tensors_in_an_unknown_kind_of_sequence():
+    with pytest.raises(TypeError, match="stack: the tensors in its arguments are in no list or tuple"):
+        np.stack(UserList([mg.Tensor(1.0, requires_grad=True)]))
+
+
+def test_the_results_of_eigh_are_a_sequence():
+    a = mg.Tensor([[2.0, 1.0], [1.0, 3.0]], requires_grad=True)
+    with pytest.raises(ValueError, match=r"shapes \(1, 2\) and \(1, 2, 2\)"):
+        np.stack(np.linalg.eigh(a))
+    assert np.vstack(np.linalg.eigh(a)).shape == (3, 2)

@@ -61,6 +61,7 @@ def _in_ufunc(at: Variables) -> Call:
 
 
 # How to read a call off the local variables of the engine's functions.
+# Functions that are made alike, all comparisons and all reductions, share their code.
 _CALLS: dict[Any, Callable[[Variables], Call]] = {
     _unary: lambda at: Call(at["function"], (at["x"],), {}),
     _binary: lambda at: Call(at["function"], (at["x"], at["y"]), {}),
@@ -68,7 +69,10 @@ _CALLS: dict[Any, Callable[[Variables], Call]] = {
     result: _in_result,
     _visit: _in_sweep,
     Tensor.__array_ufunc__: _in_ufunc,
-    Tensor.__gt__: lambda at: Call(at["function"], (at["self"], at["other"]), {}),  # and all other comparisons
+    Tensor.__gt__: lambda at: Call(at["function"], (at["self"], at["other"]), {}),
+    Tensor.sum: lambda at: Call(
+        at["function"], (at["self"],), {name: at[name] for name in ("axis", "keepdims") if at[name] is not None}
+    ),
     Tensor.__getitem__: lambda at: Call(operator.getitem, (at["self"], at["index"]), {}),
     Tensor.__array__: lambda at: Call(np.asarray, (at["self"],), {}),
     Tensor._number: lambda at: Call(at["kind"], (at["self"],), {}),

@@ -128,15 +128,8 @@ derivative(
 derivative(np.fmod, lambda g, out, x, y: g, lambda g, out, x, y: -g * np.rint((x - out) / y), jump=from_other_multiple)
 
 
-@composed(np.divmod)
-def _divmod(x: Array, y: Array) -> tuple[Array, Array]:
-    return np.floor_divide(x, y), np.remainder(x, y)
-
-
-@composed(np.modf)
-def _modf(x: Array) -> tuple[Array, Array]:
-    return x - np.trunc(x), np.trunc(x)
-
+composed(np.divmod)(lambda x, y: (np.floor_divide(x, y), np.remainder(x, y)))
+composed(np.modf)(lambda x: (x - np.trunc(x), np.trunc(x)))
 
 # Powers ---------------------------------------------------------------------------------------------------------------
 
@@ -194,20 +187,21 @@ derivative(np.log, lambda g, out, x: over(g, x), singular=_from_zero, sign="ln")
 derivative(np.log1p, lambda g, out, x: over(g, 1 + x), singular=lambda out, x: np.abs(1 + x), sign="ln(1 + x)")
 derivative(np.log2, lambda g, out, x: over(g, x * math.log(2)), singular=_from_zero, sign="log₂")
 derivative(np.log10, lambda g, out, x: over(g, x * math.log(10)), singular=_from_zero, sign="log₁₀")
-# The sum over −∞ alone is −∞, with derivative 0.
-derivative(
-    np.logaddexp,
-    lambda g, out, x, y: g * np.exp(x - np.where(out == -math.inf, 0, out)),
-    lambda g, out, x, y: g * np.exp(y - np.where(out == -math.inf, 0, out)),
-    smooth=True,
-)
-derivative(
-    np.logaddexp2,
-    lambda g, out, x, y: g * np.exp2(x - np.where(out == -math.inf, 0, out)),
-    lambda g, out, x, y: g * np.exp2(y - np.where(out == -math.inf, 0, out)),
-    smooth=True,
-)
-derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), None, smooth=True)
+
+
+def _log_of_sum(function: Any, power: Any) -> None:
+    """log(bˣ + bʸ), by powers of b. The sum over −∞ alone is −∞, with derivative 0."""
+    derivative(
+        function,
+        lambda g, out, x, y: g * power(x - np.where(out == -math.inf, 0, out)),
+        lambda g, out, x, y: g * power(y - np.where(out == -math.inf, 0, out)),
+        smooth=True,
+    )
+
+
+_log_of_sum(np.logaddexp, np.exp)
+_log_of_sum(np.logaddexp2, np.exp2)
+derivative(np.ldexp, lambda g, out, x, exponent: np.ldexp(g, exponent), smooth=True)
 
 # Roots: infinite slope at 0.
 derivative(np.sqrt, lambda g, out, x: over(g, 2 * out), singular=_from_zero, sign="√")
@@ -248,7 +242,7 @@ for to_degrees in (np.rad2deg, np.degrees):
     derivative(to_degrees, lambda g, out, x: g * (180 / math.pi), smooth=True)
 
 
-@composite(lambda g, out, x, order: g * sinc_derivative(x, order + 1), None, smooth=True)
+@composite(lambda g, out, x, order: g * sinc_derivative(x, order + 1), smooth=True)
 def sinc_derivative(x: Array, order: int) -> Array:
     """The derivative of sinc(x) = sin(πx)/(πx) of the given order, accurate at and near 0.
 

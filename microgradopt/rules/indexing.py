@@ -1,4 +1,4 @@
-"""Rules of selection: indexing in all its forms, and what is said in its terms (take, sort, compress)."""
+"""Rules of selection: indexing in all its forms, and functions composed of it (take, sort, compress)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from microgradopt.rules.registry import arrays, composed, composite, derivative
 Array = Any
 
 
-@composite(lambda h, out, g, index, shape: h[index], None, None, smooth=True)
+@composite(lambda h, out, g, index, shape: h[index], smooth=True)
 def scatter(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of the given shape with g added at `index`: what indexing is, backwards. Repeated positions add up."""
     result = np.zeros_like(g, order="C", shape=shape)
@@ -36,7 +36,7 @@ def _is_mask(part: Any) -> bool:
     return hasattr(part, "dtype") and bool(part.dtype == bool)
 
 
-derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape), None, smooth=True)
+derivative(operator.getitem, lambda g, out, a, index: scatter(g, index, a.shape), smooth=True)
 
 
 @composed(np.take)
@@ -51,25 +51,18 @@ def _take(a: Array, indices: Any, axis: int | None = None) -> Array:
 
 @composed(np.take_along_axis)
 def _take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Array:
-    if axis is None:
-        return np.ravel(arr)[indices]
-    grid: list[Any] = [
-        np.arange(n).reshape([-1 if i == d else 1 for i in range(arr.ndim)]) for d, n in enumerate(arr.shape)
-    ]
-    grid[axis] = indices
-    return arr[tuple(grid)]
+    source, along = (np.ravel(arr), 0) if axis is None else (arr, axis)
+    return np.take_along_axis.__wrapped__(source, indices, along)  # type: ignore[attr-defined]
 
 
 @composed(np.sort)
 def _sort(a: Array, axis: int | None = -1, *, stable: bool | None = None) -> Array:
-    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
-    return _take_along_axis(source, np.argsort(source, axis=along, stable=stable), along)
+    return _take_along_axis(a, np.argsort(a, axis=axis, stable=stable), axis)
 
 
 @composed(np.partition)
 def _partition(a: Array, kth: Any, axis: int | None = -1) -> Array:
-    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
-    return _take_along_axis(source, np.argpartition(source, kth, axis=along), along)
+    return _take_along_axis(a, np.argpartition(a, kth, axis=axis), axis)
 
 
 @composed(np.compress)
@@ -79,6 +72,4 @@ def _compress(condition: Any, a: Array, axis: int | None = None) -> Array:
     return _take(a, np.flatnonzero(condition), axis)
 
 
-@composed(np.extract)
-def _extract(condition: Any, arr: Array) -> Array:
-    return np.ravel(arr)[np.flatnonzero(condition)]
+composed(np.extract)(lambda condition, arr: np.ravel(arr)[np.flatnonzero(condition)])

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from microgradopt.rules.elementwise import _times, direction
-from microgradopt.rules.reductions import Axis, checked_axes, kept
-from microgradopt.rules.registry import NotDifferentiableError, composed, composite, derivative
+from microgradopt.rules.reductions import Axis, checked_axes, kept, together
+from microgradopt.rules.registry import NotDifferentiableError, composed, composite, derivative, numpys_own
 
 Array = Any
 
@@ -24,67 +24,54 @@ Array = Any
 
 @composite(
     lambda g, out, x, axis, keepdims: kept(g, x.shape, axis) * direction(x, kept(out, x.shape, axis)),
-    None,
-    None,
     kink=lambda out, x, axis, keepdims: out,
     sign="‖x‖",
 )
 def euclidean_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
     """sqrt(Σ x²) over `axis`. At 0 its subgradient is 0, so that norm(x)**2 has the gradient it should."""
-    return np.linalg.norm(x, axis=axis, keepdims=keepdims) if isinstance(axis, int) else _flat_norm(x, axis, keepdims)
-
-
-def _flat_norm(x: Array, axis: Axis, keepdims: bool) -> Array:
+    if isinstance(axis, int):
+        return np.linalg.norm(x, axis=axis, keepdims=keepdims)
     return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
 
 
 @composed(np.linalg.norm, sign="‖x‖")
 def _norm(x: Array, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Array:
     axes = checked_axes(x.ndim, axis)
-    if (ord, axis) == (None, None) or (len(axes), ord) in ((1, None), (1, 2), (2, None), (2, "fro")):
-        return euclidean_norm(x, axes[0] if len(axes) == 1 else axes, keepdims)
     if len(axes) == 1:
-        return _vector_norm(x, ord, axes[0], keepdims)
+        return _vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
+    if (ord, axis) == (None, None) or (len(axes), ord) in ((2, None), (2, "fro")):
+        return euclidean_norm(x, axes, keepdims)
     if len(axes) == 2:
-        last = np.moveaxis(x, axes, (-2, -1))
-        result = _matrix_norm(last, ord)
+        result = _matrix_norm(np.moveaxis(x, axes, (-2, -1)), ord)
         return kept(result, x.shape, axes) if keepdims else result
     raise ValueError(f"norm: ord={ord!r} is for vectors and matrices, not for {len(axes)} axes of shape {x.shape}")
 
 
+composed(np.linalg.matrix_norm)(lambda x, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims))
+
+
 @composed(np.linalg.vector_norm)
-def _linalg_vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Array:
+def _vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Array:
     axes = checked_axes(x.ndim, axis)
     if ord == 2:
-        return euclidean_norm(x, axes, keepdims)
-    others = tuple(i for i in range(x.ndim) if i not in axes)
-    result = _vector_norm(np.transpose(x, others + axes).reshape([*(x.shape[i] for i in others), -1]), ord, -1, False)
-    return kept(result, x.shape, axes) if keepdims else result
-
-
-@composed(np.linalg.matrix_norm)
-def _linalg_matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
-    return _norm(x, ord, (-2, -1), keepdims)
-
-
-def _vector_norm(x: Array, ord: Any, axis: int, keepdims: bool) -> Array:
+        return euclidean_norm(x, axes[0] if len(axes) == 1 else axes, keepdims)
     if isinstance(ord, str):
         raise ValueError(f"norm: ord={ord!r} is not a norm of vectors; it takes two axes, or a number")
     if ord == 0:
         raise NotDifferentiableError("norm: ord=0 counts nonzero elements and has no derivative; ord=1 is its relative")
     if math.isinf(ord):
         extremum = np.max if ord > 0 else np.min
-        return extremum(np.abs(x), axis=axis, keepdims=keepdims)
-    return _power_norm(x, ord, axis, keepdims)
+        return extremum(np.abs(x), axis=axes, keepdims=keepdims)
+    if len(axes) == 1:
+        return _power_norm(x, ord, axes[0], keepdims)
+    result = _power_norm(together(x, axes), ord, 0, False)
+    return kept(result, x.shape, axes) if keepdims else result
 
 
 @composite(
     lambda g, out, x, ord, axis, keepdims: (
         kept(g, x.shape, axis) * _times(np.sign(x), direction(np.abs(x), kept(out, x.shape, axis)) ** (ord - 1))
     ),
-    None,
-    None,
-    None,
     kink=lambda out, x, ord, axis, keepdims: np.min(np.abs(x), axis=axis, initial=math.inf),
 )
 def _power_norm(x: Array, ord: float, axis: int, keepdims: bool) -> Array:
@@ -230,10 +217,6 @@ def _from_tie(out: Array, a: Array, *args: Any, **kwargs: Any) -> Array:
     return np.abs(np.diff(values, axis=-1)).min(axis=-1, initial=math.inf)
 
 
-def _off_diagonal(x: Array) -> Array:
-    return np.where(np.eye(x.shape[-1], dtype=bool), 0, x)
-
-
 def _diagonal(values: Array) -> Array:
     return values[..., None] * np.eye(values.shape[-1], dtype=values.dtype)
 
@@ -261,15 +244,8 @@ def _of_values(vectors: Array, g: Array) -> Array:
     return _symmetric((vectors * g[..., None, :]) @ vectors.mT)
 
 
-@composite(lambda g, out, a, UPLO: _of_values(np.linalg.eigh(a, UPLO)[1], g), None, kink=_from_tie)
-def eigenvalues(a: Array, UPLO: Any) -> Array:
-    """Of a symmetric matrix, ascending. Their gradient needs no gaps: at equal ones it is that of their sum."""
-    return np.linalg.eigvalsh(a, UPLO)
-
-
-@composed(np.linalg.eigvalsh)
-def _eigvalsh(a: Array, UPLO: Any = "L") -> Array:
-    return eigenvalues(a, UPLO)
+# The gradient of eigenvalues alone needs no gaps: at equal ones it is that of their sum.
+derivative(np.linalg.eigvalsh, lambda g, out, a, UPLO="L": _of_values(np.linalg.eigh(a, UPLO)[1], g), kink=_from_tie)
 
 
 def _svd_rule(g: Array, out: Array, a: Array) -> Array:
@@ -301,33 +277,22 @@ def thin_svd(a: Array) -> Array:
 @composed(np.linalg.svd)
 def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Array:
     if not compute_uv:
-        return singular_values(a)
-    if full_matrices and a.shape[-1] != a.shape[-2]:
+        return np.linalg.svdvals(a)
+    if full_matrices and a.ndim > 1 and a.shape[-1] != a.shape[-2]:
         raise NotDifferentiableError(
             f"linalg.svd: the full U and V of a {a.shape} matrix are not determined by it; use full_matrices=False"
         )
     return thin_svd(a)
 
 
-def _of_singular_values(parts: Any, g: Array) -> Array:
-    u, _, vt = parts
+def _svdvals_rule(g: Array, out: Array, x: Array) -> Array:
+    u, _, vt = thin_svd(x)
     return (u * g[..., None, :]) @ vt
 
 
-@composite(
-    lambda g, out, a: _of_singular_values(thin_svd(a), g),
-    kink=lambda out, a: np.minimum(_from_tie(out, a), out.min(axis=-1, initial=math.inf)),
+derivative(
+    np.linalg.svdvals,
+    _svdvals_rule,
+    kink=lambda out, x: np.minimum(_from_tie(out, x), out.min(axis=-1, initial=math.inf)),
 )
-def singular_values(a: Array) -> Array:
-    """Of a matrix, descending. Their gradient needs no gaps."""
-    return np.linalg.svd(a, compute_uv=False)
-
-
-@composed(np.linalg.svdvals)
-def _svdvals(x: Array, /) -> Array:
-    return singular_values(x)
-
-
-@composed(np.linalg.trace)
-def _linalg_trace(x: Array, /, *, offset: int = 0) -> Array:
-    return np.trace(x, offset, -2, -1)
+numpys_own(np.linalg.trace)

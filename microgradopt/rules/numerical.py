@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
 
-from microgradopt.rules.registry import arrays, composed, composite, derivative, existing
+from microgradopt.rules.registry import arrays, composed, composite, derivative, existing, numpys_own
 
 Array = Any
 
@@ -57,9 +56,7 @@ def _full(shape: Any, fill_value: Array, dtype: Any = None, order: Any = "C") ->
     return (ones * fill_value).astype(ones.dtype)
 
 
-@composed(*existing("astype"))
-def _astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
-    return x.astype(dtype)
+composed(*existing("astype"))(lambda x, dtype, *, copy=True: x.astype(dtype))
 
 
 # Integration and interpolation ----------------------------------------------------------------------------------------
@@ -121,44 +118,20 @@ def full_convolution(a: Array, v: Array) -> Array:
 
 
 @composed(np.convolve)
-def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
+def _convolve(a: Array, v: Array, mode: Any = "full") -> Array:
     a, v = np.atleast_1d(*arrays(a, v))
     if a.ndim != 1 or v.ndim != 1 or not len(a) or not len(v):
         raise ValueError(f"convolve: two vectors with elements are wanted, not shapes {a.shape} and {v.shape}")
-    full, n, m = full_convolution(a, v), max(len(a), len(v)), min(len(a), len(v))
-    start, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
-    return full[start:stop]
+    full, length = full_convolution(a, v), len(np.convolve(np.zeros(len(a)), np.zeros(len(v)), mode))
+    start = (len(full) - length) // 2
+    return full[start : start + length]
 
 
 @composed(np.correlate)
-def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
+def _correlate(a: Array, v: Array, mode: Any = "valid") -> Array:
     a, v = np.atleast_1d(*arrays(a, v))
     # NumPy slides the shorter one, and reads the result backwards where that is a.
     return _convolve(a, v[::-1], mode) if len(a) >= len(v) else _convolve(v, a[::-1], mode)[::-1]
 
 
-# Running sums and products by their newer names -----------------------------------------------------------------------
-
-
-def _cumulative(scan: Any, first: float, x: Array, axis: int | None, dtype: Any, include_initial: bool) -> Array:
-    x = np.atleast_1d(x if dtype is None else x.astype(dtype))
-    if axis is None and x.ndim > 1:
-        raise ValueError(f"cumulative: say along which axis of {x.shape}")
-    along = normalize_axis_index(0 if axis is None else axis, x.ndim)
-    result = scan(x, axis=along)
-    if not include_initial:
-        return result
-    shape = tuple(1 if i == along else n for i, n in enumerate(x.shape))
-    return np.concatenate([np.full(shape, first, x.dtype), result], axis=along)
-
-
-@composed(*existing("cumulative_sum"))
-def _cumulative_sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Array:
-    return _cumulative(np.cumsum, 0.0, x, axis, dtype, include_initial)
-
-
-@composed(*existing("cumulative_prod"))
-def _cumulative_prod(
-    x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
-) -> Array:
-    return _cumulative(np.cumprod, 1.0, x, axis, dtype, include_initial)
+numpys_own(*existing("cumulative_sum", "cumulative_prod"))

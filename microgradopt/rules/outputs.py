@@ -37,7 +37,6 @@ def pick(outputs: Any, i: int) -> Any:
 derivative(
     pick,
     lambda g, out, outputs, i: Outputs(g if j == i else None for j in range(len(outputs))),
-    None,
     smooth=True,
 )
 
@@ -47,7 +46,7 @@ def astype(x: Any, dtype: Any) -> Any:
     return x.astype(dtype)
 
 
-derivative(astype, lambda g, out, x, dtype: g.astype(x.dtype), None, smooth=True)
+derivative(astype, lambda g, out, x, dtype: g.astype(x.dtype), smooth=True)
 
 
 def view(x: Any, dtype: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from microgradopt.rules.registry import arrays, composed, composite, derivative, existing
+from microgradopt.rules.registry import arrays, composed, composite, derivative, existing, numpys_own
 
 Array = Any
 
@@ -57,9 +57,7 @@ def _inner(a: Array, b: Array) -> Array:
     return a * b if a.ndim == 0 or b.ndim == 0 else np.tensordot(a, b, axes=(-1, -1))
 
 
-@composed(np.vdot)
-def _vdot(a: Array, b: Array) -> Array:
-    return np.ravel(a) @ np.ravel(b)
+composed(np.vdot)(lambda a, b: np.ravel(a) @ np.ravel(b))
 
 
 @composed(np.outer, sign="⊗")
@@ -82,9 +80,7 @@ def _vecdot(x1: Array, x2: Array, *, axis: int = -1) -> Array:
     return (rows[..., None, :] @ columns[..., None])[..., 0, 0]
 
 
-@composed(np.linalg.matmul)
-def _linalg_matmul(x1: Array, x2: Array, /) -> Array:
-    return np.matmul(x1, x2)
+numpys_own(np.linalg.matmul)
 
 
 @composed(*existing("matvec"))
@@ -120,9 +116,7 @@ def _cross(a: Array, b: Array, axisa: int = -1, axisb: int = -1, axisc: int = -1
     return np.stack(parts, axis=axisc)
 
 
-@composed(np.linalg.cross)
-def _linalg_cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
-    return _cross(x1, x2, axis=axis)
+composed(np.linalg.cross)(lambda x1, x2, *, axis=-1: _cross(x1, x2, axis=axis))
 
 
 @composed(np.tensordot, np.linalg.tensordot)
@@ -167,9 +161,6 @@ def _matrix_power(a: Array, n: int) -> Array:
 @composite(
     lambda g, out, x, y, a, b, c: contract(g, y, c, b, a),
     lambda g, out, x, y, a, b, c: contract(g, x, c, a, b),
-    None,
-    None,
-    None,
     smooth=True,
 )
 def contract(x: Array, y: Array, a: str, b: str, c: str) -> Array:
@@ -214,6 +205,8 @@ def _as_string(args: list[Any]) -> tuple[str, tuple[Array, ...]]:
 
 def _explicit(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
     """Labels of each operand and of the result, with the ellipses and an implicit result spelled out."""
+    if set(subscripts) - set(string.ascii_letters + ",.->"):
+        raise ValueError(f"einsum: the labels in {subscripts!r} are to be letters")
     left, arrow, result = subscripts.partition("->")
     labels = left.split(",")
     if len(labels) != len(ndims):

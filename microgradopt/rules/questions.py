@@ -1,7 +1,7 @@
 """Functions that answer from the values alone, exactly as NumPy does: comparisons, positions, counts.
 
-An answer jumps where it changes. How near that is, is said beside each: an `if`, a mask or an index that follows from
-such an answer makes the loss jump, or kink, with it.
+An answer jumps where it changes. Each function says how far its arguments are from another answer, because an `if`, a
+mask or an index that depends on the answer makes the loss jump, or kink, there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradopt.rules.reductions import lead
 from microgradopt.rules.registry import question
 
 Array = Any
@@ -38,17 +39,9 @@ def _gaps(out: Array, a: Array, axis: int | None = -1, *args: Any, **kwargs: Any
     return np.diff(np.sort(a, axis=axis), axis=-1 if axis is None else axis)
 
 
-def _lead(sign: int) -> Any:
-    """How far the second largest (or, with sign −1, smallest) is behind."""
-
-    def distance(out: Array, a: Array, axis: int | None = None, **kwargs: Any) -> Array:
-        first, along = (np.ravel(sign * np.asarray(a)), 0) if axis is None else (sign * np.asarray(a), axis)
-        best = np.sort(first, axis=along)
-        if best.shape[along] < 2:
-            return math.inf
-        return np.take(best, -1, along) - np.take(best, -2, along)
-
-    return distance
+def _lead(extremum: Any) -> Any:
+    """How far the second largest, or smallest, is behind."""
+    return lambda out, a, axis=None, **kwargs: lead(extremum(a, axis=axis), np.asarray(a), axis)
 
 
 def _nearest(out: Array, a: Array, v: Array, *args: Any, **kwargs: Any) -> Array:
@@ -84,8 +77,8 @@ question(bool, np.all, np.any, np.nonzero, np.flatnonzero, np.argwhere, np.count
 question(np.isclose, np.allclose, jump=_from_tolerance)
 
 # Positions and orders
-question(np.argmax, np.nanargmax, jump=_lead(1))
-question(np.argmin, np.nanargmin, jump=_lead(-1))
+question(np.argmax, np.nanargmax, jump=_lead(np.max))
+question(np.argmin, np.nanargmin, jump=_lead(np.min))
 question(np.argsort, np.lexsort, jump=_gaps)
 question(np.argpartition, jump=lambda out, a, kth, axis=-1, **kwargs: _gaps(out, a, axis=axis))
 question(np.searchsorted, jump=_nearest)

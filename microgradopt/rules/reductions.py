@@ -94,9 +94,6 @@ def _counted(a: Array, axis: Axis, keepdims: bool, where: Any) -> Any:
     lambda g, out, a, axis, ddof, keepdims: (
         kept(g, a.shape, axis) * (2 / _degrees(a, axis, ddof)) * (a - a.mean(axis=axis, keepdims=True))
     ),
-    None,
-    None,
-    None,
     smooth=True,
     sign="σ²",
 )
@@ -111,9 +108,6 @@ def variance(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
         * (1 / _degrees(a, axis, ddof))
         * direction(a - a.mean(axis=axis, keepdims=True), kept(out, a.shape, axis))
     ),
-    None,
-    None,
-    None,
     kink=lambda out, *args, **kwargs: out,
 )
 def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
@@ -121,7 +115,7 @@ def deviation(a: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     return np.std(a, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
-@composite(lambda g, out, a, where, value: np.where(where, g, 0), None, None, smooth=True)
+@composite(lambda g, out, a, where, value: np.where(where, g, 0), smooth=True)
 def only(a: Array, where: Array, value: float) -> Array:
     """a where `where` holds, else a constant: what is left out, not a choice of two pieces that may meet in a kink."""
     return np.where(where, a, value)
@@ -145,6 +139,8 @@ def moment(compute: Any) -> Any:
         keepdims: bool = False,
         where: Any = True,
     ) -> Array:
+        if ddof and correction:
+            raise ValueError("var, std: ddof and correction are one number; give one of them")
         a = a if dtype is None else a.astype(dtype)
         return compute(a, axis, ddof or correction, keepdims, where)
 
@@ -181,7 +177,7 @@ composed(np.std, sign="σ")(  # by a norm, which has a subgradient at 0
 
 def _degrees(a: Array, axis: Axis, ddof: float) -> float:
     """n − ddof; NaN where no degree of freedom is left, as the value itself is then NaN or infinite."""
-    return (count(a.shape, axis) - ddof) or math.nan
+    return max(count(a.shape, axis) - ddof, 0) or math.nan
 
 
 @composed(np.average)
@@ -265,7 +261,7 @@ def _shared(
     return kept(g, a.shape, axis) * (winners / counts)
 
 
-def _lead(
+def lead(
     out: Array,
     a: Array,
     axis: Axis = None,
@@ -287,7 +283,7 @@ def _lead(
 
 for name in ("max", "amax", "min", "amin"):
     for extremum in existing(name):
-        derivative(extremum, _shared, kink=_lead, sign=name.removeprefix("a"))
+        derivative(extremum, _shared, kink=lead, sign=name.removeprefix("a"))
 
 
 @composed(np.ptp)
@@ -295,9 +291,7 @@ def _ptp(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
 
 
-@composed(np.trace)
-def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
-    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
+composed(np.trace)(lambda a, offset=0, axis1=0, axis2=1: np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1))
 
 
 # Log-sum-exp and its family: shifted by the maximum, so that nothing overflows. ---------------------------------------

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 # What takes no part in NumPy's dispatch protocol, or nothing but NumPy's own: most arguments are of these.
-_PLAIN = frozenset({np.ndarray, int, float, str, bool, type(None), np.bool, np.float64, np.float32})
+PLAIN_TYPES = frozenset({np.ndarray, int, float, str, bool, type(None), np.bool, np.float64, np.float32})
 
 Function = Callable[..., Any]
 Rule = Callable[..., Any]
@@ -75,7 +75,7 @@ class Known:
     breaks: where it is not smooth, () for nowhere, None: where its body is not.
     broadcasts: whether arguments may be smaller than the result; only then does the sweep undo broadcasting.
     call: what to call on arrays, a composite's body or the function. static: the answer depends on shapes and dtypes
-    alone. stacked: what it does to a `Stack`; None: found out. sign: what stands for it in a picture.
+    alone. stacked: what it does to a `Stack`; if None, it is called on each array. sign: its name in a picture.
     steepest: of an activation, the steepest slope it has. plain: the formula without its guards, to be read.
 
     >>> KNOWN[np.maximum].breaks[0].kind, KNOWN[np.tanh].breaks
@@ -122,6 +122,8 @@ def derivative(
     plain: Function | None = None,
 ) -> None:
     """Say what is known of `function`: its rules, one per positional argument, and where it is not smooth.
+
+    A rule is None, or left out at the end, for an argument with nothing to differentiate: an axis, a shape.
 
     broadcasts: does the function broadcast its arguments? By default: elementwise ufuncs do, nothing else does.
     smooth, kink, jump, singular: see above. sign: what stands for it in a picture, by default its name.
@@ -200,6 +202,12 @@ def composed(*functions: Function, sign: str = "") -> Callable[[Function], Funct
     return register
 
 
+def numpys_own(*functions: Any) -> None:
+    """Say that NumPy's own code is the body of `functions`: it calls nothing but functions that are known."""
+    for function in functions:
+        composed(function)(function.__wrapped__)
+
+
 def question(
     *functions: Function, smooth: bool = False, jump: Rule | None = None, static: bool = False, sign: str = ""
 ) -> None:
@@ -239,7 +247,7 @@ def dispatched(body: Callable[P, T]) -> Callable[P, T]:
     def function(*args: P.args, **kwargs: P.kwargs) -> T:
         for argument in args:
             for value in argument if type(argument) is tuple else (argument,):  # an index may be a tuple of arrays
-                if type(value) not in _PLAIN and hasattr(value, "__array_function__"):
+                if type(value) not in PLAIN_TYPES and hasattr(value, "__array_function__"):
                     result = value.__array_function__(function, tuple(map(type, args)), args, kwargs)
                     if result is not NotImplemented:
                         return result

@@ -1,7 +1,7 @@
 """Rules of functions that move elements about: reshaping, permuting, joining, splitting, padding, differences.
 
-Five have rules of their own (reshape, transpose, broadcast_to, concatenate, pad); nearly all others are said in their
-terms, or as indexing, whose rule is in indexing.py.
+Those that only rearrange elements have a rule of one line. The others are composed of these, or of indexing, whose
+rule is in indexing.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from microgradopt.rules.indexing import scatter
-from microgradopt.rules.registry import NotDifferentiableError, composed, derivative
+from microgradopt.rules.registry import NotDifferentiableError, composed, derivative, existing, numpys_own
 
 Array = Any
 Axes = int | tuple[int, ...] | None
@@ -51,25 +51,10 @@ def _negated(shift: Any) -> Any:
     return tuple(-s for s in shift) if isinstance(shift, tuple | list) else -shift
 
 
-@composed(np.matrix_transpose, np.linalg.matrix_transpose, sign="xᵀ")
-def _matrix_transpose(x: Array) -> Array:
-    return np.swapaxes(x, -1, -2)
-
-
-@composed(np.rollaxis)
-def _rollaxis(a: Array, axis: int, start: int = 0) -> Array:
-    axis, start = normalize_axis_index(axis, a.ndim), start + a.ndim if start < 0 else start
-    return np.moveaxis(a, axis, start - 1 if axis < start else start)
-
-
-@composed(np.fliplr)
-def _fliplr(m: Array) -> Array:
-    return np.flip(m, 1)
-
-
-@composed(np.flipud)
-def _flipud(m: Array) -> Array:
-    return np.flip(m, 0)
+composed(np.matrix_transpose, np.linalg.matrix_transpose, sign="xᵀ")(lambda x: np.swapaxes(x, -1, -2))
+composed(np.fliplr)(lambda m: np.flip(m, 1))
+composed(np.flipud)(lambda m: np.flip(m, 0))
+numpys_own(np.rollaxis)
 
 
 @composed(np.rot90)
@@ -77,15 +62,8 @@ def _rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
     first, second = (normalize_axis_index(axis, m.ndim) for axis in axes)
     if first == second:
         raise ValueError(f"rot90: axes {axes} of shape {m.shape} are one; a plane has two")
-    match k % 4:
-        case 0:
-            return np.flip(m, ())
-        case 1:
-            return np.swapaxes(np.flip(m, second), first, second)
-        case 2:
-            return np.flip(m, (first, second))
-        case _:
-            return np.flip(np.swapaxes(m, first, second), second)
+    flipped = np.flip(m, [(), (second,), (first, second), (first,)][k % 4])
+    return np.swapaxes(flipped, first, second) if k % 2 else flipped
 
 
 # Joining --------------------------------------------------------------------------------------------------------------
@@ -120,20 +98,7 @@ def _stack(arrays: Sequence[Array], axis: int = 0, *, dtype: Any = None, casting
     return np.concatenate([np.expand_dims(a, axis) for a in arrays], axis=axis, dtype=dtype, casting=casting)
 
 
-@composed(np.vstack)
-def _vstack(tup: Sequence[Array], *, dtype: Any = None, casting: Any = "same_kind") -> Array:
-    return np.concatenate([np.atleast_2d(a) for a in tup], axis=0, dtype=dtype, casting=casting)
-
-
-@composed(np.hstack)
-def _hstack(tup: Sequence[Array], *, dtype: Any = None, casting: Any = "same_kind") -> Array:
-    arrays = [np.atleast_1d(a) for a in tup]
-    return np.concatenate(arrays, axis=0 if arrays[0].ndim == 1 else 1, dtype=dtype, casting=casting)
-
-
-@composed(np.dstack)
-def _dstack(tup: Sequence[Array]) -> Array:
-    return np.concatenate([np.atleast_3d(a) for a in tup], axis=2)
+numpys_own(np.vstack, np.hstack, np.dstack)
 
 
 @composed(np.column_stack)
@@ -167,30 +132,19 @@ def _append(arr: Array, values: Array, axis: int | None = None) -> Array:
     return np.concatenate([arr, values], axis=axis)
 
 
-@composed(np.atleast_1d)
-def _atleast_1d(*arys: Array) -> Array:
-    return _each(lambda a: np.reshape(a, (1,)) if np.ndim(a) == 0 else a, arys)
+def _atleast(*new_axes: tuple[int, ...]) -> Any:
+    """The body of ``np.atleast_*d``. new_axes: of an array with no axis, with one, ..."""
+
+    def body(*arys: Array) -> Array:
+        results = tuple(a if np.ndim(a) >= len(new_axes) else np.expand_dims(a, new_axes[np.ndim(a)]) for a in arys)
+        return results[0] if len(results) == 1 else results
+
+    return body
 
 
-@composed(np.atleast_2d)
-def _atleast_2d(*arys: Array) -> Array:
-    return _each(lambda a: np.reshape(a, (1, -1)) if np.ndim(a) < 2 else a, arys)
-
-
-@composed(np.atleast_3d)
-def _atleast_3d(*arys: Array) -> Array:
-    def grown(a: Array) -> Array:
-        if np.ndim(a) < 2:
-            return np.reshape(a, (1, -1, 1))
-        return np.expand_dims(a, 2) if np.ndim(a) == 2 else a
-
-    return _each(grown, arys)
-
-
-def _each(function: Any, arrays: Sequence[Array]) -> Array:
-    """NumPy's atleast_* answer one array with an array, several with a tuple."""
-    results = tuple(function(a) for a in arrays)
-    return results[0] if len(results) == 1 else results
+composed(np.atleast_1d)(_atleast((0,)))
+composed(np.atleast_2d)(_atleast((0, 1), (0,)))
+composed(np.atleast_3d)(_atleast((0, 1, 2), (0, 2), (2,)))
 
 
 @composed(np.broadcast_arrays)
@@ -215,16 +169,9 @@ def _meshgrid(*xi: Array, indexing: str = "xy") -> tuple[Array, ...]:
 
 @composed(np.array_split)
 def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
-    length = ary.shape[axis]
-    if np.ndim(indices_or_sections) == 0:
-        if indices_or_sections < 1:
-            raise ValueError(f"array_split: into {indices_or_sections} parts; one at least")
-        size, extra = divmod(length, indices_or_sections)
-        ends = np.cumsum([size + 1] * extra + [size] * (indices_or_sections - extra)).tolist()[:-1]
-    else:
-        ends = list(indices_or_sections)
-    before = (slice(None),) * (axis % ary.ndim)
-    return [ary[(*before, slice(i, j))] for i, j in zip([0, *ends], [*ends, length], strict=True)]
+    before = (slice(None),) * normalize_axis_index(axis, ary.ndim)
+    places = [part.tolist() for part in np.array_split(np.arange(ary.shape[axis]), indices_or_sections)]
+    return [ary[(*before, slice(part[0], part[-1] + 1) if part else slice(0))] for part in places]
 
 
 @composed(np.split)
@@ -237,26 +184,7 @@ def _split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
     return _array_split(ary, indices_or_sections, axis)
 
 
-@composed(np.vsplit)
-def _vsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
-    return _split(ary, indices_or_sections, 0)
-
-
-@composed(np.hsplit)
-def _hsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
-    return _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
-
-
-@composed(np.dsplit)
-def _dsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
-    return _split(ary, indices_or_sections, 2)
-
-
-if hasattr(np, "unstack"):  # since NumPy 2.1
-
-    @composed(np.unstack)
-    def _unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
-        return tuple(np.moveaxis(x, axis, 0))
+numpys_own(np.vsplit, np.hsplit, np.dsplit, *existing("unstack"))
 
 
 # Repeating ------------------------------------------------------------------------------------------------------------
@@ -264,8 +192,8 @@ if hasattr(np, "unstack"):  # since NumPy 2.1
 
 @composed(np.repeat)
 def _repeat(a: Array, repeats: Any, axis: int | None = None) -> Array:
-    source, along = (np.ravel(a), 0) if axis is None else (a, axis)
-    return np.take(source, np.repeat(np.arange(source.shape[along]), repeats), axis=along)
+    length = a.size if axis is None else a.shape[axis]
+    return np.take(a, np.repeat(np.arange(length), repeats), axis=axis)
 
 
 @composed(np.tile)
@@ -292,9 +220,7 @@ def _diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Arra
     return last[..., i - min(offset, 0), i + max(offset, 0)]
 
 
-@composed(np.linalg.diagonal)
-def _linalg_diagonal(x: Array, /, *, offset: int = 0) -> Array:
-    return np.diagonal(x, offset, -2, -1)
+numpys_own(np.linalg.diagonal)
 
 
 @composed(np.diag)

@@ -36,7 +36,7 @@ def _from_pole(out: Any, x: Any) -> Any:
 
 @functools.cache
 def _register(special: Any) -> None:
-    derivative(special.expit, lambda g, out, x: g * out * (1 - out), smooth=True, steepest=0.25)
+    derivative(special.expit, lambda g, out, x: g * out * special.expit(-x), smooth=True, steepest=0.25)
     derivative(special.log_expit, lambda g, out, x: g * special.expit(-x), smooth=True)
     derivative(special.logit, lambda g, out, x: over(g, x * (1 - x)), singular=lambda out, x: np.minimum(x, 1 - x))
     derivative(special.erf, lambda g, out, x: g * (2 / math.sqrt(math.pi)) * np.exp(-x * x), smooth=True)

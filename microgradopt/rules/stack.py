@@ -5,15 +5,15 @@ hidden first axis, and answers every question as each of the k would. A sweep wh
 gradients (rows of a Jacobian, columns of a Hessian) for the dispatch of one. Parameters that are stacks give k losses,
 and a program that is called on stacks is k trainings at once. JAX calls this vmap.
 
-Most functions need only be told where the hidden axis is; `stacked` below does, in their records. One that is not told
-is called on each of the k arrays, which is slow and right.
+Most functions need only know where the hidden axis is; `stacked` below says so in their records. A function without
+such an entry is called on each of the k arrays: slower, with the same result.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,6 +26,19 @@ from microgradopt.rules.reductions import checked_axes
 from microgradopt.rules.registry import KNOWN, Known
 
 Array = Any
+Function = Callable[..., Any]
+
+
+def _reduction(function: Function) -> Function:
+    """The method for a reduction. The short way takes an axis and keepdims; all else goes through NumPy's dispatch."""
+    name = function.__name__
+
+    def method(self: Stack, axis: Any = None, *more: Any, keepdims: bool = False, **options: Any) -> Any:
+        if more or options:
+            return function(self, axis, *more, keepdims=keepdims, **options)
+        return Stack(getattr(self.data, name)(axis=_hidden_first(self, axis), keepdims=keepdims))
+
+    return method
 
 
 class Stack(ArrayMethods, NDArrayOperatorsMixin):
@@ -56,39 +69,14 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
     def dtype(self) -> Any:
         return self.data.dtype
 
-    @property
-    def T(self) -> Any:
-        return np.transpose(self)
-
-    @property
-    def mT(self) -> Any:
-        return np.swapaxes(self, -1, -2)
-
     def reshape(self, *shape: Any, order: str = "C") -> Any:
         target = shape[0] if len(shape) == 1 else shape
         if order != "C":
             return _each(np.reshape, self, target, order=order)
         return Stack(self.data.reshape((len(self.data), *np.atleast_1d(target).tolist())))
 
-    def sum(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
-        if told or more:
-            return np.sum(self, axis, *told, keepdims=keepdims, **more)
-        return Stack(self.data.sum(axis=_hidden_first(self, axis), keepdims=keepdims))
-
-    def mean(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
-        if told or more:
-            return np.mean(self, axis, *told, keepdims=keepdims, **more)
-        return Stack(self.data.mean(axis=_hidden_first(self, axis), keepdims=keepdims))
-
-    def max(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
-        if told or more:
-            return np.max(self, axis, *told, keepdims=keepdims, **more)
-        return Stack(self.data.max(axis=_hidden_first(self, axis), keepdims=keepdims))
-
-    def min(self, axis: Any = None, *told: Any, keepdims: bool = False, **more: Any) -> Any:
-        if told or more:
-            return np.min(self, axis, *told, keepdims=keepdims, **more)
-        return Stack(self.data.min(axis=_hidden_first(self, axis), keepdims=keepdims))
+    sum, mean = _reduction(np.sum), _reduction(np.mean)
+    max, min = _reduction(np.max), _reduction(np.min)
 
     def astype(self, dtype: Any) -> Stack:
         return Stack(self.data.astype(dtype))
@@ -127,12 +115,8 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
             (target,) = kwargs.pop("out")
             target[...] = getattr(ufunc, method)(*inputs, **kwargs)
             return target
-        if (
-            method == "__call__"
-            and ufunc.signature is None
-            and ufunc.nout == 1
-            and Stack not in map(type, kwargs.values())
-        ):
+        is_elementwise = method == "__call__" and ufunc.signature is None and ufunc.nout == 1
+        if is_elementwise and Stack not in map(type, kwargs.values()):
             return Stack(ufunc(*_aligned(inputs), **kwargs))
         if method == "at":
             target, index, value = inputs
@@ -140,7 +124,7 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
             return ufunc.at(target.data, places, _grown(value, len(shape)) if type(value) is Stack else value)
         return _each(ufunc if method == "__call__" else getattr(ufunc, method), *inputs, **kwargs)
 
-    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+    def __array_function__(self, function: Function, types: Any, args: Any, kwargs: Any) -> Any:
         if any(map(_holds_stacks, types)):
             return NotImplemented
         known = KNOWN.get(function, Known(function))
@@ -149,22 +133,22 @@ class Stack(ArrayMethods, NDArrayOperatorsMixin):
             return _each(function, *args, **kwargs)
         try:
             return together(*args, **kwargs)
-        except TypeError:  # told something that it does not know; the body of a composite writes into an array
+        except TypeError:  # an argument that it does not take, or the body of a composite that writes into an array
             return _each(function, *args, **kwargs)
 
 
 def _holds_stacks(kind: type) -> bool:
-    """Whether this is a Tensor: its values may be stacks, and never the other way round."""
+    """Whether this is Tensor: a tensor's value may be a stack, and a stack holds no tensors."""
     return hasattr(kind, "requires_grad")
 
 
-def _each(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _each(function: Function, *args: Any, **kwargs: Any) -> Any:
     """The function called on the first of every stack, the second of every stack, and so on."""
-    stacks = list(_stacks((args, kwargs)))
-    if not stacks:
+    first = next((leaf for leaf in tree.leaves((args, kwargs)) if type(leaf) is Stack), None)
+    if first is None:
         raise TypeError(f"{function.__name__}: no way to tell it of a Stack")
     results = []
-    for i in range(len(stacks[0].data)):
+    for i in range(len(first.data)):
         own, told = tree.mapped(functools.partial(_nth, i), (args, kwargs))
         results.append(function(*own, **told))
     if isinstance(results[0], list | tuple):
@@ -176,11 +160,6 @@ def _each(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _nth(i: int, x: Any) -> Any:
     return x.data[i] if type(x) is Stack else x
-
-
-def _stacks(x: Any) -> Iterator[Stack]:
-    """The stacks in some arguments."""
-    return (leaf for leaf in tree.leaves(x) if type(leaf) is Stack)
 
 
 # Where the hidden axis is ---------------------------------------------------------------------------------------------
@@ -203,7 +182,7 @@ def _grown(x: Stack, ndim: int) -> Array:
 
 
 def _matmul(x: Any, y: Any) -> Array:
-    # One large product, unless the stack would have to be copied for it: more dear than many small ones.
+    # One large product, unless the stack would have to be copied for it: that costs more than many small products.
     if type(x) is Stack and x.ndim == 2 and type(y) is not Stack and y.ndim == 2 and x.data.flags.c_contiguous:
         k, rows, inner = x.data.shape
         return (x.data.reshape(k * rows, inner) @ y).reshape(k, rows, y.shape[1])
@@ -227,9 +206,9 @@ def selected(x: Any, index: Any) -> Any:
 
 
 def _places(x: Stack, index: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-    """Where an index of each array leads in the data of all, to be written to; and the shape of what is there in each.
+    """The index into the data of all that stands for `index` into each array, and the shape of what each has there.
 
-    Raises TypeError where a write to each would have to be made for itself: slices beside stacks of indices.
+    Raises TypeError for slices beside stacks of indices: no single index stands for these.
     """
     parts = _as_tuple(index)
     anywhere = tuple(np.zeros(part.shape, int) if _is_advanced(part) else part for part in parts)
@@ -262,35 +241,21 @@ def _keeps_places(index: tuple[Any, ...]) -> bool:
 # What functions do to stacks ------------------------------------------------------------------------------------------
 
 
-def stacked(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def stacked(function: Function) -> Callable[[Any], Any]:
     """Decorator: the body is what `function` does to a Stack."""
 
-    def register(body: Callable[..., Any]) -> Callable[..., Any]:
+    def register(body: Any) -> Any:
         KNOWN[function].stacked = body
         return body
 
     return register
 
 
-def _together(function: Callable[..., Any], new_axes: int = 0) -> Callable[..., Any]:
-    """For functions of a list of arrays that lay them along an axis, a new one or not."""
-
-    def of_stacks(parts: Any, axis: int = 0, **kwargs: Any) -> Stack:  # where axis is None, a TypeError
-        k = next(len(part.data) for part in parts if type(part) is Stack)
-        whole = [
-            part.data if type(part) is Stack else np.broadcast_to(part, (k, *np.shape(part)))  # the same for each
-            for part in parts
-        ]
-        return Stack(function(whole, axis=axis % (whole[0].ndim - 1 + new_axes) + 1, **kwargs))
-
-    return of_stacks
-
-
-def _reduced(function: Callable[..., Any]) -> Callable[..., Any]:
+def _reduced(function: Function) -> Function:
     return lambda a, axis=None, **kwargs: Stack(function(a.data, axis=_hidden_first(a, axis), **kwargs))
 
 
-def _of_one_axis(function: Callable[..., Any]) -> Callable[..., Any]:
+def _of_one_axis(function: Function) -> Function:
     """For functions that take all elements in a row where no axis is told."""
 
     def of_stack(a: Stack, axis: int | None = None, **kwargs: Any) -> Stack:
@@ -306,27 +271,35 @@ def _of_one_axis(function: Callable[..., Any]) -> Callable[..., Any]:
 stacked(np.shape)(lambda a: a.shape)
 stacked(np.ndim)(lambda a: a.ndim)
 stacked(np.size)(lambda a, axis=None: a.size if axis is None else a.shape[axis])
-stacked(np.sum)(_reduced(np.sum))
-stacked(np.mean)(_reduced(np.mean))
-_function: Callable[..., Any]
-for _function in (np.prod, np.max, np.min, np.all, np.any, np.var, np.std):
+_function: Function
+for _function in (np.sum, np.mean, np.prod, np.max, np.min, np.all, np.any, np.var, np.std):
     stacked(_function)(_reduced(_function))
 for _function in (np.cumsum, np.argmax, np.argmin):
     stacked(_function)(_of_one_axis(_function))
 stacked(np.reshape)(lambda a, shape: a.reshape(shape))
 stacked(np.ravel)(lambda a: a.reshape(-1))
-stacked(np.vdot)(lambda a, b: np.ravel(a) @ np.ravel(b))
 stacked(np.copy)(lambda a: Stack(a.data.copy()))
 stacked(np.swapaxes)(
     lambda a, axis1, axis2: Stack(np.swapaxes(a.data, *_hidden_first(a, axis1), *_hidden_first(a, axis2)))
 )
-stacked(np.matrix_transpose)(lambda a: np.swapaxes(a, -1, -2))
 stacked(np.flip)(lambda a, axis=None: Stack(np.flip(a.data, _hidden_first(a, axis))))
 stacked(np.where)(lambda *args: Stack(np.where(*_aligned(args))))
 stacked(np.clip)(lambda *args: Stack(np.clip(*_aligned(args))))
-stacked(np.concatenate)(_together(np.concatenate))
-stacked(np.stack)(_together(np.stack, 1))
 stacked(np.expand_dims)(lambda a, axis: a.reshape(np.expand_dims(np.broadcast_to(0, a.shape), axis).shape))
+
+
+for _function in (np.vdot, np.matrix_transpose, np.stack):  # whose bodies call what has been told
+    stacked(_function)(KNOWN[_function].body)
+
+
+@stacked(np.concatenate)
+def _concatenate(parts: Any, axis: int = 0, **kwargs: Any) -> Stack:  # where axis is None, a TypeError
+    k = next(len(part.data) for part in parts if type(part) is Stack)
+    whole = [
+        part.data if type(part) is Stack else np.broadcast_to(part, (k, *np.shape(part)))  # the same for each
+        for part in parts
+    ]
+    return Stack(np.concatenate(whole, axis=axis % (whole[0].ndim - 1) + 1, **kwargs))
 
 
 @stacked(np.zeros_like)

@@ -1,4 +1,4 @@
-"""Order statistics, statistics that pass over NaN, and covariances: said in terms of sorting, sums and products."""
+"""Order statistics, statistics that leave out NaNs, and covariances: composed of sorting, sums and products."""
 
 from __future__ import annotations
 
@@ -110,20 +110,19 @@ composed(np.nanvar)(moment(_of_numbers(np.var)))
 composed(np.nanstd)(moment(_of_numbers(np.std)))
 
 
-def _nan_extremum(extremum: Any, worst: float, a: Array, axis: Axis, keepdims: bool) -> Array:
-    filled, numbers = _filled(a, worst)
-    result = extremum(filled, axis=axis, keepdims=keepdims)
-    return np.where(np.any(numbers, axis=axis, keepdims=keepdims), result, math.nan)
+def _nan_extremum(extremum: Any, worst: float) -> Any:
+    """The body of ``np.nanmax`` and ``np.nanmin``."""
+
+    def body(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+        filled, numbers = _filled(a, worst)
+        result = extremum(filled, axis=axis, keepdims=keepdims)
+        return np.where(np.any(numbers, axis=axis, keepdims=keepdims), result, math.nan)
+
+    return body
 
 
-@composed(np.nanmax)
-def _nanmax(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    return _nan_extremum(np.max, -math.inf, a, axis, keepdims)
-
-
-@composed(np.nanmin)
-def _nanmin(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    return _nan_extremum(np.min, math.inf, a, axis, keepdims)
+composed(np.nanmax)(_nan_extremum(np.max, -math.inf))
+composed(np.nanmin)(_nan_extremum(np.min, math.inf))
 
 
 # Covariances ----------------------------------------------------------------------------------------------------------

@@ -209,6 +209,25 @@ def test_views_and_stretched_operands(f):
         assert equal(x, BIG)
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.concatenate([np.zeros_like(x), x * 2]),
+        lambda x: np.stack([x, np.ones_like(x)]) * x,
+        lambda x: np.cumulative_sum(x, axis=1, include_initial=True),
+    ],
+)
+def test_arrays_made_like_a_tensor_are_joined_with_it(f):
+    x = mg.Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+
+    def value_and_slope(x):
+        total = np.sum(f(x) ** 2)
+        return total, *mg.grad(total, x)
+
+    for ours, eager in zip(mg.compile(value_and_slope)(x), value_and_slope(x), strict=True):
+        np.testing.assert_array_equal(getattr(ours, "data", ours), getattr(eager, "data", eager))
+
+
 def test_writing_into_an_array_of_its_own():
     def f(x):
         z = np.copy(x)

@@ -158,3 +158,13 @@ def test_too_many_by_position_are_refused():
         mg.softmax(leaf([1.0]), -1, 5)
     with pytest.raises(mg.NotDifferentiableError, match="not with overwrite_input"):
         np.median(leaf([1.0]), 0, None, True)
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, "valid", "same", "full"])
+@pytest.mark.parametrize("shapes", [(5, 3), (3, 5), (4, 2), (2, 4), (3, 3), (1, 4)])
+def test_modes_of_convolutions_are_numpys(shapes, mode):
+    """NumPy knows them by number too."""
+    a, v = (np.arange(1.0, n + 1) for n in shapes)
+    for f in (np.convolve, np.correlate):
+        expected = f(a, v, mode)
+        np.testing.assert_allclose(f(mg.Tensor(a, requires_grad=True), v, mode).data, expected, rtol=1e-14)

@@ -66,6 +66,17 @@ def test_compiled_they_are_the_same(f):
         np.testing.assert_array_equal(getattr(ours, "data", ours), getattr(eager, "data", eager))
 
 
+def test_the_slope_of_a_saturated_sigmoid():
+    """1 − expit(x) keeps few digits at 30, and none at 40."""
+    x = Tensor([-40.0, -30.0, 30.0, 40.0], requires_grad=True)
+    expected = np.exp(-np.abs(x.data))
+    for f, right in (
+        (special.expit, expected),
+        (lambda x: mg.grad(special.log_expit(-x).sum(), x, create_graph=True)[0], -expected),
+    ):
+        np.testing.assert_allclose(mg.grad(f(x).sum(), x)[0], right, rtol=1e-12)
+
+
 def test_the_entropy_of_a_certain_outcome():
     """x log x, 0 at 0 by xlogy."""
     p = Tensor([0.0, 1.0], requires_grad=True)

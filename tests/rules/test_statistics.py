@@ -110,6 +110,13 @@ def test_nor_where_few_elements_count(f, ddof):
     same_as_numpy(lambda x: f(x, ddof=ddof, where=np.array([True, False, True])), np.array([1.0, 5.0, 2.0]))
 
 
+@pytest.mark.parametrize("f", [np.var, np.std])
+def test_a_slope_without_degrees_of_freedom_is_no_number(f):
+    """The value is infinite; its slope was −2 (x − mean) for ddof = n + 1."""
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="Degrees of freedom"):
+        assert not np.isfinite(gradient(lambda x: f(x, ddof=3), [1.0, 3.0])).any()
+
+
 @pytest.mark.parametrize(
     "f", [np.std, np.nanstd, lambda x: np.std(x, where=~np.isnan(x)), lambda x: np.nanstd(x, axis=0, keepdims=True)]
 )
