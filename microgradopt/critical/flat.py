@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from microgradopt.critical.local import Local
 from microgradopt.critical.nonsmooth import kinks
+from microgradopt.rules.registry import SINGULAR
 
 Array = npt.NDArray[Any]
 
 _WAYS = 4  # random directions, each walked both ways: where the surface has too few dimensions, none stays in it
 _RADII = (1e-3, 1e-2, 0.1, 0.3, 1.0, 2.0)  # of the size of θ
 _RADII_AT_ORIGIN = tuple(10.0**k for k in range(-3, 19))  # which tells no length: until something can be seen
+_LONGER = 0.1  # at most, is each at random: or a ripple as long as a radius would not be seen
 _FAR = 1e-2  # a walk has to come so far, at least
 _STEPS = 3  # from one of the larger radii to the next
 _BACK = 40  # Newton's steps back across, with one Hessian for all
@@ -42,15 +44,17 @@ def is_surface(point: Local, rng: np.random.Generator) -> bool:
 def _stays(point: Local, direction: Array, rng: np.random.Generator) -> bool:
     """Whether the gradient stays zero on the way. A walk that comes to a place it cannot go on from has ended."""
     here, reached, long = point, 0.0, point.long(direction)
-    for radius in _RADII if point.size else _RADII_AT_ORIGIN:
-        steps = 1 if radius <= _FAR or not point.size else _STEPS
+    for round_radius in _RADII if point.size else _RADII_AT_ORIGIN:
+        radius = round_radius * (1 + _LONGER * rng.random())
+        steps = 1 if round_radius <= _FAR or not point.size else _STEPS
         length = (radius - reached) * long / steps
         for _ in range(steps):
             there = _across(here, here.at_step(length * direction), rng)
             if there is None:
                 return reached >= _FAR
             if not there.rests_along(there.flat):  # beyond a kink there is another surface
-                return reached >= _FAR and bool(kinks(point.objective, here.theta, there.theta - here.theta))
+                met = kinks(point.objective, here.theta, there.theta - here.theta)
+                return reached >= _FAR and any(each.kind != SINGULAR for each in met)
             direction = there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
             if np.linalg.norm(direction) < 0.3 * length:
                 return reached >= _FAR
@@ -73,6 +77,6 @@ def _across(point: Local, theta: Array, rng: np.random.Generator) -> Local | Non
     if not np.isfinite(size):
         return None
     here = point.at(theta, rng)
-    if not here.rests_along(here.across):
+    if here is None or not here.rests_along(here.across):
         return None
     return here.turned() if len(theta) <= _TURNED else here

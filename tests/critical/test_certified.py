@@ -179,6 +179,8 @@ BROKEN = {
         lambda u: (2.0**30 * u[1] - (2.0**-30 * u[0]) ** 2) * (2.0**30 * u[1] - 3 * (2.0**-30 * u[0]) ** 2), [0.0, 0.0],
     ),
     "if": (lambda x: x[0] ** 2 + x[1] ** 2 if x[0] >= 0 else -1 + 0 * x[0], [0.0, 0.0]),
+    "ripples as long as a step": (lambda p: p[1] ** 2 - np.sin(1000 * np.pi * p[0]) ** 6, [0.0, 0.0]),
+    "a division before the fall": (lambda p: p[1] ** 2 - np.exp(-1 / (p[0] ** 2 + 1e-300)), [0.0, 0.0]),
 }  # fmt: skip
 
 
