@@ -24,6 +24,7 @@ _RADII_AT_ORIGIN = tuple(10.0**k for k in range(-3, 19))  # which tells no lengt
 _LONGER = 0.1  # at most, is each at random: or a ripple as long as a radius would not be seen
 _FAR = 1e-2  # a walk has to come so far, at least
 _STEPS = 3  # from one of the larger radii to the next
+_HALVINGS = 20  # of a step, up to a kink on its way
 _BACK = 40  # Newton's steps back across, with one Hessian for all
 _FALLS = 0.7  # of the gradient is left after each, at most
 _TURNED = 300  # parameters, up to which the Hessian is computed anew at each step
@@ -52,15 +53,31 @@ def _stays(point: Local, direction: Array, rng: np.random.Generator) -> bool:
             there = _across(here, here.at_step(length * direction), rng)
             if there is None:
                 return reached >= _FAR
-            if not there.rests_along(there.flat):  # beyond a kink there is another surface
-                met = kinks(point.objective, here.theta, there.theta - here.theta)
-                return reached >= _FAR and any(each.kind != SINGULAR for each in met)
+            if not there.rests_along(there.flat):
+                return reached >= _FAR and _ends_at_a_kink(here, there, length * direction, rng)
             direction = there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
             if np.linalg.norm(direction) < 0.3 * length:
                 return reached >= _FAR
             direction /= np.linalg.norm(direction)
             here = there
         reached = radius
+    return True
+
+
+def _ends_at_a_kink(here: Local, there: Local, step: Array, rng: np.random.Generator) -> bool:
+    """Whether the gradient stays zero up to a kink, beyond which there is another surface: found by bisection."""
+    for _ in range(_HALVINGS):
+        met = kinks(here.objective, here.theta, there.theta - here.theta)
+        if all(each.kind == SINGULAR for each in met):
+            return False
+        step = step / 2
+        middle = _across(here, here.at_step(step), rng)
+        if middle is None:
+            break
+        if middle.rests_along(middle.flat):
+            here = middle
+        else:
+            there = middle
     return True
 
 

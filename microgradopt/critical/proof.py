@@ -83,7 +83,8 @@ def prove(objective: Objective, theta: npt.ArrayLike | None = None, rng: np.rand
     all values which its numbers can take in the box (arb, by python-flint: ``pip install 'microgradopt[proof]'``).
     Whatever is not the same all over the box, as at a kink, is refused; and so are functions that are not known on
     balls, losses that are computed elsewhere, parts cut from the graph (``.detach()``), and an ``if`` on a value. What
-    Python or NumPy has computed from literals alone counts as a constant.
+    Python or NumPy has computed from literals alone counts as a constant. A derivative rule that is not the library's
+    (``rules.composite``) is taken at its word.
 
     Where directions are flat, the theorem is about the slice across them, and `assuming` says so; parameters without
     any effect in the box, whose derivative is exactly 0, are proved to be such.

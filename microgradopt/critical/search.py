@@ -261,28 +261,30 @@ def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:
 # The methods: each a function of objective, start, number of iterations and size, to where it comes ------------------
 
 
-def _spectrum(theta: Array) -> Generator[Question, Any, tuple[Array, Array, Array]]:
-    """g along the eigenvectors of H, the eigenvalues, and the eigenvectors."""
+def _matrix(theta: Array) -> Generator[Question, Any, tuple[Array, Array]]:
+    """H and g. Raises NonFiniteError where they are not finite."""
     g = yield "gradients", theta
     H = yield "hessians", theta
     if not (np.isfinite(g).all() and np.isfinite(H).all()):
         raise NonFiniteError
+    return H, g
+
+
+def _spectrum(theta: Array) -> Generator[Question, Any, tuple[Array, Array, Array]]:
+    """g along the eigenvectors of H, the eigenvalues, and the eigenvectors."""
+    H, g = yield from _matrix(theta)
     values, vectors = np.linalg.eigh(H)
     return vectors.T @ g, values, vectors
 
 
 def _curvature(objective: Objective, theta: Array) -> Generator[Question, Any, tuple[Any, Array]]:
     """H, to be multiplied with, and g: a matrix while that is small."""
-    H: Any = None
-    if objective.n > _SMALL:
-        H = HessianOperator(objective, theta)
-        g = H.gradient
-    else:
-        g = yield "gradients", theta
-        H = yield "hessians", theta
-    if not np.isfinite(g).all():
+    if objective.n <= _SMALL:
+        return (yield from _matrix(theta))
+    H = HessianOperator(objective, theta)
+    if not np.isfinite(H.gradient).all():
         raise NonFiniteError
-    return H, g
+    return H, H.gradient
 
 
 def _newton(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:

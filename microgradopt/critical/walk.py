@@ -221,19 +221,20 @@ def _for_ever(objective: Objective, way: list[Array], rng: np.random.Generator) 
     here, start = way[place], way[0]
     if not objective.gradient(way[-1]).any():  # a floor: what falls for ever has one, be it 1e-17 where the loss is 0
         return None
-    rays = [(origin, here - origin) for origin in (start, np.zeros_like(start))]
-    falling = [(origin, ray) for origin, ray in rays if _falls(objective, origin, ray)]
+    falling = [
+        (tuple(objective.value(origin + t * (here - origin)) for t in (1, 2, 4)), here - origin)
+        for origin in (start, np.zeros_like(start))
+        if _falls(objective, origin, here - origin)
+    ]
     if not falling:
         return None
-    losses = [[objective.value(origin + t * ray) for t in (1, 2, 4)] for origin, ray in falling]
-    best = int(np.argmin([furthest for _, _, furthest in losses]))
-    ray = falling[best][1]
+    losses, ray = min(falling, key=lambda each: each[0][-1])
     return Nearest(
         INFINITY,
         classify(objective, here, dense_up_to=_DENSE, rng=rng),
         *_gone(objective, way[: place + 1]),
         direction=ray / float(np.linalg.norm(ray)),
-        falls=tuple(losses[best]),
+        falls=losses,
     )
 
 

@@ -145,6 +145,11 @@ class TestKinks:
         assert [kink.function for kink in point.kinks] == ["relu"]
         assert not point.certified
 
+    @pytest.mark.parametrize("end", [1.1, 1.5, 1.9, 2.0, 2.1, 2.5, 3.0, 9.0])
+    def test_one_anywhere_on_the_way(self, end):
+        objective = Objective(lambda x: nn.functional.relu(x - 1).sum(), [0.0])
+        assert [k.function for k in critical.kinks(objective, np.zeros(1), np.array([end]))] == ["relu"]
+
     def test_smooth_functions_have_none(self):
         objective = Objective(lambda x: (np.tanh(x) + x**3 + np.exp(x) + np.logaddexp(0, x)).sum(), np.zeros(3))
         assert critical.kinks(objective, objective.theta) == []
