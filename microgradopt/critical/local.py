@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.noise import measured
-from microgradopt.curvature.solvers import norm
+from microgradopt.curvature.solvers import norm, power_of_two, scale_of
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
 
@@ -139,7 +139,7 @@ def local(objective: Objective, theta: Array, rng: np.random.Generator) -> Local
             f"classify: the loss is {m.value}, the gradient norm {np.linalg.norm(m.gradient)}, and of the Hessian "
             f"{np.count_nonzero(~np.isfinite(m.hessian))} elements are not finite; mg.detect_anomaly() finds where"
         )
-    scale = _power_of_two(np.abs(m.hessian).max(initial=0.0))
+    scale = scale_of(m.hessian)
     m = m.over(scale)
     H = (m.hessian + m.hessian.T) / 2
     different = [m.hessian - m.hessian.T, *np.nan_to_num(m.hessians, nan=np.inf)]
@@ -153,11 +153,6 @@ def local(objective: Objective, theta: Array, rng: np.random.Generator) -> Local
         objective, theta, scale, m.value, m.value_noise, H, d, A, values, vectors, noise + rounding,
         d * m.gradient, d * m.gradients,
     )  # fmt: skip
-
-
-def _power_of_two(x: float) -> float:
-    """The power of two that is nearest to x; 1 for 0."""
-    return float(np.exp2(np.clip(np.round(np.log2(x)), -1022, 1023))) if x > 0 else 1.0
 
 
 def _units(H: Array, noise: Array, theta: Array) -> Array:
@@ -179,7 +174,7 @@ def _units(H: Array, noise: Array, theta: Array) -> Array:
         d -= rows / 2
     d = np.exp2(np.round(d))
     size = float(np.linalg.norm(theta[~is_zero] / d[~is_zero])) or 1.0
-    d[is_zero] = [_power_of_two(max(abs(float(x)), 1.0) / size) for x in theta[is_zero]]
+    d[is_zero] = [power_of_two(max(abs(float(x)), 1.0) / size) for x in theta[is_zero]]
     return d
 
 

@@ -20,14 +20,18 @@ _POOR, _GOOD = 0.25, 0.75  # of the promised decrease
 _ON_BOUNDARY = 0.99  # of the radius
 
 
+def power_of_two(x: float) -> float:
+    """The largest one that is not above x; 1 where x is 0 or not finite."""
+    return math.ldexp(0.5, math.frexp(x)[1]) if 0 < x < math.inf else 1.0
+
+
 def scale_of(x: Array) -> float:
-    """A power of two near the largest |x|; 1 where that is 0 or not finite."""
-    largest = float(np.abs(x).max(initial=0.0))
-    return math.ldexp(0.5, math.frexp(largest)[1]) if 0 < largest < math.inf else 1.0
+    """A power of two near the largest |x|: to divide by it rounds nothing, and then no square overflows or vanishes."""
+    return power_of_two(float(np.abs(x).max(initial=0.0)))
 
 
 def norm(x: Array) -> float:
-    """‖x‖₂, whose squares neither overflow nor vanish."""
+    """‖x‖₂, or ‖x‖_F, also where squares would overflow or vanish."""
     scale = scale_of(x)
     return scale * float(np.linalg.norm(x / scale))
 
@@ -68,7 +72,7 @@ def conjugate_gradient(
     array([1. , 0.5])
     """
     b = _vector("conjugate_gradient", A, b)
-    unit = scale_of(b)  # in units of b no square overflows or vanishes
+    unit = scale_of(b)
     r, radius = b / unit, radius / unit
     x, d, squared = np.zeros_like(r), r, float(r @ r)
 
@@ -137,7 +141,7 @@ def minres(
     array([2., 1.])
     """
     b = _vector("minres", A, b)
-    unit = scale_of(b)  # in units of b no square overflows or vanishes
+    unit = scale_of(b)
     r = b / unit
     x, size = np.zeros_like(r), norm(r)
 
@@ -196,8 +200,8 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
     >>> trust_region_step(np.array([2.0, 4.0]), np.eye(2), np.array([-2.0, -4.0]), radius=5.0)
     array([1., 1.])
     """
-    unit = scale_of(np.array(radius))
-    scale = scale_of(np.append(values, g / unit))
+    unit = power_of_two(radius)
+    scale = power_of_two(max(-float(values[0]), float(values[-1]), float(np.abs(g).max()) / unit))
     values, g, radius = values / scale, g / unit / scale, radius / unit
     noise = values.size * float(np.finfo(values.dtype).eps)
     values = np.where(np.abs(values) <= noise * np.abs(values).max(), 0, values)
