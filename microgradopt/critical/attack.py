@@ -23,8 +23,8 @@ _WAYS = 16  # eigenvectors, those with the least curvature first; and as many mi
 _RADII = 4  # from where curvature stands out from the noise, each ten times the one before
 _VISIBLE = 4.0  # times the radius at which the change is as large as its noise
 _SMALLEST = 1e-9  # of the size of θ
-_MIXED = (0.1, 1e-3)  # of a curved direction in a flat one
-_SLOPE = 0.5  # of the change of the gradient that H foretells, may be missing
+_MIXED = (0.1, 1e-3)  # shares of a curved direction, added to a flat one
+_SLOPE = 0.5  # share of the gradient's change, as H foretells it, that may be missing
 
 
 def breaks(point: Local, sign: int, rng: np.random.Generator) -> tuple[list[str], int]:

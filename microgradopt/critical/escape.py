@@ -1,6 +1,6 @@
 """Escape: leave a critical point that is no minimum, downhill, and measure how much that gains.
 
-Along v with vᵀH v = λ < 0 the loss falls: L(θ + t v) ≈ L + t gᵀv + ½ λ t². How far to go the curvature tells too: it
+Along v with vᵀH v = λ < 0 the loss falls: L(θ + t v) ≈ L + t gᵀv + ½ λ t². The curvature also tells how far to go: it
 rises along the way, λ(t) ≈ λ + λ' t + ½ λ'' t², and the model is lowest where its slope has come back to zero, at
 gᵀv + λ t + ½ λ' t² + ⅙ λ'' t³ = 0. From there a line search walks, measuring.
 """
@@ -20,7 +20,7 @@ from microgradopt.objective import Objective
 Array = npt.NDArray[Any]
 
 _PROBE = 1e-2  # how far along a direction, for θ of size 1, the change of curvature is measured
-_MEASURED = 3  # times at most, each at a hundredth of the step that the model before has told
+_MEASURED = 3  # so often at most, each time at a hundredth of the step of the model before
 _NONE = 1e-13  # of the largest term of the model: a term as small as that is rounding
 _SEEN = 4.0  # times the step at which curvature changes the loss by its rounding
 _DOUBLINGS = 10  # of the step, at most

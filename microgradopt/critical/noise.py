@@ -29,10 +29,10 @@ Array = npt.NDArray[Any]
 _RUNS = 3
 _SAFETY = 4.0  # noise is said to be so many times the largest difference that was seen
 _ROW = (-2, -1, 1, 2)  # times the distance of the points in a row
-_DISTANCES = (1e-4, 1e-7)  # of them, as shares of each parameter: noise does not depend on it, as structure does
-_ANOTHER = (2.0, 1e-3)  # times the step of a difference of gradients
-_ROUGH = 1e-6  # of a difference of gradients is its error, whatever two steps say
-_OFTEN = 100.0  # and more, where a plain repetition differs: a few draws of chance may agree
+_DISTANCES = (1e-4, 1e-7)  # of the points, as shares of each parameter: noise is alike at both, structure is not
+_ANOTHER = (2.0, 1e-3)  # other steps of a difference of gradients, in units of its own
+_ROUGH = 1e-6  # the least relative error of a difference of gradients, even where two steps agree
+_BY_CHANCE = 100.0  # times more where a plain repetition differs: a few random answers may be alike
 
 
 class Measured(NamedTuple):
@@ -59,7 +59,7 @@ def measured(objective: Objective, theta: Array, rng: np.random.Generator, secon
     run = _run_again if objective.external_loss is None else _run_elsewhere
     here, differences = run(objective, theta, rng, second)
     repeats = all(np.all(each == 0) for each in differences[0])
-    safety = _SAFETY if repeats else _SAFETY * _OFTEN
+    safety = _SAFETY if repeats else _SAFETY * _BY_CHANCE
     values, gradients, hessians = zip(*differences, strict=True)
     value_noise = safety * max(map(abs, values)) + float(np.finfo(theta.dtype).eps) * abs(here[0])
     return Measured._make([*here, value_noise, safety * np.stack(gradients), safety * np.stack(hessians)])

@@ -29,7 +29,7 @@ class Kink(NamedTuple):
 
     kind: kink, jump or singular point. function: its name. shape: of its distances from there. place: its number,
     from 0, among the operations that are not smooth everywhere, in order of computation. elements: (m, ndim), the
-    indices of the elements that do.
+    indices of the elements that sit there.
     """
 
     kind: str

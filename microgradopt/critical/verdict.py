@@ -41,7 +41,7 @@ from microgradopt.objective import Objective, check_objective
 
 Array = npt.NDArray[Any]
 
-_BENT = 0.1  # a change of curvature that makes another place
+_BENT = 0.1  # a relative change of the curvature that can be seen
 _FURTHER = 10.0 ** np.arange(6, 300, 6)  # times the step
 
 
@@ -152,7 +152,7 @@ def _distance(start: Local, end: Local | None) -> float:
 def _is_small(start: Local, end: Local) -> bool:
     """Whether the way to a critical point at 0 is short beside that on which the curvature changes.
 
-    There θ itself is no measure. A quadratic has no such length: of it no point but the critical one is critical.
+    Near 0 the size of θ is no measure. A quadratic has no such length: nothing but its critical point is critical.
     """
     far = np.abs(end.theta - start.theta) > NEAR * np.abs(start.theta)
     if norm((end.theta / start.units)[far]) > NEAR * norm((start.theta / start.units)[far]):
