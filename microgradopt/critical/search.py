@@ -20,6 +20,7 @@ from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint, short
 from microgradopt.critical.verdict import classify
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.curvature.solvers import minres, norm, scale_of, trust_region_radius, trust_region_step
+from microgradopt.curvature.spectrum import dense_spectrum
 from microgradopt.deprecated import old_arguments
 from microgradopt.errors import NonFiniteError
 from microgradopt.notebook import paragraph, shown, table
@@ -273,7 +274,7 @@ def _matrix(theta: Array) -> Generator[Question, Any, tuple[Array, Array]]:
 def _spectrum(theta: Array) -> Generator[Question, Any, tuple[Array, Array, Array]]:
     """g along the eigenvectors of H, the eigenvalues, and the eigenvectors."""
     H, g = yield from _matrix(theta)
-    values, vectors = np.linalg.eigh(H)
+    values, vectors, _, _ = dense_spectrum(H)
     return vectors.T @ g, values, vectors
 
 
