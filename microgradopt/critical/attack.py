@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.local import Local
-from microgradopt.errors import NonFiniteError
 
 Array = npt.NDArray[Any]
 
@@ -24,8 +23,8 @@ _WAYS = 16  # eigenvectors, those with the least curvature first; and as many mi
 _RADII = 4  # from where curvature stands out from the noise, each ten times the one before
 _VISIBLE = 4.0  # times the radius at which the change is as large as its noise
 _SMALLEST = 1e-9  # of the size of θ
-_MIXED = (0.1, 1e-3)  # of a curved direction in a flat one
-_SLOPE = 0.5  # of the change of the gradient that H foretells, may be missing
+_MIXED = (0.1, 1e-3)  # shares of a curved direction, added to a flat one
+_SLOPE = 0.5  # share of the gradient's change, as H foretells it, that may be missing
 
 
 def breaks(point: Local, sign: int, rng: np.random.Generator) -> tuple[list[str], int]:
@@ -70,12 +69,9 @@ def _first_change(point: Local, way: Array, curvature: float, rng: np.random.Gen
     bend = max(abs(curvature), point.tolerance, float(np.finfo(float).tiny))
     radius = max(_VISIBLE * math.sqrt(2 * point.value_noise / bend), _SMALLEST * point.long(way))
     for _ in range(_RADII):
-        try:
-            there = point.moved(radius * way, rng)
-        except (NonFiniteError, FloatingPointError, np.linalg.LinAlgError):
-            return radius, 0.0
-        change = there.value - point.value
-        if not math.isfinite(change):
+        there = point.moved(radius * way, rng)
+        change = math.nan if there is None else there.value - point.value
+        if there is None or not math.isfinite(change):
             return radius, 0.0
         if abs(change) > there.value_noise + point.value_noise:
             return radius, change
@@ -86,9 +82,8 @@ def _first_change(point: Local, way: Array, curvature: float, rng: np.random.Gen
 def _turns_as_foretold(point: Local, way: Array, curvature: float, radius: float, rng: np.random.Generator) -> bool:
     """Whether ∇L(θ + t v) − ∇L(θ) along v is t vᵀH v, at two distances below that of a change that can be seen."""
     for t in (1e-2 * radius, 1e-4 * radius):
-        try:
-            there = point.moved(t * way, rng)
-        except (NonFiniteError, FloatingPointError, np.linalg.LinAlgError):
+        there = point.moved(t * way, rng)
+        if there is None:
             continue
         got, foretold = float(way @ (there.gradient - point.gradient)), t * curvature
         noise = float(np.abs(there.noise @ way).max() + np.abs(point.noise @ way).max())

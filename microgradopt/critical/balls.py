@@ -358,18 +358,14 @@ def _called(node: Node, values: dict[Node, Any], smooth: bool) -> Any:
         if function is np.isinf and smooth:  # where(g == 0 and slope infinite, 0, g * slope): 0 is right at all slopes
             return np.frompyfunc(lambda x: not ball(x).is_finite(), 1, 1)(args[0])
         if function is np.where and not smooth:
-            _check_decided(args[0])
+            for condition in np.ravel(np.asarray(args[0], object)):
+                bool(_truth(condition))  # which raises where it is undecided
         out = _on_balls(function)(*args, **kwargs)
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
         raise UndecidedError(f"{name_of(function)} on balls: {error}") from error
     if function in _QUESTIONS and not any(x is _UNDECIDED for x in np.ravel(out)):
         return np.asarray(out, bool)
     return out if isinstance(out, tuple | list) else np.asarray(out)
-
-
-def _check_decided(conditions: Any) -> None:
-    for condition in np.ravel(np.asarray(conditions, object)):
-        bool(_truth(condition))  # which raises where it is undecided
 
 
 def _of_integers(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

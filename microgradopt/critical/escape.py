@@ -1,12 +1,13 @@
 """Escape: leave a critical point that is no minimum, downhill, and measure how much that gains.
 
-Along v with vᵀH v = λ < 0 the loss falls: L(θ + t v) ≈ L + t gᵀv + ½ λ t². How far to go the curvature tells too: it
+Along v with vᵀH v = λ < 0 the loss falls: L(θ + t v) ≈ L + t gᵀv + ½ λ t². The curvature also tells how far to go: it
 rises along the way, λ(t) ≈ λ + λ' t + ½ λ'' t², and the model is lowest where its slope has come back to zero, at
 gᵀv + λ t + ½ λ' t² + ⅙ λ'' t³ = 0. From there a line search walks, measuring.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,11 +20,11 @@ from microgradopt.objective import Objective
 Array = npt.NDArray[Any]
 
 _PROBE = 1e-2  # how far along a direction, for θ of size 1, the change of curvature is measured
-_MEASURED = 3  # times at most, each at a hundredth of the step that the model before has told
+_MEASURED = 3  # so often at most, each time at a hundredth of the step of the model before
 _NONE = 1e-13  # of the largest term of the model: a term as small as that is rounding
 _SEEN = 4.0  # times the step at which curvature changes the loss by its rounding
 _DOUBLINGS = 10  # of the step, at most
-_HALVINGS = 30
+_HALVINGS = 100  # so that a θ of 0, which tells no length, may have units of 1e-30
 _SECTIONS = 25  # golden sections: the best step to five digits
 _RANDOM = 20  # directions to try where none is known to lead down
 _GOLDEN = (5**0.5 - 1) / 2
@@ -86,18 +87,15 @@ def escape(objective: Objective, theta: Array, v: Array, size: float) -> Escape:
     v = v / np.linalg.norm(v)
     curvature, slope = float(v @ objective.hvp(v, theta)), float(gradient @ v)
     downhill = [v, -v] if slope == 0 else [v if slope < 0 else -v]
-    return max((_walk(objective, theta, value, u, -abs(slope), curvature, size) for u in downhill), key=_measured)
+    ways = [_walk(objective, theta, value, u, -abs(slope), curvature, size) for u in downhill]
+    return max(ways, key=operator.attrgetter("measured"))
 
 
 def search(objective: Objective, theta: Array, flat: Array, size: float, rng: np.random.Generator) -> Escape:
     """The best escape along the flat directions, the columns of `flat`, and along random mixtures of them."""
     mixtures = flat @ rng.standard_normal((flat.shape[1], _RANDOM))
     directions = np.concatenate([flat[:, :_RANDOM], mixtures], axis=1)
-    return max((escape(objective, theta, v, size) for v in directions.T), key=_measured)
-
-
-def _measured(found: Escape) -> float:
-    return found.measured
+    return max((escape(objective, theta, v, size) for v in directions.T), key=operator.attrgetter("measured"))
 
 
 def _walk(
@@ -166,18 +164,18 @@ def _highest(drop: Callable[[float], float], t: float) -> tuple[float, str]:
     return t, "the loss still falls there, and was followed no further"
 
 
-def _refined(drop: Callable[[float], float], t: float, reached: float) -> float:
-    """The step between t/2 and 2t where the drop is highest, by golden sections."""
-    low, high = t / 2, 2 * t
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = drop(left), drop(right)
+def _refined(drop: Callable[[float], float], best: float, reached: float) -> float:
+    """The step between half and twice the best one so far where the drop is highest, by golden sections."""
+    low, high = best / 2, 2 * best
     for _ in range(_SECTIONS):
-        if at_left >= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = drop(left)
+        further = high if high - best > best - low else low
+        t = best + (1 - _GOLDEN) * (further - best)
+        found = drop(t)
+        if found > reached:
+            low, high = (best, high) if t > best else (low, best)
+            best, reached = t, found
+        elif t > best:
+            high = t
         else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = drop(right)
-    return max([(reached, t), (at_left, left), (at_right, right)])[1]
+            low = t
+    return best

@@ -14,14 +14,17 @@ import numpy.typing as npt
 
 from microgradopt.critical.local import Local
 from microgradopt.critical.nonsmooth import kinks
+from microgradopt.rules.registry import SINGULAR
 
 Array = npt.NDArray[Any]
 
 _WAYS = 4  # random directions, each walked both ways: where the surface has too few dimensions, none stays in it
 _RADII = (1e-3, 1e-2, 0.1, 0.3, 1.0, 2.0)  # of the size of θ
 _RADII_AT_ORIGIN = tuple(10.0**k for k in range(-3, 19))  # which tells no length: until something can be seen
+_LONGER = 0.1  # at most, is each at random: or a ripple as long as a radius would not be seen
 _FAR = 1e-2  # a walk has to come so far, at least
 _STEPS = 3  # from one of the larger radii to the next
+_HALVINGS = 20  # of a step, up to a kink on its way
 _BACK = 40  # Newton's steps back across, with one Hessian for all
 _FALLS = 0.7  # of the gradient is left after each, at most
 _TURNED = 300  # parameters, up to which the Hessian is computed anew at each step
@@ -42,21 +45,39 @@ def is_surface(point: Local, rng: np.random.Generator) -> bool:
 def _stays(point: Local, direction: Array, rng: np.random.Generator) -> bool:
     """Whether the gradient stays zero on the way. A walk that comes to a place it cannot go on from has ended."""
     here, reached, long = point, 0.0, point.long(direction)
-    for radius in _RADII if point.size else _RADII_AT_ORIGIN:
-        steps = 1 if radius <= _FAR or not point.size else _STEPS
+    for round_radius in _RADII if point.size else _RADII_AT_ORIGIN:
+        radius = round_radius * (1 + _LONGER * rng.random())
+        steps = 1 if round_radius <= _FAR or not point.size else _STEPS
         length = (radius - reached) * long / steps
         for _ in range(steps):
             there = _across(here, here.at_step(length * direction), rng)
             if there is None:
                 return reached >= _FAR
-            if not there.rests_along(there.flat):  # beyond a kink there is another surface
-                return reached >= _FAR and bool(kinks(point.objective, here.theta, there.theta - here.theta))
+            if not there.rests_along(there.flat):
+                return reached >= _FAR and _ends_at_a_kink(here, there, length * direction, rng)
             direction = there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
             if np.linalg.norm(direction) < 0.3 * length:
                 return reached >= _FAR
             direction /= np.linalg.norm(direction)
             here = there
         reached = radius
+    return True
+
+
+def _ends_at_a_kink(here: Local, there: Local, step: Array, rng: np.random.Generator) -> bool:
+    """Whether the gradient stays zero up to a kink, beyond which there is another surface: found by bisection."""
+    for _ in range(_HALVINGS):
+        met = kinks(here.objective, here.theta, there.theta - here.theta)
+        if all(each.kind == SINGULAR for each in met):
+            return False
+        step = step / 2
+        middle = _across(here, here.at_step(step), rng)
+        if middle is None:
+            break
+        if middle.rests_along(middle.flat):
+            here = middle
+        else:
+            there = middle
     return True
 
 
@@ -73,6 +94,6 @@ def _across(point: Local, theta: Array, rng: np.random.Generator) -> Local | Non
     if not np.isfinite(size):
         return None
     here = point.at(theta, rng)
-    if not here.rests_along(here.across):
+    if here is None or not here.rests_along(here.across):
         return None
     return here.turned() if len(theta) <= _TURNED else here

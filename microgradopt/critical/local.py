@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.noise import measured
+from microgradopt.curvature.solvers import norm, power_of_two, scale_of
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
 
@@ -88,10 +89,8 @@ class Local:
 
     def rests_along(self, V: Array) -> bool:
         """Whether Vᵀg is zero, but for its noise."""
-        if not V.shape[1]:
-            return True
         leak = _ROUNDING * self.eps * norm(self.gradient)  # as V itself is rounded
-        return norm(V.T @ self.gradient) <= _RESTS * max(map(norm, self.noise @ V)) + leak
+        return is_noise(V.T @ self.gradient, self.noise @ V, leak)
 
     def newton(self) -> Array:
         """−A⁺ D∇L: Newton's step across, in these units."""
@@ -102,13 +101,16 @@ class Local:
         """θ + D step."""
         return (self.theta + self.units * step).astype(self.theta.dtype)
 
-    def moved(self, step: Array, rng: np.random.Generator) -> Local:
-        """The same at θ + D step."""
+    def moved(self, step: Array, rng: np.random.Generator) -> Local | None:
+        """The same at θ + D step; None where the loss cannot be computed."""
         return self.at(self.at_step(step), rng)
 
-    def at(self, theta: Array, rng: np.random.Generator) -> Local:
-        """The same units and Hessian, with the loss and the gradient of another θ."""
-        m = measured(self.objective, theta, rng, second=False).over(self.scale)
+    def at(self, theta: Array, rng: np.random.Generator) -> Local | None:
+        """The same units and Hessian, with loss and gradient of another θ; None where they cannot be computed."""
+        try:
+            m = measured(self.objective, theta, rng, second=False).over(self.scale)
+        except (NonFiniteError, FloatingPointError, np.linalg.LinAlgError):
+            return None
         return replace(
             self, theta=theta, value=m.value, value_noise=m.value_noise,
             gradient=self.units * m.gradient, noise=self.units * m.gradients,
@@ -124,25 +126,21 @@ class Local:
         return replace(self, A=A, values=values, vectors=vectors)
 
 
-def norm(x: Array) -> float:
-    """‖x‖₂, which neither overflows nor vanishes on the way."""
-    largest = float(np.abs(x).max(initial=0.0))
-    return largest * float(np.linalg.norm(x / largest)) if 0 < largest < np.inf else largest
+def is_noise(part: Array, noise: Array, leak: float) -> bool:
+    """Whether a part of the gradient is no larger than its noise, (runs, n), and a leak of others into it."""
+    return norm(part) <= _RESTS * max(map(norm, noise)) + leak
 
 
 def local(objective: Objective, theta: Array, rng: np.random.Generator) -> Local:
     """The loss near θ, in units of its own. Raises NonFiniteError where it is not finite."""
     m = measured(objective, theta, rng)
-    assert m.hessian is not None
     if not (np.isfinite(m.value) and np.isfinite(m.gradient).all() and np.isfinite(m.hessian).all()):
         raise NonFiniteError(
             f"classify: the loss is {m.value}, the gradient norm {np.linalg.norm(m.gradient)}, and of the Hessian "
             f"{np.count_nonzero(~np.isfinite(m.hessian))} elements are not finite; mg.detect_anomaly() finds where"
         )
-    scale = _power_of_two(np.abs(m.hessian).max(initial=0.0))
+    scale = scale_of(m.hessian)
     m = m.over(scale)
-    assert m.hessian is not None
-    assert m.hessians is not None
     H = (m.hessian + m.hessian.T) / 2
     different = [m.hessian - m.hessian.T, *np.nan_to_num(m.hessians, nan=np.inf)]
     d = _units(np.abs(H), np.max(np.abs(different), axis=0), theta)
@@ -155,11 +153,6 @@ def local(objective: Objective, theta: Array, rng: np.random.Generator) -> Local
         objective, theta, scale, m.value, m.value_noise, H, d, A, values, vectors, noise + rounding,
         d * m.gradient, d * m.gradients,
     )  # fmt: skip
-
-
-def _power_of_two(x: float) -> float:
-    """The power of two that is nearest to x; 1 for 0."""
-    return float(np.exp2(np.clip(np.round(np.log2(x)), -1022, 1023))) if x > 0 else 1.0
 
 
 def _units(H: Array, noise: Array, theta: Array) -> Array:
@@ -181,7 +174,7 @@ def _units(H: Array, noise: Array, theta: Array) -> Array:
         d -= rows / 2
     d = np.exp2(np.round(d))
     size = float(np.linalg.norm(theta[~is_zero] / d[~is_zero])) or 1.0
-    d[is_zero] = [_power_of_two(max(abs(float(x)), 1.0) / size) for x in theta[is_zero]]
+    d[is_zero] = [power_of_two(max(abs(float(x)), 1.0) / size) for x in theta[is_zero]]
     return d
 
 

@@ -29,78 +29,80 @@ Array = npt.NDArray[Any]
 _RUNS = 3
 _SAFETY = 4.0  # noise is said to be so many times the largest difference that was seen
 _ROW = (-2, -1, 1, 2)  # times the distance of the points in a row
-_DISTANCES = (1e-4, 1e-7)  # of them, as shares of each parameter: noise does not depend on it, as structure does
-_ANOTHER = (2.0, 1e-3)  # times the step of a difference of gradients
-_ROUGH = 1e-6  # of a difference of gradients is its error, whatever two steps say
-_OFTEN = 100.0  # and more, where a plain repetition differs: a few draws of chance may agree
+_DISTANCES = (1e-4, 1e-7)  # of the points, as shares of each parameter: noise is alike at both, structure is not
+_ANOTHER = (2.0, 1e-3)  # other steps of a difference of gradients, in units of its own
+_ROUGH = 1e-6  # the least relative error of a difference of gradients, even where two steps agree
+_BY_CHANCE = 100.0  # times more where a plain repetition differs: a few random answers may be alike
 
 
 class Measured(NamedTuple):
     """A loss and its derivatives at a point, and how each differs from run to run.
 
-    value, gradient (n,), hessian (n, n) or None. value_noise: a bound. gradients (runs, n), hessians (runs, n, n): the
-    differences, times a factor of safety.
+    value, gradient (n,), hessian (n, n), empty where it was not wanted. value_noise: a bound. gradients (runs, n),
+    hessians (runs, n, n): the differences, times a factor of safety.
     """
 
     value: float
     gradient: Array
-    hessian: Array | None
+    hessian: Array
     value_noise: float
     gradients: Array
-    hessians: Array | None
+    hessians: Array
 
     def over(self, scale: float) -> Measured:
         """All of it divided by a power of two."""
-        H, different = self.hessian, self.hessians
-        return Measured(
-            self.value / scale,
-            self.gradient / scale,
-            None if H is None else H / scale,
-            self.value_noise / scale,
-            self.gradients / scale,
-            None if different is None else different / scale,
-        )
+        return Measured._make(each / scale for each in self)
 
 
 def measured(objective: Objective, theta: Array, rng: np.random.Generator, second: bool = True) -> Measured:
     """The loss, its gradient and, if wanted, its Hessian at θ, in double precision; and their noise."""
-    if objective.external_loss is not None:
-        return _measured_elsewhere(objective, objective.external_loss, theta, rng, second)
+    run = _run_again if objective.external_loss is None else _run_elsewhere
+    here, differences = run(objective, theta, rng, second)
+    repeats = all(np.all(each == 0) for each in differences[0])
+    safety = _SAFETY if repeats else _SAFETY * _BY_CHANCE
+    values, gradients, hessians = zip(*differences, strict=True)
+    value_noise = safety * max(map(abs, values)) + float(np.finfo(theta.dtype).eps) * abs(here[0])
+    return Measured._make([*here, value_noise, safety * np.stack(gradients), safety * np.stack(hessians)])
+
+
+Derivatives = list[Any]  # value, gradient and Hessian, or how each differs
+
+
+def _minus(some: Derivatives, others: Derivatives) -> Derivatives:
+    return [x - y for x, y in zip(some, others, strict=True)]
+
+
+def _run_again(
+    objective: Objective, theta: Array, rng: np.random.Generator, second: bool
+) -> tuple[Derivatives, list[Derivatives]]:
+    """The derivatives at θ, and their differences: of a plain repetition, and of runs with everything moved."""
     parameters = objective.vector.parameters
 
-    def derived(loss: Tensor) -> tuple[float, Array, Array | None]:
-        g = objective.vector.join(grad(loss, parameters, allow_unused=True)).astype(float)
-        return loss.item(), g, hessian(loss, parameters).astype(float) if second else None
+    def derived(loss: Tensor) -> Derivatives:
+        g = objective.vector.join(grad(loss, parameters, allow_unused=True))
+        H = hessian(loss, parameters) if second else np.zeros(0)
+        return [loss.item(), g.astype(float), H.astype(float)]
 
-    with objective.at(theta) as loss:
-        check_depends(loss, parameters)
-        value, gradient, H = derived(loss)
-    runs, safety = [], _SAFETY
-    if second:
+    def plain() -> Derivatives:
         with objective.at(theta) as loss:
-            again = derived(loss)
-        runs.append(again)
-        if again[0] != value or (again[1] != gradient).any() or np.any(again[2] != H):
-            safety *= _OFTEN
+            check_depends(loss, parameters)
+            return derived(loss)
+
+    here = plain()
+    differences = [_minus(plain() if second else here, here)]
     for _ in range(_RUNS):
         with objective.at(_moved(theta, rng)) as loss:
-            runs.append(derived(_rerun(loss, rng)))
-    return Measured(
-        value,
-        gradient,
-        H,
-        safety * max(abs(each - value) for each, _, _ in runs) + float(np.finfo(theta.dtype).eps) * abs(value),
-        safety * np.stack([each - gradient for _, each, _ in runs]),
-        None if H is None else safety * np.stack([each - H for _, _, each in runs if each is not None]),
-    )
+            differences.append(_minus(derived(_rerun(loss, rng)), here))
+    return here, differences
 
 
-def _measured_elsewhere(
-    objective: Objective, loss: ExternalLoss, theta: Array, rng: np.random.Generator, second: bool
-) -> Measured:
+def _run_elsewhere(
+    objective: Objective, theta: Array, rng: np.random.Generator, second: bool
+) -> tuple[Derivatives, list[Derivatives]]:
     """The same for a loss that is computed elsewhere. Without products, a difference with other steps is noise too."""
+    loss: Any = objective.external_loss
 
-    def asked(at: Array) -> list[Any]:
+    def asked(at: Array) -> Derivatives:
         value, gradient = objective.value_and_gradient(at)
         return [value, gradient.astype(float), objective.hessian(at).astype(float) if second else np.zeros(0)]
 
@@ -116,19 +118,10 @@ def _measured_elsewhere(
             five = zip(*row[:2], here, *row[2:], strict=True)
             rows.append([(a - 4 * b + 6 * c - 4 * d + e) / 70**0.5 for a, b, c, d, e in five])
     fourth = [min(same, key=np.linalg.norm) for same in zip(*rows, strict=True)]
-    differences = [*([x - y for x, y in zip(each, here, strict=True)] for each in (again, *moved)), fourth]
+    differences = [*(_minus(each, here) for each in (again, *moved)), fourth]
     if second:
         differences += [[0.0, np.zeros_like(size), each] for each in _of_products(loss, theta, here[2], rng)]
-    safety = _SAFETY * (1.0 if all(np.all(each == 0) for each in differences[0]) else _OFTEN)
-    values, gradients, hessians = zip(*differences, strict=True)
-    return Measured(
-        here[0],
-        here[1],
-        here[2] if second else None,
-        safety * max(map(abs, values)) + float(np.finfo(theta.dtype).eps) * abs(here[0]),
-        safety * np.stack(gradients),
-        safety * np.stack(hessians) if second else None,
-    )
+    return here, differences
 
 
 def _of_products(loss: ExternalLoss, theta: Array, H: Array, rng: np.random.Generator) -> list[Array]:

@@ -29,7 +29,7 @@ class Kink(NamedTuple):
 
     kind: kink, jump or singular point. function: its name. shape: of its distances from there. place: its number,
     from 0, among the operations that are not smooth everywhere, in order of computation. elements: (m, ndim), the
-    indices of the elements that do.
+    indices of the elements that sit there.
     """
 
     kind: str
@@ -65,13 +65,15 @@ def kinks(objective: Objective, theta: Array, step: Array | None = None) -> list
     ['absolute']
     """
     here = places(objective, theta)
-    moved = here if step is None or not step.any() else places(objective, theta + step)
+    # At the end alone a place in the middle of the way would be as far as at the start.
+    ways = [] if step is None or not step.any() else [places(objective, theta + t * step) for t in (0.5, 1.0)]
     found = []
     for number, place in enumerate(here):
-        change: Any = 0.0
-        # On another path through the program nothing can be compared; then only what is met here is looked at.
-        if len(moved) == len(here) and moved[number].distance.shape == place.distance.shape:
-            change = np.abs(moved[number].distance - place.distance)
+        change = np.zeros_like(place.distance)
+        for moved in ways:
+            # On another path through the program nothing can be compared; then only what is met here is looked at.
+            if len(moved) == len(here) and moved[number].distance.shape == place.distance.shape:
+                change = np.maximum(change, np.abs(moved[number].distance - place.distance))
         elements = np.argwhere(place.distance <= place.reach + 2 * change)
         if len(elements):
             found.append(Kink(place.kind, place.function, place.distance.shape, number, elements))

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.critical.escape import escape, size_of
+from microgradopt.critical.local import is_noise
+from microgradopt.critical.noise import Measured, measured
 from microgradopt.critical.nonsmooth import kinks
-from microgradopt.critical.point import DEGENERATE, NEAR, NO_NEGATIVE, NOT_CRITICAL, SADDLE, CriticalPoint, Margin
+from microgradopt.critical.point import DEGENERATE, NEAR, NO_NEGATIVE, NOT_CRITICAL, SADDLE, CriticalPoint, counted
 from microgradopt.curvature.lanczos import eigenpairs
 from microgradopt.curvature.operator import HessianOperator
-from microgradopt.curvature.solvers import minres
+from microgradopt.curvature.solvers import minres, norm
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
 
@@ -26,6 +28,7 @@ Array = npt.NDArray[Any]
 _ROUNDING = 10.0  # rounding makes up to so many n ε ‖H‖ of an eigenvalue
 _DRIFT = 4.0  # on the way to the critical point, eigenvalues drift by up to so many times the change of H measured
 _PROBES = 8
+_NEWTON = 8  # steps to the critical point, at most
 _RADII = 10.0 ** np.arange(-5, 1)  # of the size of θ, at which the loss is asked
 _NOISE = 1e2  # units of rounding of the loss
 _HESSIANS, _SPECTRA = 6, 2  # that `classify` computes at least: at θ, its noise, and where Newton's steps lead
@@ -43,65 +46,86 @@ def outlined(
     are below or above 0, converged or not (Cauchy's interlacing theorem).
     """
     H = HessianOperator(objective, theta)
-    if not (math.isfinite(H.value) and np.isfinite(H.gradient).all()):
-        raise NonFiniteError(f"classify: the loss is {H.value}, the gradient norm {np.linalg.norm(H.gradient)}")
+    gradient_norm = norm(H.gradient)
+    if not (math.isfinite(H.value) and math.isfinite(gradient_norm)):
+        raise NonFiniteError(f"classify: the loss is {H.value}, the gradient norm {gradient_norm}")
     started = time.perf_counter()
     pairs = eigenpairs(H, k=3, which="both", max_products=max_products, rng=rng)
     seconds = _time_to_decide(objective.n, (time.perf_counter() - started) / pairs.products)
-    rounding = _rounding(H, rng)
-    size = size_of(theta)
-    step = minres(H, -H.gradient, max_iter=max_products).x
-    left = float(np.linalg.norm(H @ step + H.gradient))
-    distance = float(np.linalg.norm(step)) / size if left <= rounding * size else math.inf
+    tolerance, V, size = _rounding(H, rng), pairs.vectors, size_of(theta)
+    end = _settled(objective, theta, V, max_products, rng)
+    distance = math.inf if end is None else float(np.linalg.norm(end - theta)) / size
     near = distance <= NEAR
-    tolerance = rounding
-    if near and step.any():
+    step = end - theta if near and end is not None else np.zeros_like(theta)
+    if step.any():
         there = HessianOperator(objective, theta + step)
-        V = pairs.vectors
         tolerance += _DRIFT * float(np.linalg.norm(there @ V - V * pairs.values, 2))
-    negative, positive = pairs.values < -tolerance, pairs.values > tolerance
-    gradient_norm = float(np.linalg.norm(H.gradient))
+    counts = counted(pairs.values, tolerance)
+    negative, positive = counts["negative"] > 0, counts["positive"] > 0
     critical = near if gradient_tolerance is None else gradient_norm <= gradient_tolerance
-    on_kinks = kinks(objective, theta, step if near else None)
-    kind = SADDLE if negative.any() and positive.any() else DEGENERATE if negative.any() else NO_NEGATIVE
+    on_kinks = kinks(objective, theta, step)
+    kind = SADDLE if negative and positive else DEGENERATE if negative else NO_NEGATIVE
     is_saddle = near and critical and not on_kinks and kind == SADDLE
-    seen = _seen(objective, theta, pairs.vectors, H.value, size) if is_saddle else ""
-    sizes = np.abs(pairs.values)
-    smallest = [sizes[which].min() / tolerance if which.any() else math.inf for which in (negative, positive)]
+    evidence = _evidence(objective, theta, V, H.value, size) if is_saddle else ()
     return CriticalPoint(
         objective=objective,
         kind=kind if critical else NOT_CRITICAL,
-        certified=bool(seen),
+        certified=bool(evidence),
         theta=theta,
         value=H.value,
         gradient_norm=gradient_norm,
         distance=distance,
-        negative=int(negative.sum()),
-        zero=int((~(negative | positive)).sum()),
-        positive=int(positive.sum()),
-        tolerance=tolerance,
-        margin=Margin(smallest[0], math.inf, smallest[1]),
+        **counts,
         eigenvalues=pairs.values,
-        eigenvectors=pairs.vectors,
-        flat=pairs.vectors[:, ~(negative | positive)],
+        eigenvectors=V,
+        flat=V[:, np.abs(pairs.values) <= tolerance],
         kinks=tuple(on_kinks),
-        evidence=(seen,) if seen else (),
+        evidence=evidence,
         complete=False,
         products=H.products,
         to_decide=(float(pairs.residuals[0]), seconds),
     )
 
 
-def _seen(objective: Objective, theta: Array, vectors: Array, value: float, size: float) -> str:
-    """That the loss itself falls along the lowest eigenvector and rises along the highest, in words; "" if not."""
+def _settled(objective: Objective, theta: Array, V: Array, max_products: int, rng: np.random.Generator) -> Array | None:
+    """Where Newton's steps bring the gradient down to its own noise, along V and across; None where they do not.
+
+    As near 0 the noise becomes smaller with every step, that of where the step began will do.
+    """
+    here = measured(objective, theta, rng, second=False)
+    for _ in range(_NEWTON):
+        if _rests(here, here, V):
+            return theta
+        H = HessianOperator(objective, theta)
+        theta = theta + minres(H, -H.gradient, max_iter=max_products).x
+        there = measured(objective, theta, rng, second=False)
+        if _rests(there, here, V):
+            return theta
+        if not norm(there.gradient) <= norm(here.gradient) / 2:
+            break
+        here = there
+    return theta if _rests(here, here, V) else None
+
+
+def _rests(there: Measured, here: Measured, V: Array) -> bool:
+    """Whether a gradient is zero along the columns of V, and across them, but for the noise of another place."""
+    g, noise = there.gradient, here.gradients
+    leak = _ROUNDING * float(np.finfo(V.dtype).eps) * norm(g)
+    along, of_noise = g @ V, noise @ V
+    return is_noise(along, of_noise, leak) and is_noise(g - V @ along, noise - of_noise @ V.T, leak)
+
+
+def _evidence(objective: Objective, theta: Array, V: Array, value: float, size: float) -> tuple[str, ...]:
+    """That the loss itself falls along the lowest eigenvector and rises along the highest, in words; () if not."""
     noise = _NOISE * float(np.finfo(theta.dtype).eps) * abs(value)
-    down = escape(objective, theta, vectors[:, 0], size)
-    rises = [objective.value(theta + sign * t * size * vectors[:, -1]) - value for t in _RADII for sign in (1, -1)]
+    down = escape(objective, theta, V[:, 0], size)
+    rises = [objective.value(theta + sign * t * size * V[:, -1]) - value for t in _RADII for sign in (1, -1)]
     up = max((rise for rise in rises if math.isfinite(rise)), default=0.0)
     if not (down.measured > noise and up > noise):
-        return ""
+        return ()
     return (
-        f"the loss falls by {down.measured:.2g} along the lowest eigenvector, and rises by {up:.2g} along the highest"
+        f"the loss falls by {down.measured:.2g} along the lowest eigenvector, and rises by {up:.2g} along the highest",
+        f"Newton's steps bring the gradient down to its own noise, along {V.shape[1]} eigenvectors and across them",
     )
 
 
@@ -118,7 +142,6 @@ def _rounding(H: HessianOperator, rng: np.random.Generator) -> float:
     """max(10 n ε ‖H‖_F, ‖H − Hᵀ‖_F), both estimated from random vectors: E‖H u‖² = ‖H‖_F² for normal u."""
     U = rng.standard_normal((H.shape[0], _PROBES)).astype(H.dtype)
     HU = H @ U
-    norm = float(np.sqrt(np.mean(np.sum(HU * HU, axis=0))))
     # The elements of Uᵀ(H − Hᵀ)U have the variance of ‖H − Hᵀ‖_F².
-    asymmetry = float(np.sqrt(np.mean(np.square(U.T @ HU - HU.T @ U))))
-    return max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm, asymmetry)
+    asymmetry = norm(U.T @ HU - HU.T @ U) / _PROBES
+    return max(_ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps) * norm(HU) / _PROBES**0.5, asymmetry)

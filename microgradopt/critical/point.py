@@ -34,12 +34,33 @@ class Margin(NamedTuple):
     negative, positive: the smallest |λ| counted, in tolerances. zero: the tolerance, in units of the largest counted.
     """
 
-    negative: float
-    zero: float
-    positive: float
+    negative: float = math.inf
+    zero: float = math.inf
+    positive: float = math.inf
 
 
-@dataclass(frozen=True)
+def counted(values: Array, tolerance: float) -> dict[str, Any]:
+    """How many eigenvalues lie below −tolerance, within it and above it, and how clearly: fields of a CriticalPoint."""
+    sizes = np.abs(values)
+    negative, zero, positive = values < -tolerance, sizes <= tolerance, values > tolerance
+
+    def ratio(numerator: float, denominator: float) -> float:
+        return float(numerator / denominator) if denominator > 0 else math.inf
+
+    return {
+        "negative": int(negative.sum()),
+        "zero": int(zero.sum()),
+        "positive": int(positive.sum()),
+        "tolerance": tolerance,
+        "margin": Margin(
+            ratio(sizes[negative].min(initial=math.inf), tolerance),
+            ratio(tolerance, sizes[zero].max(initial=0.0)),
+            ratio(sizes[positive].min(initial=math.inf), tolerance),
+        ),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
 class CriticalPoint:
     """A point of a loss and what kind it is: the answer of `classify`.
 
@@ -73,12 +94,12 @@ class CriticalPoint:
     theta: Array = field(repr=False)
     value: float
     gradient_norm: float
-    distance: float
-    negative: int
-    zero: int
-    positive: int
-    tolerance: float
-    margin: Margin
+    distance: float = math.inf
+    negative: int = 0
+    zero: int = 0
+    positive: int = 0
+    tolerance: float = 0.0
+    margin: Margin = field(default_factory=Margin)
     eigenvalues: Array = field(repr=False)
     eigenvectors: Array = field(repr=False)
     flat: Array = field(repr=False)

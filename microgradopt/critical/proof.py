@@ -23,7 +23,7 @@ from microgradopt.critical.balls import UndecidedError, balls, evaluated, exact,
 from microgradopt.critical.flat import is_surface
 from microgradopt.critical.local import Local, local, settled
 from microgradopt.critical.point import MAXIMUM, MINIMUM, NEAR, SADDLE
-from microgradopt.critical.symmetry import explained, symmetries
+from microgradopt.critical.symmetry import symmetries
 from microgradopt.errors import NonFiniteError, OverwrittenError
 from microgradopt.graph.graph import Node, nodes_in
 from microgradopt.mode import Observer, observed
@@ -83,7 +83,8 @@ def prove(objective: Objective, theta: npt.ArrayLike | None = None, rng: np.rand
     all values which its numbers can take in the box (arb, by python-flint: ``pip install 'microgradopt[proof]'``).
     Whatever is not the same all over the box, as at a kink, is refused; and so are functions that are not known on
     balls, losses that are computed elsewhere, parts cut from the graph (``.detach()``), and an ``if`` on a value. What
-    Python or NumPy has computed from literals alone counts as a constant.
+    Python or NumPy has computed from literals alone counts as a constant. A derivative rule that is not the library's
+    (``rules.composite``) is taken at its word.
 
     Where directions are flat, the theorem is about the slice across them, and `assuming` says so; parameters without
     any effect in the box, whose derivative is exactly 0, are proved to be such.
@@ -134,7 +135,7 @@ def _assumption(point: Local, rng: np.random.Generator) -> str:
     """What has to hold for a slice to speak for the loss."""
     if not point.flat.shape[1]:
         return ""
-    named = explained(symmetries(point, rng), point)[1] if is_surface(point, rng) else []
+    named = symmetries(point, rng)[1] if is_surface(point, rng) else []
     along = "; ".join(named) or f"{point.flat.shape[1]} flat directions"
     return f"on the slice across the flat directions, assuming that L is constant along them ({along})"
 
@@ -163,7 +164,7 @@ class _Program:
 
     def box(self) -> tuple[Array, bool]:
         """Half the widths of a box with exactly one critical point, and whether parameters left out have no effect."""
-        here = self._gradient_at(np.zeros(self._vector.size))
+        here = self._evaluated(self._gradient, np.zeros(self._vector.size))
         f = largest(product(self._DW.T, here[:, None]) / self._scale)
         r, low, high = max(_ABOVE * f, _SMALLEST * self._size()), 0.0, math.inf
         for _ in range(_TRIES):
@@ -201,21 +202,17 @@ class _Program:
         """q: a bound of ‖B(z) − S‖_∞ for |z|_∞ ≤ r."""
         H = self._evaluated(self._hessian, self._reach(r)) / self._scale
         B = product(product(self._DW.T, H), self._DW) - exact(np.diag(self.S))
-        rows = np.array([[abs(each) for each in row] for row in B], object)
-        return largest(rows.sum(axis=1))
+        return largest(np.abs(B).sum(axis=1))
 
     def _reach(self, r: float) -> Array:
         """How far θ can be from θ̂ for |z|_∞ ≤ r, parameter by parameter, from above."""
         return (self.point.units * np.sum(np.abs(self.W), axis=1) * r / _ROUNDED).astype(float)
 
-    def _gradient_at(self, reach: Array) -> Array:
-        return self._evaluated(self._gradient, reach)
-
     def _has_no_effect(self, reach: Array) -> bool:
         """Whether the gradient by the parameters left out is exactly 0, wherever they are and the others in the box."""
         wide = reach.copy()
         wide[self.idle] = np.maximum(1.0, np.abs(self.point.theta[self.idle]))
-        return all(each == 0 for each in self._gradient_at(wide)[self.idle])
+        return all(each == 0 for each in self._evaluated(self._gradient, wide)[self.idle])
 
     def _evaluated(self, trace: Trace, reach: Array) -> Array:
         theta = balls(self.point.theta.astype(float), reach)

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint, short
 from microgradopt.critical.verdict import classify
 from microgradopt.curvature.operator import HessianOperator
-from microgradopt.curvature.solvers import minres, trust_region_step
+from microgradopt.curvature.solvers import minres, norm, scale_of, trust_region_radius, trust_region_step
 from microgradopt.curvature.spectrum import dense_spectrum
 from microgradopt.deprecated import old_arguments
+from microgradopt.errors import NonFiniteError
 from microgradopt.notebook import paragraph, shown, table
 from microgradopt.objective import Objective, check_objective
 
@@ -132,24 +133,29 @@ def find(
     starts = np.atleast_2d(np.asarray(starts, objective.theta.dtype))
     if starts.ndim != 2 or starts.shape[1] != objective.n:
         raise ValueError(f"find: starts are (m, {objective.n}), one row each, not {starts.shape}")
+    if not np.isfinite(starts).all():
+        raise ValueError(f"find: of the starts, {starts.shape}, some numbers are NaN or infinite")
     descend = functools.partial(_METHODS[method], index=index) if method == _FOLLOWING else _METHODS[method]
     spread = _spread(starts)
     search = functools.partial(_search, objective, descend, max_iter, float(np.linalg.norm(spread)))
-    ends = [end for end in _from_all(objective, search, starts, jobs, progress) if end is not None]
+    ends = _from_all(objective, search, starts, jobs, progress)
     middle = np.median(starts, axis=0)
     critical, false, runaways = [], [], 0
-    for group in _grouped(ends, spread):
-        point = classify(objective, group[0], **settings)
+    for end, hits in _different([end for end in ends if end is not None], spread):
+        try:
+            point = classify(objective, end, **settings)
+        except NonFiniteError:
+            continue
         if not point.certified and _runs_away(objective, point, middle, spread):
-            runaways += len(group)
+            runaways += hits
         elif point.kind != NOT_CRITICAL:
-            critical.append((point, len(group)))
+            critical.append((point, hits))
         elif _is_gradient_flat(objective, point):
-            false.append((point, len(group)))
+            false.append((point, hits))
     critical.sort(key=lambda found: found[0].value)
     unfinished = len(starts) - runaways - sum(hits for _, hits in critical + false)
-    hits = [hits for _, hits in critical]
-    return Found([p for p, _ in critical], [p for p, _ in false], unfinished, len(starts), hits, runaways)
+    points, counts = [point for point, _ in critical], [hits for _, hits in critical]
+    return Found(points, [point for point, _ in false], unfinished, len(starts), counts, runaways)
 
 
 def _from_all(
@@ -169,8 +175,7 @@ def _ends(
     objective: Objective, search: Callable[[Array], Search], starts: Array, progress: bool = False
 ) -> list[Array | None]:
     """Of some starts, in order."""
-    found = _bar(_answered(objective, list(map(search, starts))), len(starts), "starts", progress)
-    ends: dict[int, Array | None] = dict(found)
+    ends = dict(_bar(_answered(objective, list(map(search, starts))), len(starts), "starts", progress))
     return [ends[i] for i in range(len(starts))]
 
 
@@ -209,9 +214,11 @@ def _answered(objective: Objective, searches: list[Search]) -> Iterator[tuple[in
 
 def _search(objective: Objective, descend: Callable[..., Search], max_iter: int, size: float, start: Array) -> Search:
     """Where the method leads, polished; None where numbers stopped being finite."""
-    end = yield from descend(objective, start, max_iter, size)
-    end = yield from _polished(objective, end)
-    return end if np.isfinite(end).all() and np.isfinite((yield "gradients", end)).all() else None
+    try:
+        end = yield from descend(objective, start, max_iter, size)
+        return (yield from _polished(objective, end))
+    except NonFiniteError:
+        return None
 
 
 def _spread(starts: Array) -> Array:
@@ -224,20 +231,17 @@ def _spread(starts: Array) -> Array:
     return np.where(np.array(medians) > 0, medians, np.maximum(1.0, np.abs(starts[0])))
 
 
-def _grouped(ends: list[Array], spread: Array) -> list[list[Array]]:
-    """Ends that are the same point, together."""
-    groups: list[list[Array]] = []
+def _different(ends: list[Array], spread: Array) -> list[tuple[Array, int]]:
+    """The ends that are different points, each with how many there are of it."""
+    hits: list[int] = []
+    points = np.empty((0, len(spread)))
     for end in ends:
-        group = next((group for group in groups if _same(end, group[0], spread)), None)
-        if group is None:
-            groups.append([end])
+        same = np.flatnonzero(np.linalg.norm((points - end) / spread, axis=1) <= _SAME)
+        if len(same):
+            hits[same[0]] += 1
         else:
-            group.append(end)
-    return groups
-
-
-def _same(a: Array, b: Array, spread: Array) -> bool:
-    return bool(np.linalg.norm((a - b) / spread) <= _SAME)
+            points, hits = np.concatenate([points, [end]]), [*hits, 1]
+    return list(zip(points, hits, strict=True))
 
 
 def _runs_away(objective: Objective, point: CriticalPoint, middle: Array, spread: Array) -> bool:
@@ -250,48 +254,56 @@ def _runs_away(objective: Objective, point: CriticalPoint, middle: Array, spread
 
 def _is_gradient_flat(objective: Objective, point: CriticalPoint) -> bool:
     g = objective.gradient(point.theta)
+    g = g / scale_of(g)
     largest = float(np.abs(point.eigenvalues).max(initial=0.0))
-    return bool(np.linalg.norm(objective.hvp(g, point.theta)) <= _FLAT * largest * np.linalg.norm(g))
+    return norm(objective.hvp(g, point.theta)) <= _FLAT * largest * norm(g)
 
 
-# The methods: each a function of objective, start and number of iterations that gives where it came to ----------------
+# The methods: each a function of objective, start, number of iterations and size, to where it comes ------------------
+
+
+def _matrix(theta: Array) -> Generator[Question, Any, tuple[Array, Array]]:
+    """H and g. Raises NonFiniteError where they are not finite."""
+    g = yield "gradients", theta
+    H = yield "hessians", theta
+    if not (np.isfinite(g).all() and np.isfinite(H).all()):
+        raise NonFiniteError
+    return H, g
 
 
 def _spectrum(theta: Array) -> Generator[Question, Any, tuple[Array, Array, Array]]:
     """g along the eigenvectors of H, the eigenvalues, and the eigenvectors."""
-    g = yield "gradients", theta
-    values, vectors, _, _ = dense_spectrum((yield "hessians", theta))
+    H, g = yield from _matrix(theta)
+    values, vectors, _, _ = dense_spectrum(H)
     return vectors.T @ g, values, vectors
 
 
 def _curvature(objective: Objective, theta: Array) -> Generator[Question, Any, tuple[Any, Array]]:
     """H, to be multiplied with, and g: a matrix while that is small."""
-    if objective.n > _SMALL:
-        H = HessianOperator(objective, theta)
-        return H, H.gradient
-    g = yield "gradients", theta
-    return (yield "hessians", theta), g
+    if objective.n <= _SMALL:
+        return (yield from _matrix(theta))
+    H = HessianOperator(objective, theta)
+    if not np.isfinite(H.gradient).all():
+        raise NonFiniteError
+    return H, H.gradient
 
 
 def _newton(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:
     """min ‖g + H p‖ over ‖p‖ ≤ radius, the radius by how well ‖g‖ was foretold (Nocedal and Wright 2006, 11.2)."""
     radius = size
-    norm = float(np.linalg.norm((yield "gradients", theta)))
     for _ in range(max_iter):
         g, values, vectors = yield from _spectrum(theta)
         p = trust_region_step(values**2, np.eye(len(values)), values * g, radius)
         new = theta + vectors @ p
-        foretold = norm**2 - float(np.sum((g + values * p) ** 2))
-        new_norm = float(np.linalg.norm((yield "gradients", new)))
-        ratio = (norm**2 - new_norm**2) / foretold if foretold > 0 else 0.0
-        length = float(np.linalg.norm(p))
-        if not ratio > 0.25:
-            radius = length / 4
-        elif ratio > 0.75 and length > 0.9 * radius:
-            radius *= 2
+        ahead = yield "gradients", new
+        before, after = float(g @ g), float(ahead @ ahead)
+        foretold = before - float(np.sum((g + values * p) ** 2))
+        ratio = (before - after) / foretold if foretold > 0 else 0.0
+        length = norm(p)
+        radius = trust_region_radius(radius, length, ratio)
         if ratio > _ARMIJO:
-            theta, norm = new, new_norm
-        if length <= _SMALLEST_STEP * size or radius <= _SMALLEST_STEP * size:
+            theta = new
+        if min(length, radius) <= _SMALLEST_STEP * size:
             break
     return theta
 
@@ -314,16 +326,25 @@ def _gradient_norm(objective: Objective, theta: Array, max_iter: int, size: floa
     return theta
 
 
-def _newton_mr(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:
-    """p = −H⁺g by MINRES; then f = ½‖g‖² falls along it at the rate −gᵀH p = ‖g‖² − ‖r‖² (Roosta et al. 2022)."""
+def _stepwise(
+    step_from: Callable[..., Search], objective: Objective, theta: Array, max_iter: int, size: float, **settings: Any
+) -> Search:
+    """θ + the step from there, again and again, until there is none, or one too small for more to follow."""
     for _ in range(max_iter):
-        H, g = yield from _curvature(objective, theta)
-        p = minres(H, -g).x
-        step = yield from _line_search(theta, p, g, -float((H @ g) @ p), 1.0)
-        if step is None or _is_over(step, size):
+        step = yield from step_from(objective, theta, size, **settings)
+        if step is None:
             break
         theta = theta + step
+        if _is_over(step, size):
+            break
     return theta
+
+
+def _newton_mr(objective: Objective, theta: Array, size: float) -> Search:
+    """p = −H⁺g by MINRES; then f = ½‖g‖² falls along it at the rate −gᵀH p = ‖g‖² − ‖r‖² (Roosta et al. 2022)."""
+    H, g = yield from _curvature(objective, theta)
+    p = minres(H, -g).x
+    return (yield from _line_search(theta, p, g, -float((H @ g) @ p), 1.0))
 
 
 def _line_search(theta: Array, p: Array, g: Array, rate: float, t: float) -> Search:
@@ -337,34 +358,23 @@ def _line_search(theta: Array, p: Array, g: Array, rate: float, t: float) -> Sea
     return None
 
 
-def _saddle_free(objective: Objective, theta: Array, max_iter: int, size: float) -> Search:
+def _saddle_free(objective: Objective, theta: Array, size: float) -> Search:
     """−|H|⁻¹g (Dauphin et al. 2014, section 4), no longer than the size of θ, halved until the loss falls."""
-    for _ in range(max_iter):
-        g, values, vectors = yield from _spectrum(theta)
-        p = _shortened(vectors @ -(g / _sizes(values)), size)
-        value = yield "values", theta
-        for _ in range(_HALVINGS):
-            if (yield "values", theta + p) < value:
-                break
-            p = p / 2
-        else:
-            break
-        theta = theta + p
-        if _is_over(p, size):
-            break
-    return theta
+    g, values, vectors = yield from _spectrum(theta)
+    p = _shortened(vectors @ -(g / _sizes(values)), size)
+    value = yield "values", theta
+    for _ in range(_HALVINGS):
+        if (yield "values", theta + p) < value:
+            return p
+        p = p / 2
+    return None
 
 
-def _follow(objective: Objective, theta: Array, max_iter: int, size: float, index: int) -> Search:
+def _follow(objective: Objective, theta: Array, size: float, index: int) -> Search:
     """Along eigenvector i, Newton's step for a maximum if i < index, for a minimum if not; no longer than 0.1 of θ."""
-    uphill = np.arange(objective.n) < index
-    for _ in range(max_iter):
-        g, values, vectors = yield from _spectrum(theta)
-        p = _shortened(vectors @ (np.where(uphill, 1, -1) * g / _sizes(values)), 0.1 * size)
-        theta = theta + p
-        if _is_over(p, size):
-            break
-    return theta
+    g, values, vectors = yield from _spectrum(theta)
+    uphill = np.where(np.arange(objective.n) < index, 1, -1)
+    return _shortened(vectors @ (uphill * g / _sizes(values)), 0.1 * size)
 
 
 def _is_over(step: Array, size: float) -> bool:
@@ -385,14 +395,12 @@ def _sizes(values: Array) -> Array:
 
 def _polished(objective: Objective, theta: Array, steps: int = 10) -> Search:
     """Newton's steps −H⁺g as long as they make the gradient smaller, at least by half: to rounding."""
-    norm = float(np.linalg.norm((yield "gradients", theta)))
     for _ in range(steps):
         H, g = yield from _curvature(objective, theta)
         new = theta + minres(H, -g).x
-        new_norm = float(np.linalg.norm((yield "gradients", new)))
-        if not new_norm < norm / 2:
+        if not norm((yield "gradients", new)) < norm(g) / 2:
             break
-        theta, norm = new, new_norm
+        theta = new
     return theta
 
 
@@ -400,7 +408,7 @@ _FOLLOWING = "eigenvector following"
 _METHODS: dict[str, Callable[..., Search]] = {
     "newton": _newton,
     "gradient norm": _gradient_norm,
-    "newton-mr": _newton_mr,
-    "saddle-free": _saddle_free,
-    _FOLLOWING: _follow,
+    "newton-mr": functools.partial(_stepwise, _newton_mr),
+    "saddle-free": functools.partial(_stepwise, _saddle_free),
+    _FOLLOWING: functools.partial(_stepwise, _follow),
 }

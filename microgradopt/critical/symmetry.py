@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 _SIZE = 0.5  # how far θ is moved to try a symmetry
 _SHORT = 1e-2  # of the size of θ: a symmetry that moves it by less is not tried: x⁴ looks flat too, from nearby
 _FEW = 12  # among so few parameters, all pairs are tried
+_TERMS = 16  # of exp(t G) with ‖t G‖ ≤ ½: no more can be seen
 
 
 class Family(NamedTuple):
@@ -39,39 +40,38 @@ class Family(NamedTuple):
         return jacobian(self.move(theta, t), t)[0]
 
 
-def symmetries(point: Local, rng: np.random.Generator) -> list[Family]:
+def symmetries(point: Local, rng: np.random.Generator) -> tuple[int, list[str]]:
+    """How many flat directions of a critical point symmetries account for, and the families with how many each adds.
+
+    A symmetry that hardly moves θ is left out.
+    """
+    directions, known = np.zeros((len(point.theta), 0)), 0
+    added: Counter[str] = Counter()
+    for family in _found(point, rng):
+        moves = family.generators(point.theta.astype(float)) / point.units[:, None]
+        lengths = np.linalg.norm(moves, axis=0)
+        long = lengths >= _SHORT * (point.size or 1.0)
+        directions = np.concatenate([directions, moves[:, long] / lengths[long]], axis=1)
+        rank = int(np.linalg.matrix_rank(point.flat.T @ directions, tol=1e-6)) if directions.size else 0
+        added[family.name] += rank - known
+        known = rank
+    return known, [f"{n} by {name}" for name, n in added.items() if n]
+
+
+def _found(point: Local, rng: np.random.Generator) -> Iterator[Family]:
     """The families that move a critical point, and leave it critical."""
-    theta, found = point.theta.astype(float), []
+    theta = point.theta.astype(float)
     idle = np.logical_not(np.any(point.A, axis=1))
     if idle.any() and _is_without_effect(point, idle, rng):
-        found.append(_translation("parameters without effect: dead units, inputs that are always 0", idle))
+        basis = np.eye(len(theta))[:, idle]
+        name = "parameters without effect: dead units, inputs that are always 0"
+        yield Family(name, basis.shape[1], lambda theta, t: theta + basis @ t)
     for family in _candidates(point.objective.vector, theta):
         step = (family.move(theta, rng.uniform(-_SIZE, _SIZE, family.size)) - theta) / point.units
         if np.linalg.norm(step) >= _SHORT * (point.size or 1.0):
             there = point.moved(step, rng)
-            if np.isfinite(there.gradient).all() and there.rests_along(np.eye(len(theta))):
-                found.append(family)
-    return found
-
-
-def explained(families: Sequence[Family], point: Local) -> tuple[int, list[str]]:
-    """How many of the flat directions the symmetries account for, and the families with how many each adds.
-
-    A symmetry that hardly moves θ is left out.
-    """
-    shares, known = np.zeros((point.flat.shape[1], 0)), 0
-    added: Counter[str] = Counter()
-    for family in families:
-        directions = family.generators(point.theta.astype(float)) / point.units[:, None]
-        lengths = np.linalg.norm(directions, axis=0)
-        long = lengths >= _SHORT * (point.size or 1.0)
-        units = directions[:, long] / lengths[long]
-        shares = np.concatenate([shares, point.flat.T @ units], axis=1)
-        rank = int(np.linalg.matrix_rank(shares, tol=1e-6)) if shares.size else 0
-        if rank > known:
-            added[family.name] += rank - known
-            known = rank
-    return known, [f"{n} by {name}" for name, n in added.items()]
+            if there and np.isfinite(there.gradient).all() and there.rests_along(np.eye(len(theta))):
+                yield family
 
 
 # The candidates -------------------------------------------------------------------------------------------------------
@@ -89,9 +89,10 @@ def _candidates(vector: ParameterVector, theta: Array) -> Iterator[Family]:
         for axis in range(len(shape)):
             yield _shift(vector, i, axis)
     if len(theta) <= _FEW:
-        for pair in itertools.combinations(range(len(theta)), 2):
-            yield _rescaled_pair(*pair)
-            yield _rotated_pair(*pair)
+        basis = np.eye(len(theta))
+        for a, b in itertools.combinations(basis, 2):
+            yield _linear("rescaling of two factors, one by c and one by 1/c", np.outer(a, a) - np.outer(b, b))
+            yield _linear("rotation of two parameters", np.outer(b, a) - np.outer(a, b))
 
 
 def _between_layers(vector: ParameterVector, i: int, j: int, units: int) -> Iterator[Family]:
@@ -134,27 +135,17 @@ def _shift(vector: ParameterVector, i: int, axis: int) -> Family:
     return Family("shift of all outputs, which softmax does not see", int(np.prod(shape)), shifted)
 
 
-def _rescaled_pair(i: int, j: int) -> Family:
-    def rescaled(theta: Array, t: Any) -> Any:
-        n = len(theta)
-        return theta * np.exp(t * (np.eye(n)[i] - np.eye(n)[j]))
+def _linear(name: str, G: Array) -> Family:
+    """θ ↦ exp(t G) θ, by its power series."""
 
-    return Family("rescaling of two factors, one by c and one by 1/c", 1, rescaled)
+    def moved(theta: Array, t: Any) -> Any:
+        term = total = theta
+        for k in range(1, _TERMS):
+            term = G @ term * (t / k)
+            total = total + term
+        return total
 
-
-def _rotated_pair(i: int, j: int) -> Family:
-    def rotated(theta: Array, t: Any) -> Any:
-        turned = np.eye(len(theta))[[i, j]]
-        across = np.array([-theta[j], theta[i]]) @ turned
-        along = np.array([theta[i], theta[j]]) @ turned
-        return theta + (np.cos(t) - 1) * along + np.sin(t) * across
-
-    return Family("rotation of two parameters", 1, rotated)
-
-
-def _translation(name: str, which: Array) -> Family:
-    basis = np.eye(len(which))[:, which]
-    return Family(name, basis.shape[1], lambda theta, t: theta + basis @ t)
+    return Family(name, 1, moved)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from microgradopt.critical.attack import breaks
 from microgradopt.critical.flat import is_surface
-from microgradopt.critical.local import Local, local, norm, settled
+from microgradopt.critical.local import Local, local, settled
 from microgradopt.critical.nonsmooth import Kink, kinks
 from microgradopt.critical.outline import outlined
 from microgradopt.critical.point import (
@@ -31,16 +31,17 @@ from microgradopt.critical.point import (
     ON_KINK,
     SADDLE,
     CriticalPoint,
-    Margin,
+    counted,
 )
-from microgradopt.critical.symmetry import explained, symmetries
+from microgradopt.critical.symmetry import symmetries
+from microgradopt.curvature.solvers import norm
 from microgradopt.deprecated import old_arguments
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective, check_objective
 
 Array = npt.NDArray[Any]
 
-_BENT = 0.1  # a change of curvature that makes another place
+_BENT = 0.1  # a relative change of the curvature that can be seen
 _FURTHER = 10.0 ** np.arange(6, 300, 6)  # times the step
 
 
@@ -103,14 +104,16 @@ def classify(
     critical = near if gradient_tolerance is None else gradient_norm <= gradient_tolerance
     point = end if near and end is not None else start
     on_kinks = kinks(objective, theta, point.theta - theta)
-    negative, zero, positive = _counts(point)
-    explanation = _explained(point, critical and near, rng) if zero else (0, [])
-    kind = _kind(negative, zero, positive, explanation[0]) if critical else NOT_CRITICAL
+    counts = counted(point.values, point.tolerance)
+    negative, zero, positive = (counts[sign] for sign in ("negative", "zero", "positive"))
+    is_saddle = negative > 0 and positive > 0
+    explained, reasons = _explained(point, rng) if zero and critical and near and not is_saddle else (0, [])
+    kind = _kind(negative, zero, positive, explained) if critical else NOT_CRITICAL
     certifiable = near and critical and kind != DEGENERATE and not on_kinks
     found_breaks, ways = breaks(point, {MINIMUM: 1, MAXIMUM: -1}.get(kind, 0), rng) if certifiable else ([], 0)
     certifiable = certifiable and ways > 0
     kind = DEGENERATE if found_breaks else kind
-    evidence = _evidence(point, explanation[0], ways) if certifiable else []
+    evidence = _evidence(point, explained, ways) if certifiable else []
     values, vectors = np.linalg.eigh(start.hessian)
     values *= start.scale
     return CriticalPoint(
@@ -121,17 +124,13 @@ def classify(
         value=start.value * start.scale,
         gradient_norm=gradient_norm,
         distance=distance,
-        negative=negative,
-        zero=zero,
-        positive=positive,
-        tolerance=point.tolerance,
-        margin=_margin(point),
+        **counts,
         eigenvalues=values.astype(theta.dtype),
         eigenvectors=vectors.astype(theta.dtype),
-        flat=_orthonormal(point.units[:, None] * point.flat),
+        flat=np.linalg.qr(point.units[:, None] * point.flat)[0],
         units=point.units,
-        explained=explanation[0],
-        symmetries=tuple(explanation[1]),
+        explained=explained,
+        symmetries=tuple(reasons),
         kinks=tuple(on_kinks),
         evidence=tuple(evidence),
         broken=tuple(found_breaks),
@@ -153,7 +152,7 @@ def _distance(start: Local, end: Local | None) -> float:
 def _is_small(start: Local, end: Local) -> bool:
     """Whether the way to a critical point at 0 is short beside that on which the curvature changes.
 
-    There θ itself is no measure. A quadratic has no such length: of it no point but the critical one is critical.
+    Near 0 the size of θ is no measure. A quadratic has no such length: nothing but its critical point is critical.
     """
     far = np.abs(end.theta - start.theta) > NEAR * np.abs(start.theta)
     if norm((end.theta / start.units)[far]) > NEAR * norm((start.theta / start.units)[far]):
@@ -169,18 +168,11 @@ def _is_small(start: Local, end: Local) -> bool:
     return change(1 / NEAR) <= _BENT and any(change(times) > _BENT for times in _FURTHER)
 
 
-def _counts(point: Local) -> tuple[int, int, int]:
-    negative, positive = int((point.values < -point.tolerance).sum()), int((point.values > point.tolerance).sum())
-    return negative, len(point.values) - negative - positive, positive
-
-
-def _explained(point: Local, is_critical: bool, rng: np.random.Generator) -> tuple[int, list[str]]:
+def _explained(point: Local, rng: np.random.Generator) -> tuple[int, list[str]]:
     """How many of the flat directions do no harm, and why."""
-    negative, zero, positive = _counts(point)
-    if not is_critical or (negative and positive):
-        return 0, []
-    named, why = explained(symmetries(point, rng), point)
-    if not (negative or positive) or not is_surface(point, rng):
+    zero = point.flat.shape[1]
+    named, why = symmetries(point, rng)
+    if not point.curved.any() or not is_surface(point, rng):
         return named if named < zero else 0, why
     rest = [f"{zero - named} by following them: the gradient stays zero"] if named < zero else []
     return zero, [*why, *rest]
@@ -210,25 +202,6 @@ def _kind(negative: int, zero: int, positive: int, explained: int) -> str:
     return MINIMUM if positive else MAXIMUM
 
 
-def _margin(point: Local) -> Margin:
-    """How clear the counts are."""
-    sizes = np.abs(point.values)
-
-    def ratio(numerator: float, denominator: float) -> float:
-        return numerator / denominator if denominator > 0 else math.inf
-
-    def smallest(which: Array) -> float:
-        return ratio(float(sizes[which].min()), point.tolerance) if which.any() else math.inf
-
-    negative, positive = point.values < -point.tolerance, point.values > point.tolerance
-    largest_zero = float(sizes[~(negative | positive)].max(initial=0.0))
-    return Margin(smallest(negative), ratio(point.tolerance, largest_zero), smallest(positive))
-
-
-def _orthonormal(V: Array) -> Array:
-    return np.linalg.qr(V)[0] if V.shape[1] else V
-
-
 def _on_kink(objective: Objective, theta: Array, found: list[Kink]) -> CriticalPoint:
     """The verdict where there are no second derivatives."""
     value, gradient = objective.value_and_gradient(theta)
@@ -240,12 +213,6 @@ def _on_kink(objective: Objective, theta: Array, found: list[Kink]) -> CriticalP
         theta=theta,
         value=value,
         gradient_norm=float(np.linalg.norm(gradient)),
-        distance=math.inf,
-        negative=0,
-        zero=0,
-        positive=0,
-        tolerance=0.0,
-        margin=Margin(math.inf, math.inf, math.inf),
         eigenvalues=none[0],
         eigenvectors=none,
         flat=none,

@@ -35,7 +35,7 @@ _NAMES = {
 }
 
 _DENSE = 400  # parameters up to which the walk ends with whole Hessians
-_SADDLES = 3  # that are left on the way down
+_SADDLES = 3  # so many are left on the way down, at most
 _STILL = 1e-12  # of the size of θ: a step as short is none
 _ITERATIONS = 300  # of L-BFGS in a round, and in a trial
 _PART = 10  # of them between two points of the way
@@ -44,11 +44,11 @@ _LITTLE = 1e-5  # of the loss: a round that gains less is the last
 _SAMPLES = 50  # at each radius
 _RADII = 10.0 ** np.arange(-6, 0)  # of the size of θ
 _TRIED = f"L-BFGS ({_ITERATIONS} iterations) and {_SAMPLES * len(_RADII)} samples nearby"
-_TIMES = 10.0  # what is left is said to be less than so many times what was gained in the trials,
-_LEAST = 1e-4  # and no less is said than this, of the loss
-_WORTH = 1e-2  # of the loss: where as much is left, the walk has not come to its end
+_TIMES = 10.0  # `left` is so many times what the trials gained,
+_LEAST = 1e-4  # and at least this share of the loss
+_WORTH = 1e-2  # of the loss: where more is left, the loss is still falling
 _ON_KINK = 1e-6  # of the size of θ: a kink within reach of such a step is one
-_LEFT = 0.1  # of the gain of the walk: where as much was left to gain, its direction is asked
+_LEFT = 0.1  # of the gain of the walk: its direction is asked from where as much was left
 _NEAR = np.geomspace(1, 4, 61)  # times the distance, along a direction, from point to point
 _BEYOND = 2.0 ** np.arange(3, 11)  # and further out
 _GONE = 1e-6  # of the fall: when no more is left, the loss is as good as at its limit
@@ -221,19 +221,20 @@ def _for_ever(objective: Objective, way: list[Array], rng: np.random.Generator) 
     here, start = way[place], way[0]
     if not objective.gradient(way[-1]).any():  # a floor: what falls for ever has one, be it 1e-17 where the loss is 0
         return None
-    rays = [(origin, here - origin) for origin in (start, np.zeros_like(start))]
-    falling = [(origin, ray) for origin, ray in rays if _falls(objective, origin, ray)]
+    falling = [
+        (tuple(objective.value(origin + t * (here - origin)) for t in (1, 2, 4)), here - origin)
+        for origin in (start, np.zeros_like(start))
+        if _falls(objective, origin, here - origin)
+    ]
     if not falling:
         return None
-    losses = [[objective.value(origin + t * ray) for t in (1, 2, 4)] for origin, ray in falling]
-    best = int(np.argmin([furthest for _, _, furthest in losses]))
-    ray = falling[best][1]
+    losses, ray = min(falling, key=lambda each: each[0][-1])
     return Nearest(
         INFINITY,
         classify(objective, here, dense_up_to=_DENSE, rng=rng),
         *_gone(objective, way[: place + 1]),
         direction=ray / float(np.linalg.norm(ray)),
-        falls=tuple(losses[best]),
+        falls=losses,
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.curvature.solvers import norm
+
 Array = npt.NDArray[Any]
 
 _RESOLVED = 1e-3  # of the gap: how sure an eigenvalue must be before it counts as the less extreme one
-
-
 _ASYMMETRY = 1e-2  # of ‖H‖: more is no rounding
 
 
@@ -80,7 +80,6 @@ def tridiagonal(H: SymmetricOperator, start: npt.ArrayLike, steps: int) -> Tridi
     if steps < 1:
         raise ValueError(f"tridiagonal: {steps} steps; at least 1 is needed")
     krylov = _Krylov(H, np.empty((0, n), dtype), start, min(steps, n))
-    krylov.grow()
     while krylov.size < krylov.limit and krylov.beta > 0:
         krylov.grow()
     T = krylov.T[: krylov.size, : krylov.size]
@@ -149,7 +148,7 @@ def operator_size(name: str, H: SymmetricOperator) -> tuple[int, np.dtype[Any]]:
     dtype = np.dtype(H.dtype)
     if dtype.kind not in "fiub":
         raise ValueError(f"{name}: H has dtype {dtype}; it must be of real numbers")
-    if isinstance(H, np.ndarray) and np.isfinite(H).all() and np.linalg.norm(H - H.T) > _ASYMMETRY * np.linalg.norm(H):
+    if isinstance(H, np.ndarray) and np.isfinite(H).all() and norm(H - H.T) > _ASYMMETRY * norm(H):
         raise ValueError(f"{name}: H, of shape {H.shape}, is not symmetric")
     return H.shape[0], dtype if dtype == np.float32 else np.dtype(np.float64)
 
@@ -219,20 +218,20 @@ class _Krylov:
         self.T = np.zeros((self.limit, self.limit))
         self.rows = np.empty((self.locked + self.limit + 1, n), start.dtype)
         self.rows[: self.locked] = locked
-        q, _ = _orthogonalised(start / np.linalg.norm(start), locked)
-        self.beta = float(np.linalg.norm(q))
+        q, _ = _orthogonalised(start / norm(start), locked)
+        self.beta = norm(q)
         self.rows[self.locked] = q / self.beta
 
     def grow(self) -> None:
-        """By one vector, which takes one product. β = 0 afterwards, when span Q has turned out to be invariant."""
+        """Add one basis vector (one product). β = 0 afterwards where span Q has turned out to be invariant."""
         last = self.locked + self.size
         w = product(self.H, self.rows[last])
         self.products += 1
-        self.scale = max(self.scale, float(np.linalg.norm(w)))
+        self.scale = max(self.scale, norm(w))
         w, along = _orthogonalised(w, self.rows[: last + 1])
         self.T[self.size, : self.size + 1] = along[self.locked :]
         self.size += 1
-        self.beta = float(np.linalg.norm(w))
+        self.beta = norm(w)
         if self.whole or self.beta <= self.rounding * self.scale:
             self.beta = 0.0
         else:
@@ -312,6 +311,6 @@ def _measured(H: SymmetricOperator, rows: Array, products: int) -> Eigenpairs:
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     images = np.array([product(H, v) for v in rows])
     values = np.sum(rows * images, axis=1)
-    residuals = np.linalg.norm(images - values[:, None] * rows, axis=1)
+    residuals = np.array([norm(row) for row in images - values[:, None] * rows], rows.dtype)
     order = np.argsort(values, kind="stable")
     return Eigenpairs(values[order], rows[order].T, residuals[order], products + len(rows))

@@ -61,43 +61,38 @@ def strong_wolfe(
     (3.0, 2, True)
     """
     _check("strong_wolfe", value, slope, step)
-    start = before = _Point(0.0, value, slope)
-    t = step
+    start = low = before = _Point(0.0, value, slope)  # low: the lowest point with a sufficient decrease so far
+    high, t = None, step  # high: once there is one, an answer lies between it and low, whose slope leads towards it
     for k in range(1, max_evaluations + 1):
         now = _at(phi, t)
-        if not _decreased(now, start, c1) or now.value >= before.value:
-            return _zoom(phi, start, before, now, c1, c2, k, max_evaluations)
-        if abs(now.slope) <= -c2 * slope:
-            return LineSearch(*now, k, True)
-        if now.slope >= 0:
-            return _zoom(phi, start, now, before, c1, c2, k, max_evaluations)
-        lowest, nearest, furthest = _cubic(before, now), t + _NEAR_END * (t - before.t), _EXPANSION * t
-        # A cubic whose minimum is behind falls for ever ahead.
-        t = furthest if lowest is None or lowest < t else min(max(lowest, nearest), furthest)
-        before = now
-    return LineSearch(*before, max_evaluations, False)
-
-
-def _zoom(
-    phi: Phi, start: _Point, low: _Point, high: _Point, c1: float, c2: float, evaluations: int, most: int
-) -> LineSearch:
-    """Algorithm 3.6. low: the lowest point with a sufficient decrease so far; its slope leads towards high."""
-    while evaluations < most:
-        left, right = sorted((low.t, high.t))
-        margin, lowest = _NEAR_END * (right - left), _cubic(low, high)
-        t = (left + right) / 2 if lowest is None else min(max(lowest, left + margin), right - margin)
-        if t in (low.t, high.t):  # neighbouring numbers: there is nothing between them
-            break
-        now, evaluations = _at(phi, t), evaluations + 1
         if not _decreased(now, start, c1) or now.value > low.value:
             high = now
-            continue
-        if abs(now.slope) <= -c2 * start.slope:
-            return LineSearch(*now, evaluations, True)
-        if now.slope * (high.t - low.t) >= 0:
-            high = low
-        low = now
-    return LineSearch(*low, evaluations, False)
+        else:
+            if abs(now.slope) <= -c2 * slope:
+                return LineSearch(*now, k, True)
+            before, low = low, now
+            ahead = math.inf if high is None else high.t - before.t
+            if now.slope * ahead >= 0:
+                high = before
+        t = _beyond(before, low) if high is None else _between(low, high)
+        if t == low.t or (high is not None and t == high.t):  # neighbouring numbers: there is nothing between them
+            break
+    return LineSearch(*low, k, False)
+
+
+def _beyond(before: _Point, now: _Point) -> float:
+    """The next step where the slope still leads down. A cubic whose minimum is behind falls for ever ahead."""
+    lowest, furthest = _cubic(before, now), _EXPANSION * now.t
+    if lowest is None or lowest < now.t:
+        return furthest
+    return min(max(lowest, now.t + _NEAR_END * (now.t - before.t)), furthest)
+
+
+def _between(low: _Point, high: _Point) -> float:
+    """The next step, not too near the ends."""
+    left, right = sorted((low.t, high.t))
+    margin, lowest = _NEAR_END * (right - left), _cubic(low, high)
+    return (left + right) / 2 if lowest is None else min(max(lowest, left + margin), right - margin)
 
 
 def backtracking(

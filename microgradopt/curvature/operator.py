@@ -98,15 +98,7 @@ class HessianOperator:
         self.products += self.shape[0]
         return self._recorded.hessian()
 
-    def matvec(self, v: Array) -> Array:
-        """H v, for v of shape (n,) or (n, 1)."""
-        return (self @ np.ravel(v)).reshape(np.shape(v))
-
-    def matmat(self, V: Array) -> Array:
-        """H V, for V of shape (n, k)."""
-        return self @ V
-
-    rmatvec, rmatmat = matvec, matmat
+    matvec = matmat = rmatvec = rmatmat = __matmul__
 
     def __repr__(self) -> str:
         return f"HessianOperator(n = {self.shape[0]:,}, {self.dtype}, L = {self.value:.6g}, {self.products} products)"

@@ -16,6 +16,24 @@ from microgradopt.deprecated import old_arguments
 Array = npt.NDArray[Any]
 
 _NEWTON = 100  # iterations of the secular equation, which takes about 5
+_POOR, _GOOD = 0.25, 0.75  # of the promised decrease
+_ON_BOUNDARY = 0.99  # of the radius
+
+
+def power_of_two(x: float) -> float:
+    """The largest one that is not above x; 1 where x is 0 or not finite."""
+    return math.ldexp(0.5, math.frexp(x)[1]) if 0 < x < math.inf else 1.0
+
+
+def scale_of(x: Array) -> float:
+    """A power of two near the largest |x|: to divide by it rounds nothing, and then no square overflows or vanishes."""
+    return power_of_two(float(np.abs(x).max(initial=0.0)))
+
+
+def norm(x: Array) -> float:
+    """‖x‖₂, or ‖x‖_F, also where squares would overflow or vanish."""
+    scale = scale_of(x)
+    return scale * float(np.linalg.norm(x / scale))
 
 
 class Solution(NamedTuple):
@@ -53,27 +71,32 @@ def conjugate_gradient(
     >>> conjugate_gradient(np.array([[2.0, 0.0], [0.0, 4.0]]), [2.0, 2.0]).x
     array([1. , 0.5])
     """
-    r = _vector("conjugate_gradient", A, b)
+    b = _vector("conjugate_gradient", A, b)
+    unit = scale_of(b)
+    r, radius = b / unit, radius / unit
     x, d, squared = np.zeros_like(r), r, float(r @ r)
+
+    def solution(x: Array, r: Array, k: int, status: str, direction: Array | None = None) -> Solution:
+        return Solution(unit * x, unit * norm(r), k, status, direction)
+
     enough = tol * math.sqrt(squared)
     limit = 10 * r.size if max_iter is None else max_iter
     for k in range(limit):
         if math.sqrt(squared) <= enough:
-            return Solution(x, math.sqrt(squared), k, "converged", None)
+            return solution(x, r, k, "converged")
         Ad = A @ d
         curvature = float(d @ Ad)
         if curvature <= 0:
             t = _to_boundary(x, d, radius) if radius < math.inf else 0.0
-            return Solution(x + t * d, float(np.linalg.norm(r - t * Ad)), k + 1, "negative curvature", d)
+            return solution(x + t * d, r - t * Ad, k + 1, "negative curvature", d)
         t = squared / curvature
-        if np.linalg.norm(x + t * d) >= radius:
+        if radius < math.inf and norm(x + t * d) >= radius:
             t = _to_boundary(x, d, radius)
-            return Solution(x + t * d, float(np.linalg.norm(r - t * Ad)), k + 1, "boundary", None)
+            return solution(x + t * d, r - t * Ad, k + 1, "boundary")
         x, r = x + t * d, r - t * Ad
         before, squared = squared, float(r @ r)
         d = r + (squared / before) * d
-    status = "converged" if math.sqrt(squared) <= enough else "iterations"
-    return Solution(x, math.sqrt(squared), limit, status, None)
+    return solution(x, r, limit, "converged" if math.sqrt(squared) <= enough else "iterations")
 
 
 def _vector(name: str, A: Any, b: npt.ArrayLike) -> Array:
@@ -117,27 +140,33 @@ def minres(
     >>> minres(np.array([[0.0, 2.0], [2.0, 0.0]]), [2.0, 4.0]).x.round(12)
     array([2., 1.])
     """
-    r = _vector("minres", A, b)
-    x, size = np.zeros_like(r), float(np.linalg.norm(r))
-    if size == 0:
-        return Solution(x, 0.0, 0, "converged", None)
+    b = _vector("minres", A, b)
+    unit = scale_of(b)
+    r = b / unit
+    x, size = np.zeros_like(r), norm(r)
+
+    def solution(k: int, status: str, direction: Array | None = None) -> Solution:
+        return Solution(unit * x, unit * phi, k, status, direction)
+
     # As in algorithm 1: v Lanczos vectors; α, β the tridiagonal matrix; c, s reflections; φ = ‖r‖; d directions of x.
+    phi, beta, c, s, delta, epsilon, largest = size, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0
+    if size == 0:
+        return solution(0, "converged")
     v, v_before = r / size, np.zeros_like(r)
     d, d_before = np.zeros_like(r), np.zeros_like(r)
-    phi, beta, c, s, delta, epsilon, norm = size, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0
     limit = 10 * r.size if max_iter is None else max_iter
     for k in range(limit):
         q = A @ v
         alpha = float(v @ q)
         q = q - alpha * v - beta * v_before
-        beta_after = float(np.linalg.norm(q))
-        norm = max(norm, math.sqrt(alpha**2 + beta**2 + beta_after**2))  # of a column of the tridiagonal matrix: ≤ ‖A‖
+        beta_after = norm(q)
+        largest = max(largest, math.hypot(alpha, beta, beta_after))  # column of the tridiagonal matrix: ≤ ‖A‖
         delta_k, gamma = c * delta + s * alpha, s * delta - c * alpha
         epsilon_after, delta = s * beta_after, -c * beta_after
-        if phi * math.hypot(gamma, delta) <= tol * norm * phi:  # ‖A r‖
-            return Solution(x, phi, k + 1, "converged", None)
+        if math.hypot(gamma, delta) <= tol * largest:  # ‖A r‖ / ‖r‖
+            return solution(k + 1, "converged")
         if stop_at_negative_curvature and c * gamma >= 0 and float(r @ (A @ r)) <= 0:  # rᵀA r = −φ² c γ
-            return Solution(x, phi, k + 1, "negative curvature", r)
+            return solution(k + 1, "negative curvature", unit * r)
         rho = math.hypot(gamma, beta_after)
         c, s = gamma / rho, beta_after / rho
         d, d_before = (v - delta_k * d - epsilon * d_before) / rho, d
@@ -147,8 +176,8 @@ def minres(
         r = s * s * r - (s * phi) * c * v
         phi *= s
         if phi <= tol * size:
-            return Solution(x, phi, k + 1, "converged", None)
-    return Solution(x, phi, limit, "iterations", None)
+            return solution(k + 1, "converged")
+    return solution(limit, "iterations")
 
 
 def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) -> Array:
@@ -171,6 +200,9 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
     >>> trust_region_step(np.array([2.0, 4.0]), np.eye(2), np.array([-2.0, -4.0]), radius=5.0)
     array([1., 1.])
     """
+    unit = power_of_two(radius)
+    scale = power_of_two(max(-float(values[0]), float(values[-1]), float(np.abs(g).max()) / unit))
+    values, g, radius = values / scale, g / unit / scale, radius / unit
     noise = values.size * float(np.finfo(values.dtype).eps)
     values = np.where(np.abs(values) <= noise * np.abs(values).max(), 0, values)
     c = vectors.T @ g
@@ -188,7 +220,7 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
         if size <= radius:
             if least:  # the hard case
                 p[0] = math.copysign(math.sqrt(radius**2 - size**2), c[0])
-            return -(vectors @ p)
+            return -unit * (vectors @ p)
     # Each part of p alone is at most as long as p: this σ is on the left of the solution, and within its reach.
     shift = max(0.0, float(np.max(np.abs(sloped) / radius - gaps)))
     for _ in range(_NEWTON):
@@ -199,4 +231,19 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
         if shift + change <= shift:
             break
         shift += change
-    return -(vectors @ p)
+    return -unit * (vectors @ p)
+
+
+def trust_region_radius(radius: float, length: float, ratio: float) -> float:
+    """The next Δ, after a step p of that length: ¼ ‖p‖ if ρ < ¼; 2 Δ if ρ > ¾ and ‖p‖ = Δ; else Δ.
+
+    ratio: ρ, the decrease that was found over that which the model promised; NaN counts as none.
+
+    Source: Nocedal & Wright 2006, algorithm 4.1.
+
+    >>> trust_region_radius(1.0, 1.0, 0.9), trust_region_radius(1.0, 0.5, 0.9), trust_region_radius(1.0, 1.0, 0.1)
+    (2.0, 1.0, 0.25)
+    """
+    if not ratio >= _POOR:
+        return length / 4
+    return 2 * radius if ratio > _GOOD and length > _ON_BOUNDARY * radius else radius

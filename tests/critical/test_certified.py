@@ -179,6 +179,12 @@ BROKEN = {
         lambda u: (2.0**30 * u[1] - (2.0**-30 * u[0]) ** 2) * (2.0**30 * u[1] - 3 * (2.0**-30 * u[0]) ** 2), [0.0, 0.0],
     ),
     "if": (lambda x: x[0] ** 2 + x[1] ** 2 if x[0] >= 0 else -1 + 0 * x[0], [0.0, 0.0]),
+    "ripples as long as a step": (lambda p: p[1] ** 2 - np.sin(1000 * np.pi * p[0]) ** 6, [0.0, 0.0]),
+    "noise up to a kink": (
+        lambda p: p[1] ** 2 - (p[0] - 1) ** 8 + 1e3 * np.exp(p[0]) - 1e3 * np.exp(p[0])
+        + 1e-30 * np.maximum(np.abs(p[0] - 1) - 0.05, 0), [1.0, 0.0],
+    ),
+    "a division before the fall": (lambda p: p[1] ** 2 - np.exp(-1 / (p[0] ** 2 + 1e-300)), [0.0, 0.0]),
 }  # fmt: skip
 
 

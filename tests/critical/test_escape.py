@@ -22,7 +22,7 @@ def test_units_change_nothing(saddle, unit):
     assert other.ended == plain.ended == ""
 
 
-@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e3])
+@pytest.mark.parametrize("unit", [1e-20, 1e-12, 1e-6, 1.0, 1e3])
 def test_from_the_origin(unit):
     """(1 − w₁ w₂)² along (1, 1)/√2: lowest at √2, and by 1. At the origin nothing but the loss tells a length."""
     way = critical.classify(Objective(lambda w: lecture(w / unit), [0.0, 0.0])).escape()

@@ -87,6 +87,25 @@ class TestMatrixFree:
         assert (point.kind, point.certified, point.negative) == ("no negative curvature found", False, 0)
         assert "never that there is none" in point.explanation
 
+    @pytest.mark.parametrize("stiff", [1e8, 1e15])
+    @pytest.mark.parametrize("center", [0.0, 1.0])
+    def test_a_slope_beside_stiff_directions_is_no_saddle(self, stiff, center):
+        """Along w₂ the loss falls everywhere: there is no critical point. ‖H‖ is 1e11 times that slope and more."""
+        Q = np.linalg.qr(np.random.default_rng(0).normal(size=(60, 60)))[0]
+
+        def f(x):
+            u = Q @ (x - center)
+            return stiff * (u[0] ** 2 - u[1] ** 2) + 1e-3 * u[2]
+
+        assert not critical.classify(Objective(f, np.full(60, center)), dense_up_to=10).certified
+
+    @pytest.mark.parametrize("scale", [1e-200, 1e200])
+    def test_the_scale_of_the_loss_changes_nothing(self, scale):
+        s = np.r_[-1.0, np.ones(59)]
+        point = critical.classify(Objective(lambda x: scale * (s * x * x).sum(), np.zeros(60)), dense_up_to=10)
+        assert point.verdict == "saddle point (certified)"
+        np.testing.assert_allclose(point.eigenvalues[0], -2 * scale)
+
     def test_one_negative_direction_among_many(self):
         eigenvalues = np.linspace(0.5, 2, 500)
         eigenvalues[321] = -1e-3
@@ -125,6 +144,11 @@ class TestKinks:
         point = critical.classify(objective)
         assert [kink.function for kink in point.kinks] == ["relu"]
         assert not point.certified
+
+    @pytest.mark.parametrize("end", [1.1, 1.5, 1.9, 2.0, 2.1, 2.5, 3.0, 9.0])
+    def test_one_anywhere_on_the_way(self, end):
+        objective = Objective(lambda x: nn.functional.relu(x - 1).sum(), [0.0])
+        assert [k.function for k in critical.kinks(objective, np.zeros(1), np.array([end]))] == ["relu"]
 
     def test_smooth_functions_have_none(self):
         objective = Objective(lambda x: (np.tanh(x) + x**3 + np.exp(x) + np.logaddexp(0, x)).sum(), np.zeros(3))
@@ -282,6 +306,13 @@ class TestFind:
         assert found.runaways + found.unfinished + sum(found.hits) <= 20
         assert "ran away towards infinity" in str(found)
 
+    @pytest.mark.parametrize("method", ["newton", "gradient norm", "newton-mr", "saddle-free", "eigenvector following"])
+    def test_a_start_where_the_loss_is_not_finite_is_unfinished(self, method):
+        """x − log x: at 1 is the only critical point, a minimum."""
+        objective = Objective(lambda x: (x - np.log(x)).sum(), [1.0])
+        found = critical.find(objective, [[0.9], [-1.0]], method, index=0)
+        assert ([round(p.theta[0], 6) for p in found], found.unfinished) == ([1.0], 1)
+
     def test_in_several_processes(self, capsys):
         pytest.importorskip("joblib")
         objective = Objective(himmelblau, [0.5, 0.5])
@@ -311,7 +342,12 @@ class TestFind:
         assert seen == {(), (0,), (1,), (0, 1)}, "of every kind there is"
 
     @pytest.mark.parametrize(
-        ("starts", "method", "message"), [(GRID, "bfgs", "method is one of"), ([[1.0]], "newton", "starts are")]
+        ("starts", "method", "message"),
+        [
+            (GRID, "bfgs", "method is one of"),
+            ([[1.0]], "newton", "starts are"),
+            ([[1.0, np.nan]], "newton", "some numbers are NaN"),
+        ],
     )
     def test_bad_arguments(self, starts, method, message):
         with pytest.raises(ValueError, match=message):

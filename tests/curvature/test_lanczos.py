@@ -88,6 +88,16 @@ def test_random_matrices_against_eigh(n, which, scale):
         check(H, eigenpairs(H, k, which, rng=k), ends(np.linalg.eigvalsh(H), k, which))
 
 
+@pytest.mark.parametrize("which", ENDS)
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_no_square_overflows_or_vanishes(which, scale):
+    """A norm that does would make all residuals 0 after one product."""
+    values = np.random.default_rng(0).normal(size=30)
+    pairs = eigenpairs(rotated(values) * scale, 2, which)
+    np.testing.assert_allclose(pairs.values / scale, ends(values, 2, which), atol=1e-10)
+    assert (pairs.residuals / scale < 1e-9).all()
+
+
 @pytest.mark.parametrize(
     ("which", "theirs"), [("smallest", "SA"), ("largest", "LA"), ("both", "BE"), ("magnitude", "LM")]
 )

@@ -183,6 +183,16 @@ class TestBoth:
         assert H.products == found.iterations
         np.testing.assert_allclose(H.dense() @ found.x, -H.gradient, atol=1e-9)
 
+    @pytest.mark.parametrize("of_A", [1e-150, 1.0, 1e150])
+    @pytest.mark.parametrize("of_b", [1e-150, 1.0, 1e150])
+    def test_no_square_overflows_or_vanishes(self, solve, of_A, of_b):
+        rng = np.random.default_rng(0)
+        A, b = symmetric(rng.uniform(0.5, 2, 12), rng), rng.normal(size=12)
+        found = solve(A * of_A, b * of_b)
+        assert found.status == "converged"
+        assert found.residual / of_b < 1e-9
+        np.testing.assert_allclose(found.x * of_A / of_b, np.linalg.solve(A, b), atol=1e-9)
+
     def test_float32_stays(self, solve):
         found = solve(np.diag([1, 2, 3]).astype(np.float32), np.ones(3, np.float32), tol=1e-6)
         assert found.x.dtype == np.float32
@@ -242,6 +252,14 @@ class TestTrustRegionStep:
     def test_a_flat_direction_with_a_slope_leads_to_the_boundary(self):
         step = trust_region_step(np.array([0.0, 1.0]), np.eye(2), np.array([1.0, 0.0]), 5.0)
         np.testing.assert_allclose(step, [-5, 0])
+
+    @pytest.mark.parametrize("of_H", [1e-200, 1e200])
+    @pytest.mark.parametrize("of_p", [1e-80, 1e80])
+    def test_no_square_overflows_or_vanishes(self, of_H, of_p):
+        values, g = np.array([-1.0, 0.5, 2.0]), np.array([1.0, -2.0, 3.0])
+        plain = trust_region_step(values, np.eye(3), g, 2.0)
+        other = trust_region_step(values * of_H, np.eye(3), g * of_H * of_p, 2.0 * of_p)
+        np.testing.assert_allclose(other / of_p, plain, rtol=1e-9)
 
     def test_nothing_to_do(self):
         assert trust_region_step(np.array([0.0, 1.0]), np.eye(2), np.zeros(2), 5.0).tolist() == [0, 0]
