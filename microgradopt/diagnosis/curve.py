@@ -37,12 +37,9 @@ def read(history: Any) -> tuple[str, list[str], str]:
 
 def _trend(losses: Array) -> tuple[float, float]:
     """How much a line through the means of ten blocks falls, and how many standard errors that is."""
-    means = np.array([block.mean() for block in np.array_split(losses, _BLOCKS)])
-    t = np.arange(_BLOCKS) - (_BLOCKS - 1) / 2
-    slope = float(t @ means / (t @ t))
-    residuals = means - means.mean() - slope * t
-    error = math.sqrt(float(residuals @ residuals) / (_BLOCKS - 2) / float(t @ t))
-    return -slope * _BLOCKS, -slope / max(error, float(np.finfo(float).tiny))
+    means = [block.mean() for block in np.array_split(losses, _BLOCKS)]
+    (slope, _), covariance = np.polyfit(np.arange(_BLOCKS), means, 1, cov=True)
+    return -slope * _BLOCKS, -slope / max(math.sqrt(covariance[0, 0]), float(np.finfo(float).tiny))
 
 
 def _recorded(history: Any, name: str) -> Array:

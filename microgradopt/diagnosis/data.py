@@ -22,19 +22,23 @@ def not_finite(case: Case) -> Suspicion | None:
     """A nan or an infinity among inputs or targets. The graph holds all data that act on the loss."""
     constants = [x for node in case.reading.nodes for x in node.inputs if type(x) is np.ndarray]
     named = [("X", case.run.X), ("y", case.run.y)] if case.has_data else [("the data", x) for x in constants]
-    for name, data in named:
-        data = np.asarray(data)
-        bad = np.argwhere(~np.isfinite(data.astype(float)))
-        if len(bad):
-            places = [f"{name}[{', '.join(map(str, at))}] = {data[tuple(at)]}" for at in bad]
-            return Suspicion(
-                "numbers not finite in the data",
-                f"inputs or targets are not finite: {listed(places)}",
-                "take these rows out of the data, or fill the gaps (with the column's median): no setting of the "
-                "optimizer helps",
-                is_proof=True,
-            )
-    return None
+    places = next(filter(None, (places_not_finite(name, data) for name, data in named)), None)
+    if places is None:
+        return None
+    return Suspicion(
+        "numbers not finite in the data",
+        f"inputs or targets are not finite: {listed(places)}",
+        "take these rows out of the data, or fill the gaps (with the column's median): no setting of the optimizer "
+        "helps",
+        is_proof=True,
+    )
+
+
+def places_not_finite(name: str, data: Any) -> list[str]:
+    """Each number that is not finite, as "X[17, 3] = nan"."""
+    data = np.asarray(data)
+    bad = np.argwhere(~np.isfinite(data.astype(float)))
+    return [f"{name}[{', '.join(map(str, at))}] = {data[tuple(at)]}" for at in bad]
 
 
 def all_the_same(case: Case) -> Suspicion | None:
@@ -121,26 +125,29 @@ def contradicting_labels(case: Case) -> Suspicion | None:
 
 def _floor(case: Case, X: Array, target: Array) -> float | None:
     """The lowest mean loss of any function of X; None for other losses than cross entropies and squared errors."""
-    reading = case.reading
-    function = None if reading.comparison is None else reading.comparison.function
-    if reading.comparison is None or not np.isclose(reading.comparison.data, case.value, limit.SAME, 0).all():
+    comparison, is_labelled = case.reading.comparison, case.reading.is_cross_entropy
+    if comparison is None or not np.isclose(comparison.data, case.value, limit.SAME, 0).all():
         return None  # with a factor, or a penalty, the floor is another
-    if not reading.is_cross_entropy and function not in (nn.mse_loss, nn.binary_cross_entropy_with_logits):
+    is_of_two = comparison.function is nn.binary_cross_entropy_with_logits
+    if not (is_labelled and target.ndim == 1) and not is_of_two and comparison.function is not nn.mse_loss:
         return None
     _, groups = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
-    groups = groups.ravel()
     lost = 0.0
-    for group in np.flatnonzero(np.bincount(groups) > 1):
-        rows = target[groups == group]
-        if reading.is_cross_entropy and rows.ndim == 1:
-            shares = np.unique(rows, return_counts=True)[1] / len(rows)
-            lost -= len(rows) * float(shares @ np.log(shares))
-        elif function is nn.binary_cross_entropy_with_logits:
-            p = np.clip(rows.mean(axis=0), 1e-300, 1 - 1e-16)
-            lost -= len(rows) * float(np.mean(p * np.log(p) + (1 - p) * np.log1p(-p)))
-        elif not reading.is_cross_entropy:
-            lost += float(np.square(rows - rows.mean(axis=0)).sum()) / max(1, rows[0].size)
+    for group in np.flatnonzero(np.bincount(groups.ravel()) > 1):
+        rows = target[groups.ravel() == group]
+        if is_labelled:
+            lowest = _entropy(np.unique(rows, return_counts=True)[1] / len(rows))
+        elif is_of_two:
+            p = rows.mean(axis=0).ravel()
+            lowest = _entropy(np.concatenate([p, 1 - p])) / p.size
+        else:
+            lowest = float(rows.var(axis=0).mean())
+        lost += len(rows) * lowest
     return lost / len(X)
+
+
+def _entropy(p: Array) -> float:
+    return -float(p[p > 0] @ np.log(p[p > 0]))
 
 
 def _inputs(case: Case) -> Array | None:

@@ -15,23 +15,13 @@ from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
 from microgradopt.diagnosis.reading import made_by
 from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
-from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
 
 # What the last function of a network can give.
-_RANGES = {
-    "relu": (0.0, np.inf),
-    "maximum": (0.0, np.inf),
-    "softplus": (0.0, np.inf),
-    "exp": (0.0, np.inf),
-    "square": (0.0, np.inf),
-    "absolute": (0.0, np.inf),
-    "sigmoid": (0.0, 1.0),
-    "softmax": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-}
+_RANGES = dict.fromkeys(("relu", "maximum", "softplus", "exp", "square", "absolute"), (0.0, np.inf))
+_RANGES |= {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 _NO_SLOPE = ("sign", "round", "around", "rint", "floor", "ceil", "trunc", "heaviside", "floor_divide")
 
@@ -40,8 +30,9 @@ _NO_SLOPE = ("sign", "round", "around", "rint", "floor", "ceil", "trunc", "heavi
 
 def softmax_over_one(case: Case) -> Suspicion | None:
     """A softmax over one number is 1, whatever the number."""
-    nodes = [n for n in case.reading.nodes if made_by(n) in ("softmax", "log_softmax") and n.ndim]
-    if not any(node.size > 1 and _is_constant(node) for node in nodes):
+    always = {"softmax": 1.0, "log_softmax": 0.0}
+    nodes = [node for node in case.reading.nodes if made_by(node) in always and node.size > 1]
+    if not any((node.data == always[made_by(node)]).all() for node in nodes):
         return None
     return Suspicion(
         "softmax over one unit",
@@ -53,25 +44,20 @@ def softmax_over_one(case: Case) -> Suspicion | None:
     )
 
 
-def _is_constant(node: Tensor) -> bool:
-    axis = next((v for v in (*node.values[1:], *node.kwargs.values()) if isinstance(v, int)), -1)
-    return node.shape[axis] == 1
-
-
 def softmax_over_samples(case: Case) -> Suspicion | None:
     """A softmax along axis 0: the samples share out the probability among them, class by class."""
-    for node in case.reading.nodes:
-        if made_by(node) == "softmax" and node.ndim == 2 and min(node.shape) > 1:
-            over_samples = np.allclose(node.data.sum(axis=0), 1) and not np.allclose(node.data.sum(axis=1), 1)
-            if over_samples:
-                return Suspicion(
-                    "softmax over the samples",
-                    f"the softmax of shape {node.shape} sums to 1 over axis 0, the samples, and not over the classes",
-                    "nn.Softmax(dim=-1); before nn.cross_entropy no softmax at all",
-                    (changes.SOFTMAX_OVER_CLASSES, *_without_last(case)) if _without_last(case) else (),
-                    is_proof=True,
-                )
-    return None
+    tables = [n for n in case.reading.nodes if made_by(n) == "softmax" and n.ndim == 2 and min(n.shape) > 1]
+    sums = [(node.shape, *(node.data.sum(axis=axis) for axis in (0, 1))) for node in tables]
+    shapes = [shape for shape, down, across in sums if np.allclose(down, 1) and not np.allclose(across, 1)]
+    if not shapes:
+        return None
+    return Suspicion(
+        "softmax over the samples",
+        f"the softmax of shape {shapes[0]} sums to 1 over axis 0, the samples, and not over the classes",
+        "nn.Softmax(dim=-1); before nn.cross_entropy no softmax at all",
+        (changes.SOFTMAX_OVER_CLASSES, *_without_last(case)) if _without_last(case) else (),
+        is_proof=True,
+    )
 
 
 def probabilities_before_the_loss(case: Case) -> Suspicion | None:
@@ -117,9 +103,8 @@ def out_of_reach(case: Case) -> Suspicion | None:
             f"the output comes out of {reading.last}, from {low:g} to {high:g}, and {outside:.0%} of the targets, from "
             f"{reading.target.min():.3g} to {reading.target.max():.3g}, are outside of that"
         )
-    action = f"no {reading.last} on the output" + (
-        "" if reading.is_cross_entropy else ", or targets scaled to its range"
-    )
+    action = f"no {reading.last} on the output"
+    action += "" if reading.is_cross_entropy else ", or targets scaled to its range"
     is_proof = not reading.is_cross_entropy
     return Suspicion("output cannot reach the targets", seen, action, _without_last(case), is_proof)
 
@@ -127,19 +112,17 @@ def out_of_reach(case: Case) -> Suspicion | None:
 def broadcast(case: Case) -> Suspicion | None:
     """Outputs (n, 1) and targets (n,): their difference is (n, n), each output against each target."""
     for node in case.reading.nodes:
-        shapes = [np.shape(v) for v in node.values[:2]] if isinstance(node.function, np.ufunc) else []
-        if len(shapes) == 2 and sorted(map(len, shapes)) == [1, 2] and node.shape == (max(shapes[0]), max(shapes[1])):
-            tall = next(shape for shape in shapes if len(shape) == 2)
-            if tall[1] == 1 and tall[0] > 1 and (tall[0],) in shapes:
-                cures = (changes.targets_shaped(tall),) if case.has_data and np.size(case.run.y) == tall[0] else ()
-                return Suspicion(
-                    "outputs and targets broadcast",
-                    f"{made_by(node)} of shapes {shapes[0]} and {shapes[1]} gives {node.shape}: it compares "
-                    "each output with each target, and the best output is the mean of all targets",
-                    f"targets of the output's shape: y = y.reshape{tall}",
-                    cures,
-                    is_proof=True,
-                )
+        n = len(node) if isinstance(node.function, np.ufunc) and node.ndim == 2 else 0
+        shapes = [np.shape(value) for value in node.values[:2]]
+        if n > 1 and sorted(shapes) == [(n,), (n, 1)]:
+            return Suspicion(
+                "outputs and targets broadcast",
+                f"{made_by(node)} of shapes {shapes[0]} and {shapes[1]} gives {node.shape}: it compares "
+                "each output with each target, and the best output is the mean of all targets",
+                f"targets of the output's shape: y = y.reshape{n, 1}",
+                (changes.targets_shaped((n, 1)),) if case.has_data and np.size(case.run.y) == n else (),
+                is_proof=True,
+            )
     return None
 
 
@@ -278,17 +261,15 @@ def zero_gradient(case: Case) -> Suspicion | None:
         return None
     vector = case.objective.vector
     near = case.theta + limit.WORTH * np.random.default_rng(0).standard_normal(len(case.theta)) * _sizes(case)
-    parts = zip(vector.split(case.gradient), vector.split(case.objective.gradient(near)), strict=True)
-    is_zero = [
-        not g.any() and not there.any() and p.data.any() for p, (g, there) in zip(vector.parameters, parts, strict=True)
-    ]
-    without = [p for p, zero in zip(vector.parameters, is_zero, strict=True) if zero]
-    if not without or (all(is_zero) and not any(made_by(node) in _NO_SLOPE for node in case.reading.nodes)):
+    gradients = vector.split(case.gradient), vector.split(case.objective.gradient(near))
+    parts = zip(vector.parameters, *gradients, strict=True)
+    without = [case.reading.names[p] for p, g, there in parts if p.data.any() and not (g.any() or there.any())]
+    is_flat = any(made_by(node) in _NO_SLOPE for node in case.reading.nodes)
+    if not without or (len(without) == len(vector.parameters) and not is_flat):
         return None
-    names = [case.reading.names[p] for p in without]
     return Suspicion(
         "parameters without gradient",
-        f"the gradient of {listed(names)} is exactly 0: a function of slope 0 (np.sign, np.round, a comparison) or a "
+        f"the gradient of {listed(without)} is exactly 0: a function of slope 0 (np.sign, np.round, a comparison) or a "
         "mask of zeros stands between them and the loss",
         "functions with a slope: tanh in place of sign, the loss of the numbers before they are rounded",
         is_proof=True,

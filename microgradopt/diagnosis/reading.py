@@ -155,20 +155,15 @@ class Reading:
         is_labelled = self.target is not None and self.target.shape == self.output.shape[:1]
         if self.is_cross_entropy and is_labelled and self.output.ndim == 2:
             return float(np.mean(self.output.data.argmax(axis=1) == self.target))
-        return self.right_of_two
-
-    @property
-    def right_of_two(self) -> float | None:
-        """The share of samples that are on the right side, where the loss is one of two classes."""
-        if self.comparison is None or self.target is None:
-            return None
         middles: dict[Any, float] = {nn.binary_cross_entropy_with_logits: 0.5, nn.hinge_loss: 0.0}
-        middle = middles.get(self.comparison.function)
-        return None if middle is None else float(np.mean((self.output.data > 0) == (self.target > middle)))
+        middle = None if self.comparison is None else middles.get(self.comparison.function)
+        if middle is None or self.target is None:
+            return None
+        return float(np.mean((self.output.data > 0) == (self.target > middle)))
 
 
 def constant_loss(loss: Callable[[Any, Any], Any], output: Array, target: Array) -> float | None:
-    """The loss of the best constant output, the same for each sample, found by L-BFGS; None where it cannot be had.
+    """The loss of the best constant output, the same for each sample, found by L-BFGS; None where there is none.
 
     output: of the network, for its shape and as a start. For cross entropy it is the entropy of the classes' shares,
     log K for K classes alike; for squared errors the variance of the targets.
@@ -185,9 +180,10 @@ def constant_loss(loss: Callable[[Any, Any], Any], output: Array, target: Array)
     try:
         with np.errstate(all="ignore"):
             optimizer.step(closure)
-            return objective.value()
+            best = objective.value()
     except (NonFiniteError, RuntimeError, ValueError, TypeError):
         return None
+    return best if np.isfinite(best) else None
 
 
 def made_by(x: Tensor) -> str:

@@ -41,17 +41,17 @@ def overfitting(case: Case) -> Suspicion | None:
     """The validation loss has passed its lowest point, while the training loss went on falling."""
     losses = np.array(case.run.validation_loss, float)
     at = np.flatnonzero(np.isfinite(losses))
-    if case.run.validation is None or len(at) < 5:
+    if case.run.validation is None or len(at) < 5 or len(losses) != len(case.losses):
         return None
     lowest = at[np.argmin(losses[at])]
     now = float(np.median(losses[at[-3:]]))
-    if now < (1 + limit.TENTH) * losses[lowest] or not case.value < case.run.loss[lowest]:
+    if now < (1 + limit.TENTH) * losses[lowest] or not case.value < case.losses[lowest]:
         return None
     cures = [changes.setting("weight_decay", decay, f"weight_decay = {decay:g}") for decay in (0.01, 0.1, 1.0)]
     return Suspicion(
         "overfitting",
         f"the validation loss was lowest at update {lowest}, {losses[lowest]:.4g}, and is {now:.4g} now, while the "
-        f"training loss fell from {case.run.loss[lowest]:.4g} to {case.value:.4g}",
+        f"training loss fell from {case.losses[lowest]:.4g} to {case.value:.4g}",
         "stop at the lowest validation loss (training.fit with patience), more data, fewer parameters, or weight decay",
         (*cures, fresh(case)),
         is_proof=True,
@@ -61,9 +61,10 @@ def overfitting(case: Case) -> Suspicion | None:
 
 def no_lower_bound(case: Case) -> Suspicion | None:
     """A loss below 0 that L-BFGS brings down without end."""
-    if not case.value < 0 or case.lbfgs is None:
+    trial = case.trials(changes.LBFGS_100) if case.value < 0 else None
+    if trial is None:
         return None
-    end = case.lbfgs.losses[-1]
+    end = trial.losses[-1]
     if math.isfinite(end) and not end < limit.TENFOLD * case.value and not _falls_faster(case):
         return None
     return Suspicion(
@@ -100,7 +101,7 @@ def saddle(case: Case) -> Suspicion | None:
 
 def badly_conditioned(case: Case) -> Suspicion | None:
     """The surface is much steeper across the way than along it."""
-    trial = case.lbfgs
+    trial = case.trials(changes.LBFGS_100)
     if trial is None or trial.theta.shape != case.theta.shape or not np.isfinite(trial.theta).all():
         return None
     way = trial.theta - case.theta
