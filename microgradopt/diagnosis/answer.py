@@ -231,7 +231,8 @@ class _Judge:
     # Answers
 
     def _confirmed(self, suspicion: Suspicion, trial: Trial | None) -> Diagnosis:
-        case, before = self.case, self.case.trials.done.get(changes.AS_BEFORE.name)
+        case = self.case
+        before = None if trial is None else case.as_before
         if trial is not None and before is not None and not suspicion.measure(trial) < suspicion.measure(before):
             trial = None  # no help
         evidence, action = [suspicion.seen], suspicion.action

@@ -52,23 +52,18 @@ def _excluded(history: Any) -> list[str]:
     norms, rates, moved = (_recorded(history, name) for name in ("gradient_norm", "lr", "step_norm"))
     lines = []
     if len(norms) >= _FEWEST:
-        ratio = float(np.median(norms[-_FEWEST:]) / max(np.median(norms[:_FEWEST]), 1e-300))
-        told = f"the gradient norm is {ratio:.2g} times what it was at the start: "
-        lines.append(
-            told + ("not a critical point, θ is not at rest" if ratio > 0.1 else "not too large a learning rate")
-        )
+        now, start = float(np.median(norms[-_FEWEST:])), max(float(np.median(norms[:_FEWEST])), 1e-300)
+        lines.append(f"the gradient norm is {now / start:.2g} times what it was at the start")
+        # What an update of this length changes the loss by, along the gradient.
+        if len(moved) and now * np.median(moved[-_FEWEST:]) > _CHANGED * abs(history.loss[-1]):
+            lines[-1] += ": not a critical point, θ is not at rest"
     if len(rates):
-        at = f"the learning rate is {rates[-1]:.3g}"
         is_ended = rates[-1] < _CHANGED * rates.max()
-        lines.append(
-            f"{at}, and was {rates.max():.3g}: a schedule may have ended"
-            if is_ended
-            else f"{at}: no schedule has ended"
-        )
+        told = f", and was {rates.max():.3g}: a schedule may have ended" if is_ended else ": no schedule has ended"
+        lines.append(f"the learning rate is {rates[-1]:.3g}{told}")
     if len(moved):
-        lines.append(
-            f"an update moves θ by {np.median(moved[-_FEWEST:]):.2g}" + ("" if moved[-1] else ": nothing moves")
-        )
+        at_rest = "" if moved[-1] else ": nothing moves"
+        lines.append(f"an update moves θ by {np.median(moved[-_FEWEST:]):.2g}{at_rest}")
     return lines
 
 

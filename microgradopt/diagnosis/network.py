@@ -13,7 +13,7 @@ from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
-from microgradopt.diagnosis.reading import made_by
+from microgradopt.diagnosis.reading import depends, made_by
 from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
 
 Array = npt.NDArray[Any]
@@ -114,7 +114,9 @@ def broadcast(case: Case) -> Suspicion | None:
     for node in case.reading.nodes:
         n = len(node) if isinstance(node.function, np.ufunc) and node.ndim == 2 else 0
         shapes = [np.shape(value) for value in node.values[:2]]
-        if n > 1 and sorted(shapes) == [(n,), (n, 1)]:
+        outputs = [x for x in node.inputs[:2] if depends(x)]
+        is_of_targets = len(outputs) == 1 and not outputs[0].is_leaf
+        if n > 1 and sorted(shapes) == [(n,), (n, 1)] and is_of_targets:
             return Suspicion(
                 "outputs and targets broadcast",
                 f"{made_by(node)} of shapes {shapes[0]} and {shapes[1]} gives {node.shape}: it compares "
@@ -127,16 +129,15 @@ def broadcast(case: Case) -> Suspicion | None:
 
 
 def wrong_sign(case: Case) -> Suspicion | None:
-    """A loss that falls as the error of the network grows."""
-    node = case.reading.comparison
-    if node is None or node.ndim or node is case.reading.loss:
-        return None
-    slope = grad(case.reading.loss, [node], allow_unused=True)[0]
-    if slope is None or not slope < 0:
+    """A loss that falls as the error of the network grows, and, where it has several, as each of them grows."""
+    nodes = [node for node in case.reading.comparisons if not node.ndim]
+    slopes = grad(case.reading.loss, nodes, allow_unused=True) if nodes else []
+    falling = [node for node, slope in zip(nodes, slopes, strict=True) if slope is not None and slope < 0]
+    if not falling or len(falling) < len(nodes):
         return None
     return Suspicion(
         "gradient ascent",
-        f"the loss falls as {made_by(node)} rises: it has the wrong sign",
+        f"the loss falls as {made_by(falling[-1])} rises: it has the wrong sign",
         "minimise the error itself, without the minus",
         (changes.NEGATED, changes.then(changes.NEGATED, fresh(case))) if case.has_data else (),
         is_proof=True,
@@ -148,7 +149,8 @@ def wrong_sign(case: Case) -> Suspicion | None:
 
 def unreached(case: Case) -> Suspicion | None:
     """Parameters that the loss does not depend on, or from which it is cut off."""
-    names = case.reading.unreached
+    reading, reached = case.reading, set(case.reading.leaves)
+    names = [reading.names[p] for p in reading.parameters if p not in reached]
     if not names:
         return None
     return Suspicion(
@@ -171,15 +173,16 @@ def frozen(case: Case) -> Suspicion | None:
 
 
 def strangers(case: Case) -> Suspicion | None:
-    """Tensors that act on the loss and are not among its parameters."""
-    shapes = case.reading.strangers
+    """Tensors that want a gradient and act on the loss, and are neither among its parameters nor in the optimizer."""
+    known = {*case.reading.parameters, *case.optimizer.parameters()}
+    shapes = [x.shape for x in case.reading.leaves if x not in known]
     if not shapes:
         return None
     return Suspicion(
         "parameters not in the model",
         f"the loss depends on tensors of shape {listed(shapes)} that are not parameters of the model",
         "assign them to attributes of the module, or to lists and dicts in one",
-        is_proof=case.optimizer is not None,
+        is_proof=case.has_optimizer,
     )
 
 
