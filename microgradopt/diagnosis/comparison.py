@@ -89,36 +89,40 @@ def compare(smaller: Runs, larger: Runs) -> Comparison:
     below, above = ([run.value() for run in runs] for runs in (small, large))
     if not np.isfinite([*below, *above]).all():
         raise ValueError("compare: a training loss is not finite; there is nothing to compare")
-    copy = _copied(small[int(np.argmin(below))], large[0], min(below))
+    copied, theta = _copied(small[int(np.argmin(below))], large[0], min(below)) or (None, None)
     verdict = _verdict(below, above, large)
     evidence = [_told("smaller", small, below), _told("larger", large, above)]
-    if copy is not None and verdict == "optimization":
+    if verdict == "optimization":
         evidence.append(
-            f"with the smaller one's function copied into it, the larger model has a loss of {copy.loss:.4g}: there is "
-            "such a θ (found.theta, which can be trained on), and training has not found it"
+            "that the larger model can compute what the smaller one does is assumed, and was not tried"
+            if copied is None
+            else f"with the smaller one's function copied into it, the larger model has a loss of {copied:.4g}: there "
+            "is such a θ (found.theta, which can be trained on), and training has not found it"
         )
-    elif verdict == "optimization":
-        evidence.append("that the larger model can compute what the smaller one does is assumed, and was not tried")
-    if verdict == "model bias" and all(curve.read(run)[0] == "healthy" for run in small):
+    if verdict == "model bias" and _is_falling(small):
         evidence.append("the smaller model's loss still falls: training it on may do as well")
     if verdict == "still training":
-        evidence += [curve.read(run)[1][0] for run in large[:1]]
-    loss, theta = (None, None) if copy is None else copy
-    return Comparison(verdict, evidence, _ACTIONS[verdict], below, above, loss, theta)
+        evidence.append(curve.read(large[0])[1][0])
+    return Comparison(verdict, evidence, _ACTIONS[verdict], below, above, copied, theta)
 
 
-def _verdict(below: list[float], above: list[float], large: list[Run]) -> str:
+def _verdict(below: list[float], above: list[float], large: list[Any]) -> str:
     gap = float(np.median(above) - np.median(below))
     spread = max(float(np.median(np.abs(np.subtract(losses, np.median(losses))))) for losses in (below, above))
     if abs(gap) <= max(limit.STUCK * abs(float(np.median(below))), spread):
         return "no difference"
     if gap < 0:
         return "model bias"
-    return "still training" if all(curve.read(run)[0] == "healthy" for run in large) else "optimization"
+    return "still training" if _is_falling(large) else "optimization"
 
 
-def _told(name: str, runs: list[Run], losses: list[float]) -> str:
-    linear = sum(isinstance(module, Linear) for _, module in _model(runs[0]).named_modules())
+def _is_falling(runs: list[Any]) -> bool:
+    """Whether the loss of each still falls clearly."""
+    return all(curve.read(run)[0] == "healthy" for run in runs)
+
+
+def _told(name: str, runs: list[Any], losses: list[float]) -> str:
+    linear = sum(isinstance(module, Linear) for _, module in runs[0].model.named_modules())
     size = f"{linear} linear layers, {runs[0].vector.size:,} parameters"
     seeds = f", the median of {len(losses)} from {min(losses):.4g} to {max(losses):.4g}" if len(losses) > 1 else ""
     return f"the {name} model ({size}) has a training loss of {np.median(losses):.4g}{seeds}"
@@ -127,7 +131,7 @@ def _told(name: str, runs: list[Run], losses: list[float]) -> str:
 # What may be compared -------------------------------------------------------------------------------------------------
 
 
-def _runs(name: str, given: Runs) -> list[Run]:
+def _runs(name: str, given: Runs) -> list[Any]:
     runs: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     for run in runs:
         if not isinstance(run, Run) or run.model is None or run.loss_function is None:
@@ -137,7 +141,7 @@ def _runs(name: str, given: Runs) -> list[Run]:
     return runs
 
 
-def _check_alike(small: list[Run], large: list[Run]) -> None:
+def _check_alike(small: list[Any], large: list[Any]) -> None:
     first = small[0]
     for run in (*small, *large):
         if not (np.array_equal(run.X, first.X) and np.array_equal(run.y, first.y)):
@@ -149,27 +153,20 @@ def _check_alike(small: list[Run], large: list[Run]) -> None:
 # The copy -------------------------------------------------------------------------------------------------------------
 
 
-class _Copy(NamedTuple):
-    loss: float
-    theta: Array
+def _copied(small: Run, large: Run, loss: float) -> tuple[float, Array] | None:
+    """Loss and θ of the larger model with the function of the smaller, whose loss is given.
 
-
-def _model(run: Run) -> Module:
-    assert run.model is not None
-    return run.model
-
-
-def _copied(small: Run, large: Run, loss: float) -> _Copy | None:
-    """The larger model with the function of the smaller, whose loss is given. None where they are of other kinds."""
-    inner, outer = _Layers.of(_model(small)), _Layers.of(_model(large))
+    None where they are of other kinds.
+    """
+    inner, outer = _Layers.of(small.model), _Layers.of(large.model)
     if inner is None or outer is None or not outer.has_room_for(inner):
         return None
     found = []
     for is_straight in (False, True):
         with large.vector.copied(), np.errstate(all="ignore"):
             _write(inner, outer, np.asarray(small.X), is_straight)
-            found.append(_Copy(large.value(), large.vector.theta().copy()))
-    return min(found, key=lambda copy: abs(copy.loss - loss) if np.isfinite(copy.loss) else np.inf)
+            found.append((large.value(), large.vector.theta().copy()))
+    return min(found, key=lambda copy: abs(copy[0] - loss) if np.isfinite(copy[0]) else np.inf)
 
 
 class _Layers(NamedTuple):
@@ -179,7 +176,7 @@ class _Layers(NamedTuple):
     activation: Module
 
     @classmethod
-    def of(cls, model: Module) -> _Layers | None:
+    def of(cls, model: Module | None) -> _Layers | None:
         layers = list(model) if isinstance(model, Sequential) else []
         linear = [layer for layer in layers[::2] if isinstance(layer, Linear) and layer.bias is not None]
         kinds = {repr(layer) for layer in layers[1::2]}
@@ -203,18 +200,17 @@ def _write(inner: _Layers, outer: _Layers, X: Array, is_straight: bool) -> None:
     As they are, where the activation does that (ReLU of what is not negative); or with a small input, where it is
     nearly a straight line, φ(εa) ≈ φ(0) + φ'(0) ε a. The next layer undoes it: a = scale · output + offset.
     """
-    layers = [(layer.weight.data, layer.bias.data) for layer in inner.linear if layer.bias is not None]
+    layers = [tuple(p.data for p in layer.parameters()) for layer in inner.linear]
     extra, width = len(outer.linear) - len(layers), inner.widths[-1]
-    epsilon, scale, offset = _straight(inner, X) if is_straight else (1.0, 1.0, 0.0)
-    layers[-1:-1] = [(epsilon * np.eye(width), np.zeros(width))] * extra
-    for i, (layer, (weight, bias)) in enumerate(zip(outer.linear, layers, strict=True)):
-        assert layer.bias is not None
-        W, b = np.zeros(layer.weight.shape), np.zeros(layer.bias.shape)
-        rows, columns = weight.shape
-        is_after = len(layers) - 1 - extra < i  # one that hands on
-        W[:rows, :columns] = weight * (scale if is_after else 1.0)
-        b[:rows] = bias + weight.sum(axis=1) * (offset if is_after else 0.0)
-        layer.weight.data, layer.bias.data = W.astype(layer.weight.dtype), b.astype(layer.bias.dtype)
+    if extra:
+        epsilon, scale, offset = _straight(inner, X) if is_straight else (1.0, 1.0, 0.0)
+        hand_on = epsilon * np.eye(width), np.zeros(width)
+        after = [(scale * W, b + offset * W.sum(axis=1)) for W, b in (hand_on, layers[-1])]
+        layers[-1:] = [hand_on, *after[:1] * (extra - 1), after[1]]
+    for layer, arrays in zip(outer.linear, layers, strict=True):
+        for p, array in zip(layer.parameters(), arrays, strict=True):
+            room = [(0, there - here) for there, here in zip(p.shape, array.shape, strict=True)]
+            p.data = np.pad(array, room).astype(p.dtype)
 
 
 def _straight(network: _Layers, X: Array) -> tuple[float, float, float]:

@@ -25,13 +25,10 @@ def not_finite(case: Case) -> Suspicion | None:
     places = next(filter(None, (places_not_finite(name, data) for name, data in named)), None)
     if places is None:
         return None
-    return Suspicion(
-        "numbers not finite in the data",
-        f"inputs or targets are not finite: {listed(places)}",
-        "take these rows out of the data, or fill the gaps (with the column's median): no setting of the optimizer "
-        "helps",
-        is_proof=True,
-    )
+    seen = f"inputs or targets are not finite: {listed(places)}"
+    action = "take these rows out of the data, or fill the gaps (with the column's median)"
+    action += ": no setting of the optimizer helps"
+    return Suspicion("numbers not finite in the data", seen, action, is_proof=True)
 
 
 def places_not_finite(name: str, data: Any) -> list[str]:
@@ -46,12 +43,8 @@ def all_the_same(case: Case) -> Suspicion | None:
     X = _inputs(case)
     if X is None or len(X) < 2 or (X[0] != X).any():
         return None
-    return Suspicion(
-        "all inputs the same",
-        f"all rows of the inputs are equal, {len(X)} times the same row: the network can only answer one constant",
-        "look at how the inputs are read",
-        is_proof=True,
-    )
+    seen = f"all rows of the inputs are equal, {len(X)} times the same row: the network can only answer one constant"
+    return Suspicion("all inputs the same", seen, "look at how the inputs are read", is_proof=True)
 
 
 def unlike_scales(case: Case) -> Suspicion | None:
@@ -90,20 +83,17 @@ def in_order(case: Case) -> Suspicion | None:
     """Batches in the order of the data, which are sorted: what each teaches the next ones undo."""
     if not case.is_in_batches or case.run.shuffle or not len(case.losses):
         return None
-    in_an_epoch = -(-len(case.run.X) // (case.run.batch_size or 1))
-    trained = float(np.mean(case.losses[-in_an_epoch:]))
+    trained = float(np.mean(case.losses[-case.run.in_an_epoch :]))
     y = np.asarray(case.run.y)
     alike = float(np.mean(y[1:] == y[:-1])) if y.dtype.kind in "iub" else 0.0
     if trained > limit.MOST * case.value and alike < limit.MOST:
         return None
-    return Suspicion(
-        "data not shuffled",
+    seen = (
         f"the batches' own losses are {trained:.3g} on average, the loss on all data is {case.value:.3g}, and "
         f"{alike:.0%} of the samples have the label of the one before: they come in the same order in each epoch, and "
-        "each batch forgets what the others taught",
-        "shuffle=True",
-        (changes.SHUFFLED,),
+        "each batch forgets what the others taught"
     )
+    return Suspicion("data not shuffled", seen, "shuffle=True", (changes.SHUFFLED,))
 
 
 def contradicting_labels(case: Case) -> Suspicion | None:
@@ -114,13 +104,12 @@ def contradicting_labels(case: Case) -> Suspicion | None:
     floor = _floor(case, X, target)
     if floor is None or floor <= 0 or case.value > (1 + limit.TENTH) * floor:
         return None
-    return Suspicion(
-        "contradicting labels",
+    seen = (
         f"rows with the same inputs have different targets: no network comes below a loss of {floor:.4g}, and this "
-        f"one has {case.value:.4g}",
-        "look at these rows, or add features that tell them apart: with these data the training is done",
-        is_proof=True,
+        f"one has {case.value:.4g}"
     )
+    action = "look at these rows, or add features that tell them apart: with these data the training is done"
+    return Suspicion("contradicting labels", seen, action, is_proof=True)
 
 
 def _floor(case: Case, X: Array, target: Array) -> float | None:

@@ -15,6 +15,7 @@ from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
 from microgradopt.diagnosis.reading import depends, made_by
 from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.nn.losses import nll_loss
 
 Array = npt.NDArray[Any]
 
@@ -34,14 +35,12 @@ def softmax_over_one(case: Case) -> Suspicion | None:
     nodes = [node for node in case.reading.nodes if made_by(node) in always and node.size > 1]
     if not any((node.data == always[made_by(node)]).all() for node in nodes):
         return None
-    return Suspicion(
-        "softmax over one unit",
-        "there is a softmax over one unit, which is always 1: the output does not depend on the input or the weights",
+    seen = "there is a softmax over one unit, which is always 1: the output does not depend on the input or the weights"
+    action = (
         "for two classes: two output units and nn.cross_entropy without a softmax, or one unit without one and "
-        "nn.binary_cross_entropy_with_logits",
-        _without_last(case),
-        is_proof=True,
+        "nn.binary_cross_entropy_with_logits"
     )
+    return Suspicion("softmax over one unit", seen, action, _without_last(case), is_proof=True)
 
 
 def softmax_over_samples(case: Case) -> Suspicion | None:
@@ -51,22 +50,21 @@ def softmax_over_samples(case: Case) -> Suspicion | None:
     shapes = [shape for shape, down, across in sums if np.allclose(down, 1) and not np.allclose(across, 1)]
     if not shapes:
         return None
-    return Suspicion(
-        "softmax over the samples",
-        f"the softmax of shape {shapes[0]} sums to 1 over axis 0, the samples, and not over the classes",
-        "nn.Softmax(dim=-1); before nn.cross_entropy no softmax at all",
-        (changes.SOFTMAX_OVER_CLASSES, *_without_last(case)) if _without_last(case) else (),
-        is_proof=True,
-    )
+    seen = f"the softmax of shape {shapes[0]} sums to 1 over axis 0, the samples, and not over the classes"
+    action = "nn.Softmax(dim=-1); before nn.cross_entropy no softmax at all"
+    cures = (changes.SOFTMAX_OVER_CLASSES, *_without_last(case)) if _without_last(case) else ()
+    return Suspicion("softmax over the samples", seen, action, cures, is_proof=True)
 
 
 def probabilities_before_the_loss(case: Case) -> Suspicion | None:
     """A softmax or sigmoid before a loss that has its own: the loss gets probabilities for logits."""
     reading = case.reading
-    takes_logits = reading.is_cross_entropy or (
-        reading.comparison is not None and reading.comparison.function is nn.binary_cross_entropy_with_logits
-    )
-    if not takes_logits or reading.output is None:
+    losses: dict[Any, str] = {
+        nll_loss: "cross_entropy",
+        nn.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
+    }
+    loss = None if reading.comparison is None else losses.get(reading.comparison.function)
+    if loss is None or reading.output is None:
         return None
     output = reading.output.data
     if output.ndim == 2 and output.shape[1] > 1 and (output >= 0).all() and np.allclose(output.sum(axis=1), 1):
@@ -75,38 +73,29 @@ def probabilities_before_the_loss(case: Case) -> Suspicion | None:
         name, says = "sigmoid", "the output comes out of a sigmoid"
     else:
         return None
-    loss = "cross_entropy" if reading.is_cross_entropy else "binary_cross_entropy_with_logits"
-    return Suspicion(
-        f"{name} before the loss",
-        f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot come near 0",
-        f"leave out the {name}: nn.{loss} of the last layer's output",
-        _without_last(case),
-        is_proof=True,
-    )
+    seen = f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot come near 0"
+    action = f"leave out the {name}: nn.{loss} of the last layer's output"
+    return Suspicion(f"{name} before the loss", seen, action, _without_last(case), is_proof=True)
 
 
 def out_of_reach(case: Case) -> Suspicion | None:
     """An activation on the output, and targets that it cannot give."""
-    reading = case.reading
-    if reading.last not in _RANGES or reading.target is None:
+    reading, last = case.reading, case.reading.last
+    if last not in _RANGES or reading.target is None:
         return None
-    low, high = _RANGES[reading.last]
+    low, high = _RANGES[last]
+    cause, action, cures = "output cannot reach the targets", f"no {last} on the output", _without_last(case)
     if reading.is_cross_entropy:
-        if reading.last in ("sigmoid", "softmax"):
-            return None
-        seen = f"the logits come out of {reading.last}, which cannot be below {low:g}"
-    else:
-        outside = float(np.mean((reading.target < low) | (reading.target > high)))
-        if not outside:
-            return None
-        seen = (
-            f"the output comes out of {reading.last}, from {low:g} to {high:g}, and {outside:.0%} of the targets, from "
-            f"{reading.target.min():.3g} to {reading.target.max():.3g}, are outside of that"
-        )
-    action = f"no {reading.last} on the output"
-    action += "" if reading.is_cross_entropy else ", or targets scaled to its range"
-    is_proof = not reading.is_cross_entropy
-    return Suspicion("output cannot reach the targets", seen, action, _without_last(case), is_proof)
+        seen = f"the logits come out of {last}, which cannot be below {low:g}"
+        return None if last in ("sigmoid", "softmax") else Suspicion(cause, seen, action, cures)
+    outside = float(np.mean((reading.target < low) | (reading.target > high)))
+    if not outside:
+        return None
+    seen = (
+        f"the output comes out of {last}, from {low:g} to {high:g}, and {outside:.0%} of the targets, from "
+        f"{reading.target.min():.3g} to {reading.target.max():.3g}, are outside of that"
+    )
+    return Suspicion(cause, seen, f"{action}, or targets scaled to its range", cures, is_proof=True)
 
 
 def broadcast(case: Case) -> Suspicion | None:
@@ -117,14 +106,13 @@ def broadcast(case: Case) -> Suspicion | None:
         outputs = [x for x in node.inputs[:2] if depends(x)]
         is_of_targets = len(outputs) == 1 and not outputs[0].is_leaf
         if n > 1 and sorted(shapes) == [(n,), (n, 1)] and is_of_targets:
-            return Suspicion(
-                "outputs and targets broadcast",
-                f"{made_by(node)} of shapes {shapes[0]} and {shapes[1]} gives {node.shape}: it compares "
-                "each output with each target, and the best output is the mean of all targets",
-                f"targets of the output's shape: y = y.reshape{n, 1}",
-                (changes.targets_shaped((n, 1)),) if case.has_data and np.size(case.run.y) == n else (),
-                is_proof=True,
+            seen = (
+                f"{made_by(node)} of shapes {shapes[0]} and {shapes[1]} gives {node.shape}: it compares each output "
+                "with each target, and the best output is the mean of all targets"
             )
+            action = f"targets of the output's shape: y = y.reshape{n, 1}"
+            cures = (changes.targets_shaped((n, 1)),) if case.has_data and np.size(case.run.y) == n else ()
+            return Suspicion("outputs and targets broadcast", seen, action, cures, is_proof=True)
     return None
 
 
@@ -135,13 +123,9 @@ def wrong_sign(case: Case) -> Suspicion | None:
     falling = [node for node, slope in zip(nodes, slopes, strict=True) if slope is not None and slope < 0]
     if not falling or len(falling) < len(nodes):
         return None
-    return Suspicion(
-        "gradient ascent",
-        f"the loss falls as {made_by(falling[-1])} rises: it has the wrong sign",
-        "minimise the error itself, without the minus",
-        (changes.NEGATED, changes.then(changes.NEGATED, fresh(case))) if case.has_data else (),
-        is_proof=True,
-    )
+    seen = f"the loss falls as {made_by(falling[-1])} rises: it has the wrong sign"
+    cures = (changes.NEGATED, changes.then(changes.NEGATED, fresh(case))) if case.has_data else ()
+    return Suspicion("gradient ascent", seen, "minimise the error itself, without the minus", cures, is_proof=True)
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
@@ -153,13 +137,12 @@ def unreached(case: Case) -> Suspicion | None:
     names = [reading.names[p] for p in reading.parameters if p not in reached]
     if not names:
         return None
-    return Suspicion(
-        "parameters without gradient",
+    seen = (
         f"no gradient reaches {listed(names)}: the loss does not depend on them, or is cut off from them by .detach(), "
-        ".data or no_grad",
-        "compute the loss from the tensors themselves, without .detach() or .data",
-        is_proof=True,
+        ".data or no_grad"
     )
+    action = "compute the loss from the tensors themselves, without .detach() or .data"
+    return Suspicion("parameters without gradient", seen, action, is_proof=True)
 
 
 def frozen(case: Case) -> Suspicion | None:
@@ -178,12 +161,9 @@ def strangers(case: Case) -> Suspicion | None:
     shapes = [x.shape for x in case.reading.leaves if x not in known]
     if not shapes:
         return None
-    return Suspicion(
-        "parameters not in the model",
-        f"the loss depends on tensors of shape {listed(shapes)} that are not parameters of the model",
-        "assign them to attributes of the module, or to lists and dicts in one",
-        is_proof=case.has_optimizer,
-    )
+    seen = f"the loss depends on tensors of shape {listed(shapes)} that are not parameters of the model"
+    action = "assign them to attributes of the module, or to lists and dicts in one"
+    return Suspicion("parameters not in the model", seen, action, is_proof=case.has_optimizer)
 
 
 # Units ----------------------------------------------------------------------------------------------------------------
@@ -195,16 +175,14 @@ def identical_units(case: Case) -> Suspicion | None:
         units = product.units if product.bias is None else np.column_stack([product.units, product.bias.data])
         different = _different(units)
         if len(units) > 1 and different <= len(units) / 2:
-            cures = [changes.apart(_initial_sizes(case)), fresh(case)]
-            if case.way_out is not None:
-                cures.append(changes.way_out(case.way_out.theta))
-            return Suspicion(
-                "identical units",
+            seen = (
                 f"the {len(units)} units of layer {i} have {different} different sets of weights: units with the same "
-                "weights get the same gradient, and stay the same",
-                "break the symmetry: draw the initial weights at random (nn.init)",
-                tuple(cures),
+                "weights get the same gradient, and stay the same"
             )
+            action = "break the symmetry: draw the initial weights at random (nn.init)"
+            out = () if case.way_out is None else (changes.way_out(case.way_out.theta),)
+            cures = (changes.apart(_initial_sizes(case)), fresh(case), *out)
+            return Suspicion("identical units", seen, action, cures)
     return None
 
 
@@ -222,13 +200,10 @@ def stuck_units(case: Case) -> Suspicion | None:
     saturated = [x for x in case.layers if x.function != "relu" and x.flat >= limit.MOST]
     if not dead and not saturated:
         return None
-    return Suspicion(
-        "dead units" if dead else "saturated units",
-        "; ".join(map(str, dead or saturated)) + ": no gradient comes through them",
-        "start again with weights drawn for these activations, and a learning rate that does not push them there"
-        + ("; or a leaky relu" if dead else ""),
-        (fresh(case),),
-    )
+    seen = "; ".join(map(str, dead or saturated)) + ": no gradient comes through them"
+    action = "start again with weights drawn for these activations, and a learning rate that does not push them there"
+    action += "; or a leaky relu" if dead else ""
+    return Suspicion("dead units" if dead else "saturated units", seen, action, (fresh(case),))
 
 
 def vanishing_gradient(case: Case) -> Suspicion | None:
@@ -240,18 +215,18 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
     sizes = [float(np.sqrt(np.mean(np.square(gradients[p.weight])))) for p in products]
     if not min(sizes) < sizes[-1] / limit.TENFOLD:
         return None
-    kinds = {layer.function for layer in case.layers}
-    cures = [fresh(case), changes.adam(1e-3), changes.adam(1e-2)]
-    if "sigmoid" in kinds and case.sequence is not None:
-        cures.append(changes.then(changes.WITH_TANH, fresh(case, activation="tanh")))
-    return Suspicion(
-        "vanishing gradient",
+    seen = (
         f"the loss {case.value:.4g} is that of a constant output, {constant:.4g}: the network knows only the mean; and "
-        f"layer by layer, from the first on, the weights' gradient is {', '.join(f'{s:.1g}' for s in sizes)}",
-        "the gradient vanishes on its way back: an initialisation that keeps its size (nn.init), relu or tanh in place "
-        "of sigmoid, LayerNorm between the layers, or fewer layers",
-        tuple(cures),
+        f"layer by layer, from the first on, the weights' gradient is {', '.join(f'{s:.1g}' for s in sizes)}"
     )
+    action = (
+        "the gradient vanishes on its way back: an initialisation that keeps its size (nn.init), relu or tanh in place "
+        "of sigmoid, LayerNorm between the layers, or fewer layers"
+    )
+    cures = [fresh(case), changes.adam(1e-3), changes.adam(1e-2)]
+    if case.sequence is not None and any(layer.function == "sigmoid" for layer in case.layers):
+        cures.append(changes.then(changes.WITH_TANH, fresh(case, activation="tanh")))
+    return Suspicion("vanishing gradient", seen, action, tuple(cures))
 
 
 def zero_gradient(case: Case) -> Suspicion | None:
@@ -263,33 +238,32 @@ def zero_gradient(case: Case) -> Suspicion | None:
     if not case.is_finite or any(layer.function == "relu" and layer.stuck == layer.units for layer in case.layers):
         return None
     vector = case.objective.vector
-    near = case.theta + limit.WORTH * np.random.default_rng(0).standard_normal(len(case.theta)) * _sizes(case)
+    sizes = vector.join([np.full(p.shape, np.abs(p.data).max(initial=0.0)) for p in vector.parameters])
+    near = case.theta + limit.WORTH * np.random.default_rng(0).standard_normal(len(case.theta)) * sizes
     gradients = vector.split(case.gradient), vector.split(case.objective.gradient(near))
     parts = zip(vector.parameters, *gradients, strict=True)
     without = [case.reading.names[p] for p, g, there in parts if p.data.any() and not (g.any() or there.any())]
     is_flat = any(made_by(node) in _NO_SLOPE for node in case.reading.nodes)
     if not without or (len(without) == len(vector.parameters) and not is_flat):
         return None
-    return Suspicion(
-        "parameters without gradient",
+    seen = (
         f"the gradient of {listed(without)} is exactly 0: a function of slope 0 (np.sign, np.round, a comparison) or a "
-        "mask of zeros stands between them and the loss",
-        "functions with a slope: tanh in place of sign, the loss of the numbers before they are rounded",
-        is_proof=True,
+        "mask of zeros stands between them and the loss"
     )
+    action = "functions with a slope: tanh in place of sign, the loss of the numbers before they are rounded"
+    return Suspicion("parameters without gradient", seen, action, is_proof=True)
 
 
 def no_activation(case: Case) -> Suspicion | None:
     """Layers without an activation between them are one linear layer."""
     if not case.reading.linear_pairs:
         return None
-    return Suspicion(
-        "no activation",
+    seen = (
         f"{case.reading.linear_pairs + 1} layers follow each other without an activation between them: together they "
-        "are one linear layer",
-        "an activation, as nn.ReLU(), between the layers",
-        (changes.WITH_RELUS,) if case.sequence is not None else (),
+        "are one linear layer"
     )
+    cures = (changes.WITH_RELUS,) if case.sequence is not None else ()
+    return Suspicion("no activation", seen, "an activation, as nn.ReLU(), between the layers", cures)
 
 
 def fresh(case: Case, lr: float | None = None, activation: str = "") -> Change:
@@ -300,19 +274,10 @@ def fresh(case: Case, lr: float | None = None, activation: str = "") -> Change:
     return changes.fresh_start(layers, lr)
 
 
-def _sizes(case: Case) -> Array:
-    """The size of each parameter: that of its tensor's largest."""
-    vector = case.objective.vector
-    return vector.join([np.full(p.shape, np.abs(p.data).max(initial=0.0)) for p in vector.parameters])
-
-
 def _initial_sizes(case: Case) -> Array:
     """The size that each parameter has at the start: 1/√inputs."""
-    parts = {}
-    for product in case.reading.products:
-        for parameter in (product.weight, product.bias):
-            if parameter is not None:
-                parts[parameter] = np.full(parameter.shape, product.units.shape[1] ** -0.5)
+    layers = [(p, layer) for layer in case.reading.products for p in (layer.weight, layer.bias) if p is not None]
+    parts = {p: np.full(p.shape, layer.units.shape[1] ** -0.5) for p, layer in layers}
     return case.objective.vector.join([parts.get(p) for p in case.objective.parameters])
 
 

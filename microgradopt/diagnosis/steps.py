@@ -68,13 +68,9 @@ def ascending(case: Case) -> Suspicion | None:
     if not any(group.get("maximize") for group in case.optimizer.param_groups):
         return None
     downhill = changes.setting("maximize", False, "maximize=False")
-    return Suspicion(
-        "gradient ascent",
-        f"{type(case.optimizer).__name__} has maximize=True: it goes uphill, and the loss rises",
-        "maximize=False",
-        (downhill, changes.then(downhill, fresh(case))),
-        is_proof=True,
-    )
+    seen = f"{type(case.optimizer).__name__} has maximize=True: it goes uphill, and the loss rises"
+    cures = (downhill, changes.then(downhill, fresh(case)))
+    return Suspicion("gradient ascent", seen, "maximize=False", cures, is_proof=True)
 
 
 def no_rate(case: Case) -> Suspicion | None:
@@ -86,21 +82,14 @@ def no_rate(case: Case) -> Suspicion | None:
     largest = max([case.rate, *case.rates[np.isfinite(case.rates)], *([rate(0)] if callable(rate) else [])])
     if case.rate > largest / limit.HUNDREDFOLD or (case.rate and largest == case.rate) or not _is_short(case):
         return None
-    lr = largest or (1e-2 if isinstance(optimizer, SGD | Momentum) else 1e-3)
-    if largest:
-        what = f"the schedule {rate!r:.80}" if callable(rate) else "the schedule"
-        return Suspicion(
-            "schedule has ended",
-            f"{what} has brought the learning rate from {largest:.3g} to {case.rate:.3g}: too small to move θ",
-            "a schedule that lasts as long as the training, or a constant rate",
-            tuple(map(changes.learning_rate, (lr, lr / 10))),
-        )
-    return Suspicion(
-        "learning rate is 0",
-        "the learning rate is 0: nothing moves",
-        "set the learning rate",
-        tuple(map(changes.learning_rate, (lr, 10 * lr, lr / 10))),
-    )
+    if not largest:
+        lr = 1e-2 if isinstance(optimizer, SGD | Momentum) else 1e-3
+        cures = tuple(map(changes.learning_rate, (lr, 10 * lr, lr / 10)))
+        return Suspicion("learning rate is 0", "the learning rate is 0: nothing moves", "set the learning rate", cures)
+    what = f"the schedule {rate!r:.80}" if callable(rate) else "the schedule"
+    seen = f"{what} has brought the learning rate from {largest:.3g} to {case.rate:.3g}: too small to move θ"
+    action = "a schedule that lasts as long as the training, or a constant rate"
+    return Suspicion("schedule has ended", seen, action, tuple(map(changes.learning_rate, (largest, largest / 10))))
 
 
 def too_short(case: Case) -> Suspicion | None:
@@ -183,13 +172,12 @@ def noise(case: Case) -> Suspicion | None:
     best = max(case.closes(case.trials(cure)) for cure in slower)
     if case.closes(case.trials(changes.ALL_DATA)) < limit.HALF * best:
         return None
-    return Suspicion(
-        "noise of the batches",
+    seen = (
         f"an update changes the loss by {mean:.2g} ± {error:.1g} on average, of which {from_noise:.2g} is due to the "
-        f"noise of batches of {case.run.batch_size}: without it, {without:.2g}",
-        "a smaller learning rate from here on (a schedule that falls), or larger batches",
-        (*slower, changes.ALL_DATA),
+        f"noise of batches of {case.run.batch_size}: without it, {without:.2g}"
     )
+    action = "a smaller learning rate from here on (a schedule that falls), or larger batches"
+    return Suspicion("noise of the batches", seen, action, (*slower, changes.ALL_DATA))
 
 
 # What comes between gradient and step ---------------------------------------------------------------------------------
@@ -197,16 +185,15 @@ def noise(case: Case) -> Suspicion | None:
 
 def clipping(case: Case) -> Suspicion | None:
     """Gradients that are clipped to a small part of themselves."""
-    norms = case.norms[np.isfinite(case.norms)][-50:]
-    if case.run.max_norm is None or not len(norms) or np.median(norms) < limit.TENFOLD * case.run.max_norm:
+    norms, most = case.norms[np.isfinite(case.norms)][-50:], case.run.max_norm
+    if most is None or not len(norms) or np.median(norms) < limit.TENFOLD * most:
         return None
-    return Suspicion(
-        "clipping",
-        f"the gradient has norm {np.median(norms):.3g}, and is clipped to {case.run.max_norm:.3g}: each update is "
-        f"{np.median(norms) / case.run.max_norm:.3g} times shorter, too small to move anything",
-        "clip at a norm above what gradients usually have (their median in the history), or not at all",
-        (changes.UNCLIPPED,),
+    seen = (
+        f"the gradient has norm {np.median(norms):.3g}, and is clipped to {most:.3g}: each update is "
+        f"{np.median(norms) / most:.3g} times shorter, too small to move anything"
     )
+    action = "clip at a norm above what gradients usually have (their median in the history), or not at all"
+    return Suspicion("clipping", seen, action, (changes.UNCLIPPED,))
 
 
 def not_cleared(case: Case) -> Suspicion | None:
@@ -223,13 +210,11 @@ def not_cleared(case: Case) -> Suspicion | None:
     # If it is another number than the history's, it was clipped in between.
     if size is None or not abs(held - case.norms[-1]) <= limit.SAME * held < math.inf:
         return None
-    return Suspicion(
-        "gradients not cleared",
+    seen = (
         f"before the last step the loss had a gradient of norm {size:.3g}, and .grad, which that step used, has norm "
-        f"{held:.3g}: older gradients are added up in it",
-        "optimizer.zero_grad() before each backward()",
-        is_proof=True,
+        f"{held:.3g}: older gradients are added up in it"
     )
+    return Suspicion("gradients not cleared", seen, "optimizer.zero_grad() before each backward()", is_proof=True)
 
 
 def _size_in_batches(case: Case, held: float) -> float | None:
@@ -283,14 +268,10 @@ def weight_decay(case: Case) -> Suspicion | None:
         seen += f", and the loss {case.value:.4g} is {case.value / case.constant:.0%} of the best constant output's"
     without = changes.setting("weight_decay", 0.0, "without weight decay")
     less = changes.setting("weight_decay", decay / 100, f"weight_decay = {decay / 100:.3g}")
-    return Suspicion(
-        "weight decay",
-        seen,
-        "less weight decay, by a factor of 10 or 100 at a time, judged on validation data",
-        # Weights that were drawn to 0 are at a saddle, which takes long to leave: so from fresh ones too.
-        (without, less, changes.then(without, fresh(case)), changes.then(less, fresh(case))),
-        on_validation=has_validation,
-    )
+    # Weights that were drawn to 0 are at a saddle, which takes long to leave: so from fresh ones too.
+    cures = (without, less, changes.then(without, fresh(case)), changes.then(less, fresh(case)))
+    action = "less weight decay, by a factor of 10 or 100 at a time, judged on validation data"
+    return Suspicion("weight decay", seen, action, cures, on_validation=has_validation)
 
 
 def momentum(case: Case) -> Suspicion | None:
@@ -302,12 +283,9 @@ def momentum(case: Case) -> Suspicion | None:
     less = changes.setting("momentum", 0.9, "momentum = 0.9")
     if betas:
         less = changes.setting("betas", (0.9, *betas[1:]), "beta1 = 0.9")
-    return Suspicion(
-        "momentum too large",
-        f"with momentum {beta:g} an update adds up {remembered:.0f} gradients: θ swings through the minimum and back",
-        "a smaller momentum, 0.9, and a learning rate as much larger",
-        (less, changes.then(less, fresh(case))),
-    )
+    seen = f"with momentum {beta:g} an update adds up {remembered:.0f} gradients: θ swings through the minimum and back"
+    action = "a smaller momentum, 0.9, and a learning rate as much larger"
+    return Suspicion("momentum too large", seen, action, (less, changes.then(less, fresh(case))))
 
 
 def forgotten(case: Case) -> Suspicion | None:
@@ -318,12 +296,9 @@ def forgotten(case: Case) -> Suspicion | None:
         return None
     names = [case.reading.names[p] for p in missing]
     sizes = f"{sum(p.size for p in missing):,} of {case.objective.n:,} parameters"
-    return Suspicion(
-        "parameters not in the optimizer",
-        f"{len(missing)} of {len(own)} tensors, {sizes}, are not in the optimizer and never move: {listed(names)}",
-        "give the optimizer all of them: model.parameters()",
-        (changes.with_parameters(names, missing),),
-    )
+    seen = f"{len(missing)} of {len(own)} tensors, {sizes}, are not in the optimizer and never move: {listed(names)}"
+    action = "give the optimizer all of them: model.parameters()"
+    return Suspicion("parameters not in the optimizer", seen, action, (changes.with_parameters(names, missing),))
 
 
 RATES: tuple[Cause, ...] = (no_rate,)

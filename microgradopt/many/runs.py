@@ -9,7 +9,7 @@ from typing import Any, Self
 from microgradopt.errors import NonFiniteError
 from microgradopt.many.together import Group, alone
 from microgradopt.program.tracer import TracingError
-from microgradopt.run import Array, History, Run
+from microgradopt.run import History, Run
 
 _BEFORE = 2  # updates that each run makes alone: then gradients and the optimizer's state are there
 
@@ -101,36 +101,24 @@ def shared(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int, 
     found = Parallel(n_jobs=jobs)(delayed(_trained)(part, compile, updates) for part in parts)
     for part, states in zip(parts, found, strict=True):
         for run, state in zip(part, states, strict=True):
-            _take_over(run, *state)
+            _take_over(run, state)
 
 
 def _trained(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int) -> list[tuple[Any, ...]]:
     """What the runs have become after some updates."""
     ManyRuns(runs, compile).train(updates)
-    return [
-        (
-            run.vector.theta(),
-            run.optimizer.state_dict(),
-            {name: getattr(run, name) for name in vars(History())},
-            [getattr(module, name) for module, name in run.buffers],
-            [parameter.grad for parameter in run.vector.parameters],
-            run.rng,
-            run.stopped,
-        )
-        for run in runs
-    ]
+    return [_state(run) for run in runs]
 
 
-def _take_over(
-    run: Run,
-    theta: Array,
-    optimizer: Any,
-    history: dict[str, list[float]],
-    buffers: list[Any],
-    gradients: list[Any],
-    rng: Any,
-    stopped: str,
-) -> None:
+def _state(run: Run) -> tuple[Any, ...]:
+    buffers = [getattr(module, name) for module, name in run.buffers]
+    gradients = [parameter.grad for parameter in run.vector.parameters]
+    history = {name: getattr(run, name) for name in vars(History())}
+    return run.vector.theta(), run.optimizer.state_dict(), history, buffers, gradients, run.rng, run.stopped
+
+
+def _take_over(run: Run, state: tuple[Any, ...]) -> None:
+    theta, optimizer, history, buffers, gradients, run.rng, run.stopped = state
     run.vector.write(theta)
     run.optimizer.load_state_dict(optimizer)
     for name, values in history.items():
@@ -139,6 +127,5 @@ def _take_over(
         setattr(module, name, value)
     for parameter, gradient in zip(run.vector.parameters, gradients, strict=True):
         parameter.grad = gradient
-    run.rng, run.stopped = rng, stopped
-    with contextlib.ExitStack() as stack:  # model and optimizer are left in evaluation
-        stack.enter_context(run.training())
+    with run.training():  # model and optimizer are left in evaluation
+        pass

@@ -48,13 +48,14 @@ class Group:
 
     def takes(self, run: Run) -> bool:
         """Whether a run goes with the others; then it does from now on."""
-        is_taken = _kind(run) == _kind(self.runs[0]) and self._fits(run)
+        is_taken = self._goes_with(self.runs[0], run)
         if is_taken:
             self.runs.append(run)
         return is_taken
 
-    def _fits(self, run: Run) -> bool:
-        return self.traced(_first_batch(self.runs[0])).fits(run, _first_batch(run))
+    def _goes_with(self, lead: Run, run: Run) -> bool:
+        """Whether the next updates of both are the same program, on batches of the same sizes."""
+        return _kind(run) == _kind(lead) and self.traced(_first_batch(self.runs[0])).fits(run, _first_batch(run))
 
     def traced(self, batch: tuple[Array, ...]) -> Traced:
         """The program of an update on batches like this one."""
@@ -74,13 +75,15 @@ class Group:
     def train(self, runs: list[Run], updates: int) -> None:
         """So many updates of each of these runs, which are of the group: together, where nothing was changed since."""
         try:
-            together = [run for run in runs if run not in self.apart and self._fits(run)]
+            together = [run for run in runs if run not in self.apart and self._goes_with(runs[0], run)]
         except NonFiniteError:  # there is no program of an update that fails
             together = []
+        if len(together) < 2:
+            together = []
         for run in runs:
-            if run not in together or len(together) < 2:
+            if run not in together:
                 alone(run, updates)
-        if len(together) > 1:
+        if together:
             self._train(together, updates)
 
     def _train(self, runs: list[Run], updates: int) -> None:
