@@ -33,24 +33,19 @@ HEALTHY, UNDECIDED = "healthy", "undecided"
 UPDATES = 200  # of each trial, where the budget allows it
 _TRIALS = 24  # that the budget is divided among
 
+# Each is asked in this order. What is found of the first ones leaves nothing to be asked.
 _FIRST: tuple[Cause, ...] = (
-    data.not_finite,
-    network.wrong_sign,
-    steps.ascending,
-    steps.not_cleared,
-    steps.exploding,
-    *surface.ENDS,
-)
+    data.not_finite, network.wrong_sign, steps.ascending, steps.not_cleared, steps.exploding, surface.overfitting,
+    surface.separable, surface.no_lower_bound,
+)  # fmt: skip
 _CAUSES: tuple[Cause, ...] = (
-    *data.CAUSES,
-    *steps.RATES,
-    *network.LOSS,
-    *steps.STEPS,
-    *network.UNITS,
-    *network.LAST,
-    *steps.LENGTH,
-    *surface.SURFACE,
-)
+    data.all_the_same, data.contradicting_labels, data.in_order, data.unlike_scales, steps.no_rate,
+    network.softmax_over_one, network.softmax_over_samples, network.broadcast, network.unreached, network.strangers,
+    network.probabilities_before_the_loss, network.out_of_reach, steps.forgotten, steps.clipping, steps.weight_decay,
+    steps.momentum, network.frozen, network.identical_units, network.stuck_units, network.vanishing_gradient,
+    network.no_activation, network.zero_gradient, steps.noise, steps.too_long, steps.too_short, surface.saddle,
+    surface.badly_conditioned,
+)  # fmt: skip
 
 
 def diagnose(

@@ -140,8 +140,8 @@ def _columns(X: Array) -> Finding:
     flat = X.reshape(len(X), -1).astype(float)
     low, high = flat.min(axis=0), flat.max(axis=0)
     spread, middle = high - low, np.abs(high + low) / 2
-    constant = [j for j in range(flat.shape[1]) if spread[j] <= 1e-12 * middle[j]]
-    varied = [j for j in range(flat.shape[1]) if j not in constant]
+    is_constant = spread <= 1e-12 * middle
+    constant, varied = np.flatnonzero(is_constant).tolist(), np.flatnonzero(~is_constant).tolist()
     first: dict[bytes, int] = {}
     equal = [(first[key], j) for j in varied if first.setdefault(key := flat[:, j].tobytes(), j) != j]
     far = [j for j in varied if middle[j] > limit.HUNDREDFOLD * spread[j]]

@@ -178,10 +178,11 @@ class _Layers(NamedTuple):
     @classmethod
     def of(cls, model: Module | None) -> _Layers | None:
         layers = list(model) if isinstance(model, Sequential) else []
-        linear = [layer for layer in layers[::2] if isinstance(layer, Linear) and layer.bias is not None]
+        linear = [layer for layer in layers[::2] if type(layer) is Linear and layer.bias is not None]
         kinds = {repr(layer) for layer in layers[1::2]}
         is_one = len(layers) > 2 and len(layers) % 2 and len(linear) == len(layers[::2]) and len(kinds) == 1
-        return cls(linear, layers[1]) if is_one else None
+        is_trained = all(p.requires_grad for layer in linear for p in layer.parameters())
+        return cls(linear, layers[1]) if is_one and is_trained else None
 
     @property
     def widths(self) -> list[int]:

@@ -13,7 +13,7 @@ from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.network import fresh
-from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.diagnosis.suspicion import Suspicion, listed
 
 Array = npt.NDArray[Any]
 
@@ -141,6 +141,3 @@ def _entropy(p: Array) -> float:
 
 def _inputs(case: Case) -> Array | None:
     return np.asarray(case.run.X) if case.has_data else case.reading.inputs
-
-
-CAUSES: tuple[Cause, ...] = (not_finite, all_the_same, contradicting_labels, in_order, unlike_scales)

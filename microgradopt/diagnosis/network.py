@@ -14,7 +14,7 @@ from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
 from microgradopt.diagnosis.reading import depends, made_by
-from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.diagnosis.suspicion import Suspicion, listed
 from microgradopt.nn.losses import nll_loss
 
 Array = npt.NDArray[Any]
@@ -286,17 +286,3 @@ def _without_last(case: Case) -> tuple[Change, ...]:
     if case.sequence is None or list(case.sequence[-1].parameters()):
         return ()
     return changes.WITHOUT_LAST, changes.then(changes.WITHOUT_LAST, fresh(case))
-
-
-LOSS: tuple[Cause, ...] = (
-    softmax_over_one,
-    softmax_over_samples,
-    broadcast,
-    wrong_sign,
-    unreached,
-    strangers,
-    probabilities_before_the_loss,
-    out_of_reach,
-)
-UNITS: tuple[Cause, ...] = (frozen, identical_units, stuck_units, vanishing_gradient)
-LAST: tuple[Cause, ...] = (no_activation, zero_gradient)

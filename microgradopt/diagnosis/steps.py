@@ -13,7 +13,7 @@ from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.network import fresh
-from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.diagnosis.suspicion import Suspicion, listed
 from microgradopt.errors import NonFiniteError
 from microgradopt.optim.adaptive import Adam
 from microgradopt.optim.first_order import SGD, Momentum
@@ -299,8 +299,3 @@ def forgotten(case: Case) -> Suspicion | None:
     seen = f"{len(missing)} of {len(own)} tensors, {sizes}, are not in the optimizer and never move: {listed(names)}"
     action = "give the optimizer all of them: model.parameters()"
     return Suspicion("parameters not in the optimizer", seen, action, (changes.with_parameters(names, missing),))
-
-
-RATES: tuple[Cause, ...] = (no_rate,)
-STEPS: tuple[Cause, ...] = (forgotten, clipping, weight_decay, momentum)
-LENGTH: tuple[Cause, ...] = (noise, too_long, too_short)

@@ -12,7 +12,7 @@ from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.network import fresh
-from microgradopt.diagnosis.suspicion import Cause, Suspicion
+from microgradopt.diagnosis.suspicion import Suspicion
 
 Array = npt.NDArray[Any]
 
@@ -111,7 +111,3 @@ def badly_conditioned(case: Case) -> Suspicion | None:
     )
     action = "a method that scales itself: optim.LBFGS on all data, or Adam; or inputs and layers of like scale"
     return Suspicion("badly conditioned", seen, action, (changes.LBFGS_100, changes.adam(1e-3), changes.adam(1e-2)))
-
-
-ENDS: tuple[Cause, ...] = (overfitting, separable, no_lower_bound)
-SURFACE: tuple[Cause, ...] = (saddle, badly_conditioned)

@@ -66,7 +66,7 @@ class Group:
 
     def loop(self, program: Program, given: dict[Node, Given], k: int) -> Any:
         """k runs of this program, in a loop."""
-        key = program, k, *(frozenset(node for node, x in given.items() if x[i]) for i in (1, 2))
+        key = program, k, *((x.each, x.stacked) for x in given.values())
         if key not in self._loops:
             self._loops[key] = self._engine(program, given, k)
         self.source = self._loops[key].text

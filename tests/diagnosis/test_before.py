@@ -151,6 +151,19 @@ def test_nothing_is_changed():
     assert str(critical.check(model, CE, X, LABELS)) == str(critical.check(model, CE, X, LABELS))
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_averages_masks_and_mode_stay(is_training):
+    model = nn.Sequential(
+        nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.Dropout(0.5, rng=0), nn.Linear(8, 4, rng=1)
+    ).train(is_training)
+    before = model.state_dict(), model[2].counter.copy()
+    critical.check(model, CE, X, LABELS)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[0][name])
+    assert model[2].counter == before[1]
+    assert [module.training for _, module in model.named_modules()] == [is_training] * 5
+
+
 def test_after_training_it_passes_too():
     model = classifier()
     training.fit(model, CE, mg.optim.Adam(model.parameters(), lr=1e-2), X, LABELS, epochs=100, rng=0)

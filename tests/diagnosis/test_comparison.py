@@ -75,6 +75,15 @@ def test_other_models_are_compared_without_a_copy():
     assert "was not tried" in found.evidence[-1]
 
 
+def test_a_frozen_layer_is_not_written_to():
+    large = trained([9, 9], epochs=2)
+    frozen = next(large.model.parameters())
+    frozen.requires_grad = False
+    large, before = Run(large.model, large.loss_function, optim.SGD(large.model.parameters()), X, Y), frozen.data.copy()
+    assert critical.compare(trained([4], epochs=2), large).copied is None
+    np.testing.assert_array_equal(frozen.data, before)
+
+
 def test_wrong_calls():
     small, large = trained([4], epochs=2), trained([9], epochs=2)
     with pytest.raises(ValueError, match="swapped"):
