@@ -9,7 +9,7 @@ no less than the cures of its rivals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -67,10 +67,13 @@ def diagnose(
     at least (seconds, for small networks). progress: show a bar (tqdm). rng: for Lanczos' method.
 
     An experiment is a copy of the training with one thing changed, for 200 updates or as the budget allows. Nothing of
-    the training is changed. A loss is stuck where going on closes less than 5% of the gap to the best loss that any
-    experiment reached. A cause is confirmed by its signature, measured, and by its cure, tried: it closes a fifth of
-    the gap at least, and half of what the best cure of a rival closes. An error in the program (a softmax before a loss
-    that has its own) needs no experiment. "undecided" is an answer: then `considered` and `trials` say what was seen.
+    the training is changed: parameters, gradients, the optimizer, and what modules (and a loss that is an object) hold
+    in attributes, lists, dicts, arrays and generators are put back; what their code writes to elsewhere is not.
+
+    A loss is stuck where going on closes less than 5% of the gap to the best loss that any experiment reached. A cause
+    is confirmed by its signature, measured, and by its cure, tried: it closes a fifth of the gap at least, and half of
+    what the best cure of a rival closes. An error in the program (a softmax before a loss that has its own) needs no
+    experiment. "undecided" is an answer: then `considered` and `trials` say what was seen.
 
     Raises ValueError for an optimizer that has none of the objective's parameters, TypeError for other arguments than
     these.
@@ -93,7 +96,11 @@ def diagnose(
     budget = max(len(run), UPDATES * _TRIALS) if budget is None else budget
     updates = int(np.clip(budget // _TRIALS, 1, UPDATES))
     with ExitStack() as stack:
-        trials = Trials(run, updates, budget, _ticker(stack) if progress else lambda: None)
+        trials = Trials(run, updates, budget)
+        if progress:
+            from tqdm.auto import tqdm  # an extra
+
+            trials.tick = stack.enter_context(tqdm(desc="experiments", unit=" trials")).update
         stack.enter_context(kept(run.model, run.loss_function))
         if run.model is not None:
             Module.train(run.model)
@@ -133,14 +140,6 @@ def _clipped_to(run: Run) -> float | None:
     size = float(np.linalg.norm(gradient))
     is_parallel = float(left @ gradient) > (1 - limit.WORTH) * held * size
     return held if is_parallel and abs(size - norms[-1]) < limit.TENTH * size else None
-
-
-def _ticker(stack: ExitStack) -> Callable[[], object]:
-    """What moves a progress bar on by one."""
-    from tqdm.auto import tqdm  # an extra
-
-    bar = stack.enter_context(tqdm(desc="experiments", unit=" trials"))
-    return lambda: bar.update()
 
 
 class _Judge:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.diagnosis import thresholds as limit
-from microgradopt.diagnosis.data import places_not_finite
+from microgradopt.diagnosis.data import equal_rows, places_not_finite
 from microgradopt.diagnosis.reading import constant_loss
 from microgradopt.diagnosis.suspicion import listed
 from microgradopt.diagnosis.trials import kept
@@ -142,8 +142,8 @@ def _columns(X: Array) -> Finding:
     spread, middle = high - low, np.abs(high + low) / 2
     is_constant = spread <= 1e-12 * middle
     constant, varied = np.flatnonzero(is_constant).tolist(), np.flatnonzero(~is_constant).tolist()
-    first: dict[bytes, int] = {}
-    equal = [(first[key], j) for j in varied if first.setdefault(key := flat[:, j].tobytes(), j) != j]
+    same = equal_rows(flat[:, varied].T) if varied else []
+    equal = [(varied[columns[0]], varied[j]) for columns in same for j in columns[1:]]
     far = [j for j in varied if middle[j] > limit.HUNDREDFOLD * spread[j]]
     uneven = bool(varied) and spread[varied].max() > limit.HUNDREDFOLD * spread[varied].min()
     says = [f"column {listed(constant)} of {flat.shape[1]} constant"] if constant else []
@@ -156,18 +156,15 @@ def _columns(X: Array) -> Finding:
 
 
 def _rows(X: Array, y: Array) -> Finding:
-    same: dict[bytes, list[int]] = {}
-    for i, row in enumerate(X):
-        same.setdefault(row.tobytes(), []).append(i)
-    repeated = [rows for rows in same.values() if len(rows) > 1]
-    torn = [rows for rows in repeated if any(not np.array_equal(y[i], y[rows[0]]) for i in rows)]
-    if len(same) == 1 and len(X) > 1:
+    repeated = equal_rows(X)
+    torn = [rows for rows in repeated if (y[rows] != y[rows[0]]).any()]
+    many = sum(len(rows) - 1 for rows in repeated)
+    if many == len(X) - 1 > 0:
         return Finding("rows", False, f"all {len(X)} rows of X are equal")
     if torn:
         lost = sum(len(rows) for rows in torn)
         says = f"{lost} rows have the inputs of another and a different target, as rows {listed(torn[0])}"
         return Finding("rows", False, f"{says}: no model can tell them apart")
-    many = len(X) - len(same)
     return Finding("rows", many < len(X) / 2, f"{many} of {len(X)} rows repeat another" if many else "all different")
 
 

@@ -71,7 +71,7 @@ def unlike_scales(case: Case) -> Suspicion | None:
         seen.append(f"the inputs have standard deviations up to {high:.3g}, where the initial weights are made for 1")
     if not seen:
         return None
-    is_data = case.has_data and np.shape(case.run.X) == X.shape
+    is_data = case.has_data and np.array_equal(case.run.X, X)
     same_function = changes.standardised(first, X)
     # Units that such inputs have saturated stay saturated in the same function: from the start, then.
     cures = (same_function, changes.then(same_function, fresh(case))) if is_data else (changes.LBFGS_100,)
@@ -120,19 +120,24 @@ def _floor(case: Case, X: Array, target: Array) -> float | None:
     is_of_two = comparison.function is nn.binary_cross_entropy_with_logits
     if not (is_labelled and target.ndim == 1) and not is_of_two and comparison.function is not nn.mse_loss:
         return None
-    _, groups = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
     lost = 0.0
-    for group in np.flatnonzero(np.bincount(groups.ravel()) > 1):
-        rows = target[groups.ravel() == group]
+    for targets in (target[rows] for rows in equal_rows(X)):
         if is_labelled:
-            lowest = _entropy(np.unique(rows, return_counts=True)[1] / len(rows))
+            lowest = _entropy(np.unique(targets, return_counts=True)[1] / len(targets))
         elif is_of_two:
-            p = rows.mean(axis=0).ravel()
+            p = targets.mean(axis=0).ravel()
             lowest = _entropy(np.concatenate([p, 1 - p])) / p.size
         else:
-            lowest = float(rows.var(axis=0).mean())
-        lost += len(rows) * lowest
+            lowest = float(targets.var(axis=0).mean())
+        lost += len(targets) * lowest
     return lost / len(X)
+
+
+def equal_rows(X: Array) -> list[Array]:
+    """The places of rows that are equal to another, group by group."""
+    _, group, counts = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True, return_counts=True)
+    groups = np.split(np.argsort(group.ravel(), kind="stable"), np.cumsum(counts)[:-1])
+    return [rows for rows in groups if len(rows) > 1]
 
 
 def _entropy(p: Array) -> float:

@@ -77,8 +77,10 @@ class Trials:
     all tensors that an update may write to, those of the optimizer that are none of the model's as well.
     """
 
-    def __init__(self, run: Run, updates: int, budget: int, tick: Callable[[], object]) -> None:
-        self.run, self.updates, self.left, self._tick = run, updates, budget, tick
+    tick: Callable[[], object] | None = None
+
+    def __init__(self, run: Run, updates: int, budget: int) -> None:
+        self.run, self.updates, self.left = run, updates, budget
         self.vector = ParameterVector(dict.fromkeys([*run.vector.parameters, *run.optimizer.parameters()]))
         self.done: dict[str, Trial] = {}
         self.skipped: list[str] = []
@@ -95,7 +97,8 @@ class Trials:
         with np.errstate(all="ignore"), self.vector.copied(), kept(self.run.model, self.run.loss_function):
             trial = self._follow(change)
         self.done[change.name] = trial
-        self._tick()
+        if self.tick is not None:
+            self.tick()
         return trial
 
     def _follow(self, change: Change) -> Trial:
