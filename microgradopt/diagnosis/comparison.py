@@ -94,7 +94,7 @@ def compare(smaller: Runs, larger: Runs) -> Comparison:
     evidence = [_told("smaller", small, below), _told("larger", large, above)]
     if verdict == "optimization":
         evidence.append(
-            "that the larger model can compute what the smaller one does is assumed, and was not tried"
+            "that the larger model can compute what the smaller one does is assumed; it was not tried by a copy"
             if copied is None
             else f"with the smaller one's function copied into it, the larger model has a loss of {copied:.4g}: there "
             "is such a θ (found.theta, which can be trained on), and training has not found it"
@@ -156,17 +156,18 @@ def _check_alike(small: list[Any], large: list[Any]) -> None:
 def _copied(small: Run, large: Run, loss: float) -> tuple[float, Array] | None:
     """Loss and θ of the larger model with the function of the smaller, whose loss is given.
 
-    None where they are of other kinds.
+    None where they are of other kinds, or the activation can hand nothing on.
     """
     inner, outer = _Layers.of(small.model), _Layers.of(large.model)
     if inner is None or outer is None or not outer.has_room_for(inner):
         return None
     found = []
-    for is_straight in (False, True):
+    for way in _ways(inner, np.asarray(small.X)):
         with large.vector.copied(), np.errstate(all="ignore"):
-            _write(inner, outer, np.asarray(small.X), is_straight)
+            _write(inner, outer, way)
             found.append((large.value(), large.vector.theta().copy()))
-    return min(found, key=lambda copy: abs(copy[0] - loss) if np.isfinite(copy[0]) else np.inf)
+    copied, theta = min(found, key=lambda copy: abs(copy[0] - loss) if np.isfinite(copy[0]) else np.inf)
+    return (copied, theta) if abs(copied - loss) <= limit.LEAST * abs(loss) else None
 
 
 class _Layers(NamedTuple):
@@ -195,35 +196,41 @@ class _Layers(NamedTuple):
         return all(a <= b for a, b in zip(needed, self.widths, strict=True))
 
 
-def _write(inner: _Layers, outer: _Layers, X: Array, is_straight: bool) -> None:
-    """Write the inner network into the outer one; layers that it has not hand their input a on.
+class _Way(NamedTuple):
+    """How a layer hands on its input a: with o = φ(epsilon a + shift), the next one gets a = scale o + offset."""
 
-    As they are, where the activation does that (ReLU of what is not negative); or with a small input, where it is
-    nearly a straight line, φ(εa) ≈ φ(0) + φ'(0) ε a. The next layer undoes it: a = scale · output + offset.
+    epsilon: float
+    shift: float
+    scale: float
+    offset: float
+
+
+def _ways(network: _Layers, X: Array) -> list[_Way]:
+    """Two of them: one for an activation that is the identity above 0, and one for others.
+
+    Others are nearly a straight line near 0, φ(εa) ≈ φ(0) + φ'(0) ε a, for ε small against all a of the last hidden
+    layer.
     """
+    with no_grad():
+        a: Any = X
+        for layer in network.linear[:-1]:
+            a = network.activation(layer(a))
+        zero, up, down = np.asarray(plain(network.activation(np.array([0.0, _SMALL, -_SMALL]))))
+    size = max(float(np.abs(a.data).max()), 1e-300)
+    epsilon, slope = _SMALL / size, (up - down) / (2 * _SMALL)
+    with np.errstate(all="ignore"):
+        return [_Way(1.0, size, 1.0, -size), _Way(epsilon, 0.0, 1 / (slope * epsilon), -zero / (slope * epsilon))]
+
+
+def _write(inner: _Layers, outer: _Layers, way: _Way) -> None:
+    """Write the inner network into the outer one; layers that it has not hand their input on."""
     layers = [tuple(p.data for p in layer.parameters()) for layer in inner.linear]
     extra, width = len(outer.linear) - len(layers), inner.widths[-1]
     if extra:
-        epsilon, scale, offset = _straight(inner, X) if is_straight else (1.0, 1.0, 0.0)
-        hand_on = epsilon * np.eye(width), np.zeros(width)
-        after = [(scale * W, b + offset * W.sum(axis=1)) for W, b in (hand_on, layers[-1])]
+        hand_on = way.epsilon * np.eye(width), np.full(width, way.shift)
+        after = [(way.scale * W, b + way.offset * W.sum(axis=1)) for W, b in (hand_on, layers[-1])]
         layers[-1:] = [hand_on, *after[:1] * (extra - 1), after[1]]
     for layer, arrays in zip(outer.linear, layers, strict=True):
         for p, array in zip(layer.parameters(), arrays, strict=True):
             room = [(0, there - here) for there, here in zip(p.shape, array.shape, strict=True)]
             p.data = np.pad(array, room).astype(p.dtype)
-
-
-def _straight(network: _Layers, X: Array) -> tuple[float, float, float]:
-    """ε, so small that the activation of ε a is nearly a line for all a of the last hidden layer; scale and offset."""
-
-    def activated(x: Any) -> Array:
-        return np.asarray(plain(network.activation(x)))
-
-    with no_grad():
-        a: Any = X
-        for layer in network.linear[:-1]:
-            a = network.activation(layer(a))
-    zero, up, down = activated(np.array([0.0, _SMALL, -_SMALL]))
-    epsilon, slope = _SMALL / max(float(np.abs(a.data).max()), 1e-300), (up - down) / (2 * _SMALL)
-    return epsilon, 1 / (slope * epsilon), -zero / (slope * epsilon)
