@@ -546,6 +546,12 @@ def test_variants_are_trained_in_training():
     np.testing.assert_allclose(found.losses[:, 1], alone.train(5).loss[2:], rtol=1e-10)
 
 
+def test_a_pair_is_no_number():
+    """Both betas are one hyperparameter: a column of numbers does not say which."""
+    with pytest.raises(ValueError, match="betas: no number that Adam has"):
+        vary(runs_of([D()], optim.Adam)[0].train(1), 3, betas=[0.5, 0.9])
+
+
 @pytest.mark.parametrize("lr", [[[0.1], [0.2]], [[0.1] * 3] * 2, np.ones((2, 2, 2)), [[]]])
 def test_rates_of_as_many_groups_as_there_are(lr):
     with pytest.raises(ValueError, match="one entry for each"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from microgradopt.errors import NonFiniteError
-from microgradopt.many.together import Group, alone
+from microgradopt.many.together import Group, alone, going
 from microgradopt.program.tracer import TracingError
 from microgradopt.run import History, Run
 
@@ -48,46 +48,41 @@ class ManyRuns:
                 "ManyRuns: two runs move the same parameters; each needs a model and an optimizer of its own"
             )
         self._compile = compile
-        self._groups: list[Group | Run] | None = None
+        self._groups: list[Group] | None = None
 
     def train(self, updates: int) -> Self:
         """So many updates of each run that has not stopped, in batches as they come."""
-        left = {run: updates for run in self.runs if not run.stopped}
         with contextlib.ExitStack() as stack:
-            for run in left:
+            for run in going(self.runs):
                 stack.enter_context(run.training())
             if self._groups is None:
-                for run in left:
-                    left[run] -= alone(run, min(updates, _BEFORE))
-                self._groups = list(_grouped([run for run in left if not run.stopped], self._compile))
+                first = min(updates, _BEFORE)
+                for run in going(self.runs):
+                    alone(run, first)
+                updates -= first
+                self._groups = list(_grouped(going(self.runs), self._compile))
             for group in self._groups:
-                if isinstance(group, Group):
-                    going = [run for run in group.runs if not run.stopped]
-                    group.train(going, max(map(left.__getitem__, going), default=0))
-                elif not group.stopped:
-                    alone(group, left[group])
+                group.train(updates)
         return self
 
     @property
     def source(self) -> str:
         """The text of the loops used last, in plain NumPy: values have a leading axis, one entry for each run."""
-        return "\n".join(group.source for group in self._groups or () if isinstance(group, Group))
+        return "\n".join(group.source for group in self._groups or () if group.source)
 
 
 # Runs whose updates are the same program ------------------------------------------------------------------------------
 
 
-def _grouped(runs: list[Run], compile: Callable[[Any], Any] | None) -> Iterator[Group | Run]:
-    """The runs in groups that can be trained together, and those that cannot."""
+def _grouped(runs: list[Run], compile: Callable[[Any], Any] | None) -> Iterator[Group]:
+    """The runs in groups that can be trained together; what goes with no other is a group of one."""
     while runs:
-        lead, *others = runs
-        together = Group(lead, compile)
-        try:
-            taken = [run for run in others if together.takes(run)]
-        except (TracingError, NonFiniteError):
-            taken = []
-        yield together if taken else lead
-        runs = [run for run in others if run not in taken]
+        group = Group(runs[0], compile)
+        with contextlib.suppress(TracingError, NonFiniteError):
+            for run in runs[1:]:
+                group.take(run)
+        yield group
+        runs = [run for run in runs if run not in group.runs]
 
 
 # In several processes ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from microgradopt.program.loop import Given
 from microgradopt.program.program import Program
 from microgradopt.program.repeat import rate_of
 from microgradopt.run import Array, Run
+from microgradopt.tensor import Tensor
 
 _VARIANTS = 1024  # that are trained at once
 _THETAS = "thetas"
@@ -103,14 +104,15 @@ def _varied(
         elif node in program.rates:
             given[node] = rate_of(program, node, updates)
         elif node in program.moving.values():
-            parts = [thetas[:, places[tensor]] for tensor in _moved_in(program, node)]
-            given[node] = Given(np.concatenate(parts, axis=1), stacked=True)
+            given[node] = Given(thetas[:, _columns(program, node, places)], stacked=True)
         elif tensor in places:
             given[node] = Given(thetas[:, places[tensor]].reshape(k, *node.shape), stacked=True)
         else:
             given[node] = Given(np.stack([value] * k), stacked=True) if node in written else Given(value)
-    known = {_THETAS, *(key for _, key, _ in program.rates.values()), *(key for key, _ in program.settings.values())}
-    if unknown := changed.keys() - known:
+    groups = run.optimizer.param_groups
+    settings = {key for key, i in program.settings.values() if not isinstance(groups[i][key], tuple)}
+    rates = {key for _, key, _ in program.rates.values()}
+    if unknown := changed.keys() - {_THETAS} - settings - rates:
         raise ValueError(f"vary: {', '.join(sorted(unknown))}: no number that {type(run.optimizer).__name__} has")
     if k not in loops:
         loops[k] = engine(program, given, k)
@@ -121,9 +123,7 @@ def _varied(
     after = thetas.copy()
     for effect, end in zip(program.effects, ends, strict=True):
         if effect.slot in program.moving.values():
-            tensors = _moved_in(program, effect.slot)
-            for tensor, part in zip(tensors, np.split(end, np.cumsum([x.size for x in tensors])[:-1], 1), strict=True):
-                after[:, places[tensor]] = part
+            after[:, _columns(program, effect.slot, places)] = end
     return results[0], after, done
 
 
@@ -138,7 +138,8 @@ def _check_diverged(changed: dict[str, Array], updates: int, done: Array, result
             )
 
 
-def _moved_in(program: Program, theta: Node | None) -> list[Any]:
-    """The tensors that are parts of a vector, in order."""
+def _columns(program: Program, theta: Node | None, places: dict[Tensor, slice]) -> Array:
+    """Where in the run's θ the entries of a vector are that an optimizer moves."""
     nodes = [node for node, part in program.parts.items() if part.theta is theta]
-    return [program.names[program.reads[node].removesuffix(".value")] for node in nodes]
+    tensors = [program.names[program.reads[node].removesuffix(".value")] for node in nodes]
+    return np.concatenate([np.arange(places[x].start, places[x].stop) for x in tensors])
