@@ -157,13 +157,13 @@ def _columns(X: Array) -> Finding:
 
 def _rows(X: Array, y: Array) -> Finding:
     repeated = equal_rows(X)
-    torn = [rows for rows in repeated if (y[rows] != y[rows[0]]).any()]
+    differing = [rows for rows in repeated if (y[rows] != y[rows[0]]).any()]
     many = sum(len(rows) - 1 for rows in repeated)
     if many == len(X) - 1 > 0:
         return Finding("rows", False, f"all {len(X)} rows of X are equal")
-    if torn:
-        lost = sum(len(rows) for rows in torn)
-        says = f"{lost} rows have the inputs of another and a different target, as rows {listed(torn[0])}"
+    if differing:
+        lost = sum(len(rows) for rows in differing)
+        says = f"{lost} rows have the inputs of another and a different target, as rows {listed(differing[0])}"
         return Finding("rows", False, f"{says}: no model can tell them apart")
     return Finding("rows", many < len(X) / 2, f"{many} of {len(X)} rows repeat another" if many else "all different")
 
@@ -184,7 +184,8 @@ def _classes(y: Array, out: Tensor) -> list[Finding]:
 
 
 def _shapes(y: Array, out: Tensor) -> list[Finding]:
-    if y.dtype.kind != "f" or out.shape == y.shape:
+    is_labelled = y.dtype.kind in "iub" and y.size < out.size  # several outputs for each label
+    if is_labelled or out.shape == y.shape:
         return []
     says = f"outputs have shape {out.shape}, targets {y.shape}"
     try:
@@ -222,7 +223,7 @@ def _one_batch(run: Run, updates: int) -> Finding:
     losses = run.train(updates).loss or [np.nan]
     best, first = min(losses), losses[0]
     is_fine = best <= _FITTED * abs(first)
-    says = f"{len(run.X)} samples, {updates} updates of Adam: the loss goes from {first:.3g} to {best:.3g}"
+    says = f"{len(run.X)} samples, {len(run)} updates of Adam: the loss goes from {first:.3g} to {best:.3g}"
     return Finding("one batch", is_fine, says if is_fine else f"{says}; a model that works learns them by heart")
 
 

@@ -146,14 +146,27 @@ def adam(lr: float) -> Change:
 # θ --------------------------------------------------------------------------------------------------------------------
 
 
-def way_out(theta: Array) -> Change:
-    """On from where the way out of a saddle leads, with an optimizer that has no memory of the saddle."""
+def _moved(words: str, code: str, to: Callable[[Array], Array]) -> Change:
+    """Another θ, and an optimizer that has no memory of this one."""
 
     def make(run: Run) -> Run:
-        run.vector.write(theta.copy())
+        theta = run.vector.theta()
+        run.vector.write(to(theta).astype(theta.dtype))
         return run.changed(renewed(run.optimizer))
 
-    return Change("on from the way out of the saddle", "objective.theta = found.theta", make)
+    return Change(words, code, make)
+
+
+def way_out(theta: Array) -> Change:
+    """On from where the way out of a saddle leads."""
+    return _moved("on from the way out of the saddle", "objective.theta = found.theta", lambda _: theta)
+
+
+def apart(sizes: Array) -> Change:
+    """θ moved at random by a tenth of what weights are at the start: units that are the same become different."""
+    noise = np.random.default_rng(0).standard_normal(len(sizes)) * 0.1 * sizes
+    code = "weight.data = weight.data + 0.1 * rng.standard_normal(weight.shape)"
+    return _moved("weights moved apart at random", code, lambda theta: theta + noise)
 
 
 def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | None = None) -> Change:
@@ -185,18 +198,6 @@ def initial(weight: Array, activation: str, rng: np.random.Generator) -> Array:
         return init.kaiming_uniform(weight.shape, rng=rng).astype(weight.dtype)
     gain = 4.0 if activation == "sigmoid" else 1.0
     return init.xavier_uniform(weight.shape, gain, rng).astype(weight.dtype)
-
-
-def apart(sizes: Array) -> Change:
-    """θ moved at random by a tenth of what weights are at the start: units that are the same become different."""
-
-    def make(run: Run) -> Run:
-        noise = np.random.default_rng(0).standard_normal(run.vector.size) * 0.1 * sizes
-        run.vector.write((run.vector.theta() + noise).astype(run.vector.theta().dtype))
-        return run.changed(renewed(run.optimizer))
-
-    code = "weight.data = weight.data + 0.1 * rng.standard_normal(weight.shape)"
-    return Change("weights moved apart at random", code, make)
 
 
 # The network and its data ---------------------------------------------------------------------------------------------

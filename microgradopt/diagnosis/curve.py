@@ -1,4 +1,4 @@
-"""What a history alone tells: from losses, and from rates and norms where there are any, what is not the cause."""
+"""What a history alone tells: whether the loss falls, and what rates and norms, if recorded, exclude as a cause."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _recorded(history: Any, name: str) -> Array:
 
 
 def _excluded(history: Any) -> list[str]:
-    """What the rates and norms leave out of the question."""
+    """What the rates, the norms and the lengths of updates exclude."""
     norms, rates, moved = (_recorded(history, name) for name in ("gradient_norm", "lr", "step_norm"))
     lines = []
     if len(norms) >= _FEWEST:

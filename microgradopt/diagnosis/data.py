@@ -1,5 +1,4 @@
-"""Causes that lie in the data: numbers that are none, inputs that are all the same or of unlike scale, labels that
-contradict each other."""
+"""Causes that lie in the data: numbers that are not finite, equal inputs, unlike scales, contradicting labels."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _parts(x: Any) -> list[Any]:
 
 
 def _as_it_is(x: Any) -> Callable[[], object]:
-    """What makes an object again what it is now."""
+    """A function that gives an object the content that it has now."""
     if isinstance(x, list):
         return functools.partial(x.__setitem__, slice(None), list(x))
     if isinstance(x, dict):

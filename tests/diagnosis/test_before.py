@@ -85,6 +85,7 @@ FAULTS = {
     "labels from 1": (lambda: (classifier(sizes=(4, 16, 5)), CE, X, LABELS + 1), "classes", "no sample of class 0"),
     "a rare class": (lambda: (classifier(sizes=(4, 16, 5)), CE, X, changed(LABELS, 3, 4)), "classes", "in class 4"),
     "shapes that broadcast": (lambda: (regressor(), squared, X, TARGETS[:, 0]), "shapes", r"out - y is \(200, 200\)"),
+    "whole numbers that broadcast": (lambda: (regressor(), squared, X, LABELS), "shapes", r"out - y is \(200, 200\)"),
     "softmax over one unit": (lambda: (nn.Sequential(regressor(), nn.Softmax()), nn.mse_loss, X, TARGETS),
                               "output", "does not depend"),
     "blind": (lambda: (Blind(), CE, X, LABELS), "output", "does not depend"),
