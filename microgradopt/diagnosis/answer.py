@@ -73,7 +73,8 @@ def diagnose(
     A loss is stuck where going on closes less than 5% of the gap to the best loss that any experiment reached. A cause
     is confirmed by its signature, measured, and by its cure, tried: it closes a fifth of the gap at least, and half of
     what the best cure of a rival closes. An error in the program (a softmax before a loss that has its own) needs no
-    experiment. "undecided" is an answer: then `considered` and `trials` say what was seen.
+    experiment; it is not the cause where a rival's cure explains more. "undecided" is an answer: then `considered` and
+    `trials` say what was seen.
 
     Raises ValueError for an optimizer that has none of the objective's parameters, TypeError for other arguments than
     these.
@@ -195,10 +196,11 @@ class _Judge:
         # L-BFGS beats most methods, and a new start is another training: neither is a rival's cure.
         rivals = [trial for _, trial in self.cured if trial is not None and not trial.change.restarts]
         best = max((case.closes(trial) for trial in rivals if trial.change != changes.LBFGS_100), default=0.0)
-        # An error that cannot be tried may be harmless (a part that is not used): not if something else explains more.
+        # An error may be harmless (a part that is not used, one target out of reach): if something else explains more.
         is_explained = best >= limit.HALF and case.gap > limit.TENTH * abs(case.now)
         for suspicion, trial in self.cured:
-            if suspicion.is_proof and not (trial is None and is_explained):
+            is_harmless = is_explained and case.closes(trial) < limit.RIVAL * best
+            if suspicion.is_proof and not is_harmless:
                 return suspicion, trial
             is_cured = case.is_gap_worth and case.closes(trial) >= max(limit.CURED, limit.RIVAL * best)
             if is_cured and self._is_validated(suspicion, trial):

@@ -591,6 +591,16 @@ def test_a_part_of_the_loss_that_falls_is_no_wrong_sign():
     assert found.verdict == "healthy", str(found)
 
 
+@pytest.mark.parametrize("most", [1 + 1e-12, 1.1])
+def test_one_target_out_of_reach_is_not_what_holds_the_loss(most):
+    y = 1 / (1 + np.exp(-XM[:, :1]))
+    y = (y - y.min()) / (y.max() - y.min())
+    model = nn.Sequential(nn.Linear(2, 8, rng=0), nn.Tanh(), nn.Linear(8, 1, rng=1), nn.Sigmoid())
+    optimizer = optim.Adam(model.parameters(), lr=1e-6)
+    found = critical.diagnose(Run(model, nn.mse_loss, optimizer, XM, np.where(y == 1, most, y)).train(60), budget=2400)
+    assert found.verdict == "learning rate too small"
+
+
 def test_lists_by_hand_in_batches():
     """Only losses and norms were noted; and a validation loss for some of the updates."""
     model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
