@@ -101,8 +101,9 @@ def out_of_reach(case: Case) -> Suspicion | None:
 def broadcast(case: Case) -> Suspicion | None:
     """Outputs (n, 1) and targets (n,): their difference is (n, n), each output against each target."""
     for node in case.reading.nodes:
-        n = len(node) if isinstance(node.function, np.ufunc) and node.ndim == 2 else 0
-        shapes = [np.shape(value) for value in node.values[:2]]
+        if not isinstance(node.function, np.ufunc) or node.ndim != 2:
+            continue
+        n, shapes = len(node), [np.shape(value) for value in node.values[:2]]
         outputs = [x for x in node.inputs[:2] if depends(x)]
         is_of_targets = len(outputs) == 1 and not outputs[0].is_leaf
         if n > 1 and sorted(shapes) == [(n,), (n, 1)] and is_of_targets:
