@@ -166,7 +166,8 @@ def _copied(small: Run, large: Run, loss: float) -> tuple[float, Array] | None:
         with large.vector.copied(), np.errstate(all="ignore"):
             _write(inner, outer, way)
             found.append((large.value(), large.vector.theta().copy()))
-    copied, theta = min(found, key=lambda copy: abs(copy[0] - loss) if np.isfinite(copy[0]) else np.inf)
+    same = limit.SAME * abs(loss)  # of two that are as good the first: training goes on best from there
+    copied, theta = min(found, key=lambda copy: max(abs(copy[0] - loss), same) if np.isfinite(copy[0]) else np.inf)
     return (copied, theta) if abs(copied - loss) <= limit.LEAST * abs(loss) else None
 
 
@@ -206,7 +207,7 @@ class _Way(NamedTuple):
 
 
 def _ways(network: _Layers, X: Array) -> list[_Way]:
-    """Two of them: one for an activation that is the identity above 0, and one for others.
+    """Three of them: as it is, where the activation leaves it so (ReLU); moved above 0 (leaky ReLU); and for others.
 
     Others are nearly a straight line near 0, φ(εa) ≈ φ(0) + φ'(0) ε a, for ε small against all a of the last hidden
     layer.
@@ -219,7 +220,8 @@ def _ways(network: _Layers, X: Array) -> list[_Way]:
     size = max(float(np.abs(a.data).max()), 1e-300)
     epsilon, slope = _SMALL / size, (up - down) / (2 * _SMALL)
     with np.errstate(all="ignore"):
-        return [_Way(1.0, size, 1.0, -size), _Way(epsilon, 0.0, 1 / (slope * epsilon), -zero / (slope * epsilon))]
+        straight = _Way(epsilon, 0.0, 1 / (slope * epsilon), -zero / (slope * epsilon))
+    return [_Way(1.0, 0.0, 1.0, 0.0), _Way(1.0, size, 1.0, -size), straight]
 
 
 def _write(inner: _Layers, outer: _Layers, way: _Way) -> None:
