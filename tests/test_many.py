@@ -233,6 +233,22 @@ def test_runs_that_have_come_to_different_places():
     assert_as_alone(make, (2, 9), 1e-9)
 
 
+def test_a_run_that_was_trained_alone_in_between():
+    """Its batches are then of other sizes than those of the others."""
+
+    def train(runs, all_of_them):
+        all_of_them(5)
+        runs[1].train(3)
+        all_of_them(9)
+        return runs
+
+    together, alone = (runs_of([D(lr=0.1), D(lr=0.2), D(lr=0.3)], batch_size=7) for _ in range(2))
+    train(together, ManyRuns(together).train)
+    train(alone, lambda n: [run.train(n) for run in alone])
+    for found, expected in zip(together, alone, strict=True):
+        assert_same(found, expected, 1e-10)
+
+
 # Models and losses of their own: never silently the first one's ----------------------------------------------------------
 
 
@@ -513,6 +529,33 @@ def test_variants_of_an_objective():
     valley = mg.Objective(lambda w: w[0] ** 2 + 10 * w[1] ** 2, [1.0, 1.0])
     found = vary(Run.of(valley, optim.SGD(valley.parameters, lr=0.04)), 5, thetas=[[1.0, 0.0], [0.0, 1.0]])
     np.testing.assert_allclose(found.thetas, np.diag([0.92**5, 0.2**5]), rtol=1e-12)
+
+
+def test_variants_are_trained_in_training():
+    """With dropout and batch statistics, in whatever mode the model is; and are left in that."""
+
+    def make():
+        layers = nn.BatchNorm1d(8), nn.Dropout(0.5, rng=1)
+        model = nn.Sequential(nn.Linear(4, 8, rng=0), *layers, nn.Linear(8, 3, rng=1))
+        return Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), X, LABELS).train(2)
+
+    run, alone = make(), make()
+    found = vary(run, 5, lr=[0.3, 0.1])
+    assert not run.model.training
+    assert_same(run, alone, 0)
+    np.testing.assert_allclose(found.losses[:, 1], alone.train(5).loss[2:], rtol=1e-10)
+
+
+def test_a_pair_is_no_number():
+    """Both betas are one hyperparameter: a column of numbers does not say which."""
+    with pytest.raises(ValueError, match="betas: no number that Adam has"):
+        vary(runs_of([D()], optim.Adam)[0].train(1), 3, betas=[0.5, 0.9])
+
+
+@pytest.mark.parametrize("lr", [[[0.1], [0.2]], [[0.1] * 3] * 2, np.ones((2, 2, 2)), [[]]])
+def test_rates_of_as_many_groups_as_there_are(lr):
+    with pytest.raises(ValueError, match="one entry for each"):
+        vary(two_groups(), 3, lr=lr)
 
 
 WRONG = [

@@ -9,8 +9,7 @@ no less than the cures of its rivals.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -34,24 +33,19 @@ HEALTHY, UNDECIDED = "healthy", "undecided"
 UPDATES = 200  # of each trial, where the budget allows it
 _TRIALS = 24  # that the budget is divided among
 
+# Each is asked in this order. What is found of the first ones leaves nothing to be asked.
 _FIRST: tuple[Cause, ...] = (
-    data.not_finite,
-    network.wrong_sign,
-    steps.ascending,
-    steps.not_cleared,
-    steps.exploding,
-    *surface.ENDS,
-)
+    data.not_finite, network.wrong_sign, steps.ascending, steps.not_cleared, steps.exploding, surface.overfitting,
+    surface.separable, surface.no_lower_bound,
+)  # fmt: skip
 _CAUSES: tuple[Cause, ...] = (
-    *data.CAUSES,
-    *steps.RATES,
-    *network.LOSS,
-    *steps.STEPS,
-    *network.UNITS,
-    *network.LAST,
-    *steps.LENGTH,
-    *surface.SURFACE,
-)
+    data.all_the_same, data.contradicting_labels, data.in_order, data.unlike_scales, steps.no_rate,
+    network.softmax_over_one, network.softmax_over_samples, network.broadcast, network.unreached, network.strangers,
+    network.probabilities_before_the_loss, network.out_of_reach, steps.forgotten, steps.clipping, steps.weight_decay,
+    steps.momentum, network.frozen, network.identical_units, network.stuck_units, network.vanishing_gradient,
+    network.no_activation, network.zero_gradient, steps.noise, steps.too_long, steps.too_short, surface.saddle,
+    surface.badly_conditioned,
+)  # fmt: skip
 
 
 def diagnose(
@@ -73,10 +67,14 @@ def diagnose(
     at least (seconds, for small networks). progress: show a bar (tqdm). rng: for Lanczos' method.
 
     An experiment is a copy of the training with one thing changed, for 200 updates or as the budget allows. Nothing of
-    the training is changed. A loss is stuck where going on closes less than 5% of the gap to the best loss that any
-    experiment reached. A cause is confirmed by its signature, measured, and by its cure, tried: it closes a fifth of
-    the gap at least, and half of what the best cure of a rival closes. An error in the program (a softmax before a loss
-    that has its own) needs no experiment. "undecided" is an answer: then `considered` and `trials` say what was seen.
+    the training is changed: parameters, gradients, the optimizer, and what modules (and a loss that is an object) hold
+    in attributes, lists, dicts, arrays and generators are put back; what their code writes to elsewhere is not.
+
+    A loss is stuck where going on closes less than 5% of the gap to the best loss that any experiment reached. A cause
+    is confirmed by its signature, measured, and by its cure, tried: it closes a fifth of the gap at least, and half of
+    what the best cure of a rival closes. An error in the program (a softmax before a loss that has its own) needs no
+    experiment; it is not the cause where a rival's cure explains more. "undecided" is an answer: then `considered` and
+    `trials` say what was seen.
 
     Raises ValueError for an optimizer that has none of the objective's parameters, TypeError for other arguments than
     these.
@@ -94,25 +92,29 @@ def diagnose(
         return Diagnosis(verdict, evidence, action)
     if budget is not None and not budget >= 0:
         raise ValueError(f"diagnose: budget is a number of updates from 0, not {budget!r}")
-    run, optimizer = _as_run(run, optimizer, history)
+    has_optimizer = isinstance(run, Run) or optimizer is not None
+    run = _as_run(run, optimizer, history)
     budget = max(len(run), UPDATES * _TRIALS) if budget is None else budget
     updates = int(np.clip(budget // _TRIALS, 1, UPDATES))
     with ExitStack() as stack:
-        trials = Trials(run, updates, budget, _ticker(stack) if progress else lambda: None)
-        stack.enter_context(kept(run.model))
+        trials = Trials(run, updates, budget)
+        if progress:
+            from tqdm.auto import tqdm  # an extra
+
+            trials.tick = stack.enter_context(tqdm(desc="experiments", unit=" trials")).update
+        stack.enter_context(kept(run.model, run.loss_function))
         if run.model is not None:
             Module.train(run.model)
-        if optimizer is not None:
-            stack.enter_context(optimizer.evaluating())
-        return _Judge(Case(run, optimizer, trials, np.random.default_rng(rng))).answer()
+        stack.enter_context(run.optimizer.evaluating())
+        return _Judge(Case(run, has_optimizer, trials, np.random.default_rng(rng))).answer()
 
 
-def _as_run(run: Any, optimizer: Any, history: Any) -> tuple[Run, Optimizer | None]:
-    """The training, and its optimizer if that is known."""
+def _as_run(run: Any, optimizer: Any, history: Any) -> Run:
+    """The training; of an objective without an optimizer one in which nothing moves."""
     if isinstance(run, Run):
         if optimizer is not None or history is not None:
             raise TypeError("diagnose: a Run has its optimizer and history already; leave them out")
-        return run, run.optimizer
+        return run
     if not isinstance(run, Objective):
         raise TypeError(
             f"diagnose: a Run (training.fit returns one) or an Objective is wanted, not {type(run).__name__}: "
@@ -121,65 +123,59 @@ def _as_run(run: Any, optimizer: Any, history: Any) -> tuple[Run, Optimizer | No
     if not isinstance(optimizer, Optimizer | None):
         raise TypeError(f"diagnose: optimizer is the one that trained, or None, not {optimizer!r:.60}")
     if optimizer is None:
-        return Run.of(run, SGD(run.parameters, lr=0.0), history), None
+        return Run.of(run, SGD(run.parameters, lr=0.0), history)
     optimizer.check_moves("diagnose", run.parameters)
     found = Run.of(run, optimizer, history)
-    # What is left in .grad after the last step shows a clipping that was done in between.
-    own = found.vector.gradient()
-    left = float(np.linalg.norm(own))
-    if len(found.gradient_norm) and 0 < left < found.gradient_norm[-1] / limit.TENFOLD and not optimizer.wants_closure:
-        gradient = run.gradient()  # a step of that length has hardly changed it
-        size = float(np.linalg.norm(gradient))
-        is_parallel = float(own @ gradient) > (1 - limit.WORTH) * left * size
-        if is_parallel and abs(size - found.gradient_norm[-1]) < limit.TENTH * size:
-            found.max_norm = left
-    return found, optimizer
+    if not optimizer.wants_closure:
+        found.max_norm = _clipped_to(found)
+    return found
 
 
-def _ticker(stack: ExitStack) -> Callable[[], object]:
-    """What moves a progress bar on by one."""
-    from tqdm.auto import tqdm  # an extra
-
-    bar = stack.enter_context(tqdm(desc="experiments", unit=" trials"))
-    return lambda: bar.update()
+def _clipped_to(run: Run) -> float | None:
+    """The norm that one's own loop clips to, if what it has left in `.grad` is a small part of the gradient."""
+    left, norms = run.vector.gradient(), run.gradient_norm
+    held = float(np.linalg.norm(left))
+    if not (len(norms) and 0 < held < norms[-1] / limit.TENFOLD):
+        return None
+    gradient = run.objective.gradient()  # a step of that length has hardly changed it
+    size = float(np.linalg.norm(gradient))
+    is_parallel = float(left @ gradient) > (1 - limit.WORTH) * held * size
+    return held if is_parallel and abs(size - norms[-1]) < limit.TENTH * size else None
 
 
 class _Judge:
-    """Asks the causes one after the other, tries their cures, and decides."""
+    """Asks the causes one after the other, tries their cures, and decides.
+
+    cured: the causes whose signature is there, each with the best trial of its cures.
+    """
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.considered: list[Considered] = []
+        self.cured: list[tuple[Suspicion, Trial | None]] = []
 
     def answer(self) -> Diagnosis:
         """The diagnosis."""
-        for suspicion in self._suspected(_FIRST):
-            if suspicion.is_proof:
-                proved = suspicion, self._best(suspicion)
-                self._note([proved], proved)
-                return self._confirmed(*proved)
+        proved = next(self._suspected(_FIRST), None)
+        if proved is not None:
+            self.cured = [(proved, self._best(proved))]
+            return self._confirmed(*self.cured[0])
         case = self.case
         for change in self._always():
-            case.tries(change)
+            case.trials(change)
         suspicions = list(self._suspected(_CAUSES))
-        cured = [(suspicion, self._best(suspicion)) for suspicion in suspicions]
-        chosen = self._chosen(cured)
-        if case.is_gap_worth and case.progress >= limit.STUCK and not self._is_error(chosen):
-            self._note(cured)
+        self.cured = [(suspicion, self._best(suspicion)) for suspicion in suspicions]
+        chosen = self._chosen()
+        if case.is_gap_worth and case.progress >= limit.STUCK and not (chosen and self._is_error(*chosen)):
             return self._healthy()
-        self._note(cured, chosen)
-        if chosen is not None:
-            return self._confirmed(*chosen)
-        return self._minimum() or self._undecided()
+        return self._confirmed(*chosen) if chosen else self._minimum() or self._undecided()
 
     def _always(self) -> Iterator[changes.Change]:
         """What is tried of every run: going on, other rates, L-BFGS."""
-        optimizer = self.case.optimizer
-        if optimizer is not None:
+        if self.case.has_optimizer:
             yield changes.AS_BEFORE
-            if self.case.has_rate:
-                yield changes.learning_rate(self.case.rate * 10)
-                yield changes.learning_rate(self.case.rate / 10)
+        if self.case.has_rate:
+            yield changes.learning_rate(self.case.rate * 10)
+            yield changes.learning_rate(self.case.rate / 10)
         yield changes.LBFGS_100
 
     def _suspected(self, causes: tuple[Cause, ...]) -> Iterator[Suspicion]:
@@ -191,71 +187,60 @@ class _Judge:
 
     def _best(self, suspicion: Suspicion) -> Trial | None:
         """The best trial of its cures."""
-        tried = [trial for trial in map(self.case.tries, suspicion.cures) if trial is not None]
-        return min(tried, key=_measure(suspicion), default=None)
+        tried = [trial for trial in map(self.case.trials, suspicion.cures) if trial is not None]
+        return min(tried, key=suspicion.measure, default=None)
 
-    def _chosen(self, cured: list[tuple[Suspicion, Trial | None]]) -> tuple[Suspicion, Trial | None] | None:
+    def _chosen(self) -> tuple[Suspicion, Trial | None] | None:
         """The first cause that is proved, or whose cure closes enough of the gap and as much as its rivals' do."""
         case = self.case
         # L-BFGS beats most methods, and a new start is another training: neither is a rival's cure.
-        rivals = [trial for _, trial in cured if trial is not None and not trial.change.restarts]
+        rivals = [trial for _, trial in self.cured if trial is not None and not trial.change.restarts]
         best = max((case.closes(trial) for trial in rivals if trial.change != changes.LBFGS_100), default=0.0)
-        # An error that cannot be tried may be harmless (a part that is not used): not if something else explains more.
+        # An error may be harmless (a part that is not used, one target out of reach): if something else explains more.
         is_explained = best >= limit.HALF and case.gap > limit.TENTH * abs(case.now)
-        for suspicion, trial in cured:
-            if suspicion.is_proof and not (trial is None and is_explained):
+        for suspicion, trial in self.cured:
+            is_harmless = is_explained and case.closes(trial) < limit.RIVAL * best
+            if suspicion.is_proof and not is_harmless:
                 return suspicion, trial
-            closed = case.closes(trial)
-            if (
-                case.is_gap_worth
-                and closed >= limit.CURED
-                and closed >= limit.RIVAL * best
-                and self._is_validated(suspicion, trial)
-            ):
+            is_cured = case.is_gap_worth and case.closes(trial) >= max(limit.CURED, limit.RIVAL * best)
+            if is_cured and self._is_validated(suspicion, trial):
                 return suspicion, trial
         return None
 
     def _is_validated(self, suspicion: Suspicion, trial: Trial | None) -> bool:
         """Whether a cure that is judged on validation data is better there than going on."""
         before = self.case.as_before
-        if not suspicion.on_validation or trial is None or before is None:
-            return True
-        return trial.validated < before.validated
+        return not suspicion.on_validation or trial is None or before is None or trial.validated < before.validated
 
-    def _is_error(self, chosen: tuple[Suspicion, Trial | None] | None) -> bool:
+    def _is_error(self, suspicion: Suspicion, trial: Trial | None) -> bool:
         """Whether it is an error in the program, and without it twice as much of the gap is closed as by going on.
 
         Where there is no cure to try the gap is not known: then the loss itself has to fall, to be called healthy.
         """
-        case = self.case
-        if chosen is None or not chosen[0].is_proof or case.as_before is None:
+        case, before = self.case, self.case.as_before
+        if not suspicion.is_proof or before is None:
             return False
-        suspicion, trial = chosen
         if not suspicion.cures:
-            return case.as_before.losses[0] - case.as_before.reached < limit.STUCK * abs(case.now)
+            return before.losses[0] - before.reached < limit.STUCK * abs(case.now)
         return case.closes(trial) > 2 * case.progress
 
     # Answers
 
     def _confirmed(self, suspicion: Suspicion, trial: Trial | None) -> Diagnosis:
         case = self.case
-        evidence, before = [suspicion.seen], case.trials.done.get(changes.AS_BEFORE.name)
-        measure = _measure(suspicion)
-        if trial is not None and before is not None and not measure(trial) < measure(before):
+        before = None if trial is None else case.as_before
+        if trial is not None and before is not None and not suspicion.measure(trial) < suspicion.measure(before):
             trial = None  # no help
+        evidence, action = [suspicion.seen], suspicion.action
+        more: dict[str, Any] = {}
         if trial is not None:
-            evidence += [f"tried, {trial}"] + [f"without that, {before}"] * (before is not None)
-        change = trial.change if trial is not None else None
-        lr = change.lr if change is not None else None
-        way = suspicion.cause == "saddle point" and case.way_out is not None
-        return self._diagnosis(
-            suspicion.cause,
-            evidence,
-            suspicion.action if lr is None else f"lr = {lr:.3g}, which was tried: {suspicion.action}",
-            lr=lr,
-            theta=case.way_out.theta if way and case.way_out else None,
-            change=change,
-        )
+            more = {"change": trial.change, "lr": trial.change.lr}
+            evidence += [f"tried, {trial}", *([f"without that, {before}"] if before is not None else [])]
+            if trial.change.lr is not None:
+                action = f"lr = {trial.change.lr:.3g}, which was tried: {action}"
+        if suspicion.cause == "saddle point" and case.way_out is not None:
+            more["theta"] = case.way_out.theta
+        return self._diagnosis(suspicion.cause, evidence, action, suspicion, **more)
 
     def _healthy(self) -> Diagnosis:
         case, before = self.case, self.case.as_before
@@ -273,60 +258,39 @@ class _Judge:
         case = self.case
         if case.is_gap_worth or not case.trials.done:
             return None
-        if case.point.kind == MINIMUM:
-            seen = case.point.explanation
-        else:
+        seen = case.point.explanation
+        if case.point.kind != MINIMUM:
             near = nearest(case.objective, rng=0)
-            if near.end not in (CRITICAL, KINKS) or (near.end == CRITICAL and near.point.kind != MINIMUM):
-                return None
-            if near.gain > limit.LEAST * abs(case.value):
+            is_minimum = near.end == KINKS or (near.end == CRITICAL and near.point.kind == MINIMUM)
+            if not is_minimum or near.gain > limit.LEAST * abs(case.value):
                 return None
             seen = str(near)
-        gains = (
-            f"nothing that was tried gains a hundredth of the loss {case.value:.4g}; the most, {max(case.gap, 0):.2g}"
-        )
+        most = f"the most, {max(case.gap, 0):.2g}"
+        gains = f"nothing that was tried gains a hundredth of the loss {case.value:.4g}; {most}"
         action = "this network has found its minimum for these data: a larger one, other features, or another start"
-        return self._diagnosis(MINIMUM, [seen, gains], action, point=case.point)
+        return self._diagnosis(MINIMUM, [seen, gains], action)
 
     def _undecided(self) -> Diagnosis:
-        case, before = self.case, self.case.as_before
-        evidence = []
-        if before is not None:
-            evidence.append(f"{before}")
-        elif case.optimizer is None:
+        case = self.case
+        evidence = [] if case.as_before is None else [str(case.as_before)]
+        if not case.has_optimizer:
             evidence.append("not known how it is trained: give the optimizer and the history, or a Run")
-        best = min(case.trials.done.values(), key=_reached, default=None)
-        if best is not None:
-            evidence.append(f"the best that was tried, {best}")
+        if case.trials.done:
+            evidence.append(
+                f"the best that was tried, {min(case.trials.done.values(), key=lambda trial: trial.reached)}"
+            )
         return self._diagnosis(UNDECIDED, evidence, "no cause was confirmed: see what was tried")
 
-    def _diagnosis(self, verdict: str, evidence: list[str], action: str, **more: Any) -> Diagnosis:
+    def _diagnosis(
+        self, verdict: str, evidence: list[str], action: str, confirmed: Suspicion | None = None, **more: Any
+    ) -> Diagnosis:
         case = self.case
-        not_tried = [f"{name} (budget)" for name in case.trials.skipped]
-        if not case.has_data and case.optimizer is not None:
+        not_tried = [f"{name} (budget)" for name in dict.fromkeys(case.trials.skipped)]
+        if not case.has_data and case.has_optimizer:
             not_tried.append("other batches, inputs, layers (these need a training.Run)")
-        more.setdefault("point", vars(case).get("point"))
+        considered = [Considered(s.cause, s.seen, trial, case.closes(trial), s is confirmed) for s, trial in self.cured]
         return Diagnosis(
-            verdict, evidence, action, considered=self.considered, trials=list(case.trials.done.values()),
-            not_tried=not_tried, layers=vars(case).get("layers", []), run=case.run, **more,
+            verdict, evidence, action, considered=considered, trials=list(case.trials.done.values()),
+            not_tried=not_tried, point=vars(case).get("point"), layers=vars(case).get("layers", []), run=case.run,
+            **more,
         )  # fmt: skip
-
-    def _note(self, cured: list[tuple[Suspicion, Trial | None]], chosen: Any = None) -> None:
-        """Keep the table of causes."""
-        self.considered = [
-            Considered(s.cause, s.seen, trial, self.case.closes(trial), chosen is not None and s is chosen[0])
-            for s, trial in cured
-        ]
-
-
-def _reached(trial: Trial) -> float:
-    return trial.reached
-
-
-def _validated(trial: Trial) -> float:
-    return trial.validated if math.isfinite(trial.validated) else math.inf
-
-
-def _measure(suspicion: Suspicion) -> Callable[[Trial], float]:
-    """What the cures of a cause are judged by."""
-    return _validated if suspicion.on_validation else _reached

@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.diagnosis import thresholds as limit
+from microgradopt.diagnosis.data import equal_rows, places_not_finite
 from microgradopt.diagnosis.reading import constant_loss
 from microgradopt.diagnosis.suspicion import listed
-from microgradopt.errors import NonFiniteError
+from microgradopt.diagnosis.trials import kept
 from microgradopt.nn.module import Module
 from microgradopt.notebook import shown, table
 from microgradopt.objective import ParameterVector
 from microgradopt.optim.adaptive import Adam
 from microgradopt.optim.first_order import SGD
-from microgradopt.optim.optimizer import Optimizer
+from microgradopt.run import Run
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -109,7 +110,7 @@ def check(
     if not findings[0].fine:
         return Checked(findings, np.zeros(0), np.zeros(0))
     vector = ParameterVector(model.parameters())
-    with np.errstate(all="ignore"), vector.copied():
+    with np.errstate(all="ignore"), kept(model, loss), vector.copied():
         for parameter in vector.parameters:
             parameter.grad = None
         out = model(X)
@@ -118,9 +119,10 @@ def check(
         value.backward()
         findings += [_gradient(model), _start(loss, out, y, value.item())]
         batch = rng.permutation(len(X))[:batch_size]
-        findings.append(_one_batch(model, loss, X[batch], y[batch], updates))
-    with np.errstate(all="ignore"), vector.copied():
-        losses = _range_test(model, loss, X, y, SGD(vector.parameters, lr=1.0), batch_size, rng)
+        findings.append(_one_batch(Run(model, loss, Adam(vector.parameters, lr=1e-2), X[batch], y[batch]), updates))
+    with np.errstate(all="ignore"), kept(model, loss), vector.copied():
+        sgd = SGD(vector.parameters, lr=lambda step: float(_RATES[step]))
+        losses = _range_test(Run(model, loss, sgd, X, y, batch_size, rng=rng))
     findings.append(_learning_rates(losses))
     return Checked(findings, _RATES[: len(losses)], losses)
 
@@ -129,12 +131,7 @@ def check(
 
 
 def _numbers(X: Array, y: Array) -> Finding:
-    bad = [
-        f"{name}[{', '.join(map(str, place))}] = {data[tuple(place)]}"
-        for name, data in (("X", X), ("y", y))
-        if data.dtype.kind == "f"
-        for place in np.argwhere(~np.isfinite(data))
-    ]
+    bad = places_not_finite("X", X) + places_not_finite("y", y)
     return Finding("numbers", not bad, listed(bad) or "all of X and y are finite")
 
 
@@ -143,10 +140,10 @@ def _columns(X: Array) -> Finding:
     flat = X.reshape(len(X), -1).astype(float)
     low, high = flat.min(axis=0), flat.max(axis=0)
     spread, middle = high - low, np.abs(high + low) / 2
-    constant = [j for j in range(flat.shape[1]) if spread[j] <= 1e-12 * middle[j]]
-    varied = [j for j in range(flat.shape[1]) if j not in constant]
-    first: dict[bytes, int] = {}
-    equal = [(first[key], j) for j in varied if first.setdefault(key := flat[:, j].tobytes(), j) != j]
+    is_constant = spread <= 1e-12 * middle
+    constant, varied = np.flatnonzero(is_constant).tolist(), np.flatnonzero(~is_constant).tolist()
+    same = equal_rows(flat[:, varied].T) if varied else []
+    equal = [(varied[columns[0]], varied[j]) for columns in same for j in columns[1:]]
     far = [j for j in varied if middle[j] > limit.HUNDREDFOLD * spread[j]]
     uneven = bool(varied) and spread[varied].max() > limit.HUNDREDFOLD * spread[varied].min()
     says = [f"column {listed(constant)} of {flat.shape[1]} constant"] if constant else []
@@ -159,18 +156,15 @@ def _columns(X: Array) -> Finding:
 
 
 def _rows(X: Array, y: Array) -> Finding:
-    same: dict[bytes, list[int]] = {}
-    for i, row in enumerate(X):
-        same.setdefault(row.tobytes(), []).append(i)
-    repeated = [rows for rows in same.values() if len(rows) > 1]
-    torn = [rows for rows in repeated if any(not np.array_equal(y[i], y[rows[0]]) for i in rows)]
-    if len(same) == 1 and len(X) > 1:
+    repeated = equal_rows(X)
+    differing = [rows for rows in repeated if (y[rows] != y[rows[0]]).any()]
+    many = sum(len(rows) - 1 for rows in repeated)
+    if many == len(X) - 1 > 0:
         return Finding("rows", False, f"all {len(X)} rows of X are equal")
-    if torn:
-        lost = sum(len(rows) for rows in torn)
-        says = f"{lost} rows have the inputs of another and a different target, as rows {listed(torn[0])}"
+    if differing:
+        lost = sum(len(rows) for rows in differing)
+        says = f"{lost} rows have the inputs of another and a different target, as rows {listed(differing[0])}"
         return Finding("rows", False, f"{says}: no model can tell them apart")
-    many = len(X) - len(same)
     return Finding("rows", many < len(X) / 2, f"{many} of {len(X)} rows repeat another" if many else "all different")
 
 
@@ -190,7 +184,8 @@ def _classes(y: Array, out: Tensor) -> list[Finding]:
 
 
 def _shapes(y: Array, out: Tensor) -> list[Finding]:
-    if y.dtype.kind != "f" or out.shape == y.shape:
+    is_labelled = y.dtype.kind in "iub" and y.size < out.size  # several outputs for each label
+    if is_labelled or out.shape == y.shape:
         return []
     says = f"outputs have shape {out.shape}, targets {y.shape}"
     try:
@@ -224,38 +219,20 @@ def _start(loss: Loss, out: Tensor, y: Array, value: float) -> Finding:
     return Finding("start", bool(is_fine), says if is_fine else f"{says}: smaller weights in the last layer")
 
 
-def _one_batch(model: Module, loss: Loss, X: Array, y: Array, updates: int) -> Finding:
-    optimizer = Adam(model.parameters(), lr=1e-2)
-    values = [_updated(model, loss, X, y, optimizer) for _ in range(updates)]
-    best, first = float(np.nanmin(values)), values[0]
+def _one_batch(run: Run, updates: int) -> Finding:
+    losses = run.train(updates).loss or [np.nan]
+    best, first = min(losses), losses[0]
     is_fine = best <= _FITTED * abs(first)
-    says = f"{len(X)} samples, {updates} updates of Adam: the loss goes from {first:.3g} to {best:.3g}"
+    says = f"{len(run.X)} samples, {len(run)} updates of Adam: the loss goes from {first:.3g} to {best:.3g}"
     return Finding("one batch", is_fine, says if is_fine else f"{says}; a model that works learns them by heart")
 
 
-def _updated(model: Module, loss: Loss, X: Array, y: Array, optimizer: Optimizer) -> float:
-    """The loss of a batch, before one step on it; NaN where there can be none."""
-    optimizer.zero_grad()
-    value = loss(model(X), y)
-    value.backward()
-    try:
-        optimizer.step()
-    except NonFiniteError:
-        return float("nan")
-    return value.item()
-
-
-def _range_test(
-    model: Module, loss: Loss, X: Array, y: Array, optimizer: Optimizer, batch_size: int, rng: np.random.Generator
-) -> Array:
-    """The loss of all data after a step with each rate, until it is four times what it was."""
+def _range_test(run: Run) -> Array:
+    """The loss on all data after a step with each rate, until it is four times what it was."""
+    start = run.value()
     losses: list[float] = []
-    start = loss(model(X), y).item()
-    for rate in _RATES:
-        optimizer.param_groups[0]["lr"] = float(rate)
-        batch = rng.permutation(len(X))[:batch_size]
-        _updated(model, loss, X[batch], y[batch], optimizer)
-        losses.append(loss(model(X), y).item())
+    for _ in _RATES:
+        losses.append(np.inf if run.train(1).stopped else run.value())
         if not losses[-1] <= start + 3 * abs(start):
             break
     return np.array(losses)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.anomaly import detect_anomaly
 from microgradopt.autodiff import hvp
 from microgradopt.critical.escape import Escape, escape, size_of
 from microgradopt.critical.point import DEGENERATE, CriticalPoint
@@ -18,15 +17,12 @@ from microgradopt.curvature.lanczos import eigenpairs
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
-from microgradopt.diagnosis.changes import Change
 from microgradopt.diagnosis.reading import Reading, constant_loss
 from microgradopt.diagnosis.trials import Trial, Trials
 from microgradopt.diagnosis.units import Layer, layers
-from microgradopt.errors import NonFiniteError
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Sequential
 from microgradopt.optim.first_order import SGD, Momentum
-from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.stability import step_scale
 from microgradopt.run import Run, batches
 from microgradopt.tensor import Tensor
@@ -41,11 +37,12 @@ _BATCHES = 32  # whose gradients are measured
 class Case:
     """A training that may be stuck. Each thing is measured when it is first asked for.
 
-    run: the training. optimizer: None where it is not known how it is trained.
+    run: the training. has_optimizer: whether it is known how it is trained; else the run's optimizer stands still.
     """
 
-    def __init__(self, run: Run, optimizer: Optimizer | None, trials: Trials, rng: np.random.Generator) -> None:
-        self.run, self.optimizer, self.trials, self.rng = run, optimizer, trials, rng
+    def __init__(self, run: Run, has_optimizer: bool, trials: Trials, rng: np.random.Generator) -> None:
+        self.run, self.optimizer, self.has_optimizer = run, run.optimizer, has_optimizer
+        self.trials, self.rng = trials, rng
         self.objective = run.objective
         self.theta = self.objective.theta
         self.losses = np.array(run.loss, float)
@@ -85,32 +82,21 @@ class Case:
     @functools.cached_property
     def constant(self) -> float | None:
         """The loss of the best constant output."""
-        loss, reading, run = self.run.loss_function, self.reading, self.run
-        if loss is not None and run.model is not None:
+        run, reading = self.run, self.reading
+        loss, output, target = reading.loss_function, reading.output, reading.target
+        if run.loss_function is not None and run.model is not None:
             with no_grad(), np.errstate(all="ignore"):
-                output = run.model(np.asarray(run.X))
-            found = constant_loss(loss, output.data, np.asarray(run.y)) if isinstance(output, Tensor) else None
-        elif reading.loss_function is not None and reading.target is not None:
-            found = constant_loss(reading.loss_function, reading.output.data, reading.target)
-        else:
+                loss, output, target = run.loss_function, run.model(np.asarray(run.X)), np.asarray(run.y)
+        if loss is None or target is None or not isinstance(output, Tensor):
             return None
-        return None if found is None or not math.isfinite(found) else found
+        return constant_loss(loss, output.data, target)
 
     # Trying
-
-    def tries(self, change: Change) -> Trial | None:
-        """The trial of a change."""
-        return self.trials(change)
 
     @functools.cached_property
     def as_before(self) -> Trial | None:
         """Going on as before; None where it is not known how."""
-        return None if self.optimizer is None else self.trials(changes.AS_BEFORE)
-
-    @functools.cached_property
-    def lbfgs(self) -> Trial | None:
-        """What 100 iterations of L-BFGS on all data reach."""
-        return self.trials(changes.LBFGS_100)
+        return self.trials(changes.AS_BEFORE) if self.has_optimizer else None
 
     @property
     def now(self) -> float:
@@ -173,7 +159,7 @@ class Case:
 
         None where it is not known, or nothing moves.
         """
-        scale = None if self.optimizer is None else step_scale(self.optimizer, self.objective.vector)
+        scale = step_scale(self.optimizer, self.objective.vector)
         return scale if scale is not None and scale.any() else None
 
     @functools.cached_property
@@ -181,14 +167,16 @@ class Case:
         """The learning rate against the limit of stability: λ_max(D^½ H D^½). None where not known, or not positive."""
         if self.scale is None:
             return None
-        scaled = _Scaled(self.hessian, np.sqrt(self.scale))
-        largest = float(eigenpairs(scaled, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
+        largest = self._largest(_Scaled(self.hessian, np.sqrt(self.scale)))
         return largest if largest > 0 else None
 
     @functools.cached_property
     def sharpness(self) -> float:
         """λ_max of the Hessian."""
-        return float(eigenpairs(self.hessian, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
+        return self._largest(self.hessian)
+
+    def _largest(self, operator: Any) -> float:
+        return float(eigenpairs(operator, 1, "largest", tol=1e-2, max_products=100, rng=self.rng).values[-1])
 
     @functools.cached_property
     def point(self) -> CriticalPoint:
@@ -219,17 +207,17 @@ class Case:
         −gᵀD g_b + ½ (D g_b)ᵀ H (D g_b). D = diag(η / σ), with momentum β divided by 1 − β: what a gradient moves θ by
         in the end. The last term, that of noise, is the difference to a batch of all data.
         """
-        if self.scale is None or self.optimizer is None or not self.is_in_batches:
+        if self.scale is None or not self.is_in_batches:
             return None
         step = self.scale * 2 * (1 + self.momentum) / (1 - self.momentum)
-        found: list[float] = []
-        for _, g in self.batches:
+
+        def change(g: Array) -> float:
             d = step * g
-            found.append(-float(self.gradient @ d) + float(d @ (self.hessian @ d)) / 2)
-        d = step * self.gradient
-        of_all = -float(self.gradient @ d) + float(d @ (self.hessian @ d)) / 2
+            return -float(self.gradient @ d) + float(d @ (self.hessian @ d)) / 2
+
+        found = [change(g) for _, g in self.batches]
         mean = float(np.mean(found))
-        return mean, float(np.std(found, ddof=1)) / math.sqrt(len(found)), mean - of_all
+        return mean, float(np.std(found, ddof=1)) / math.sqrt(len(found)), mean - change(self.gradient)
 
     @functools.cached_property
     def batch_sharpness(self) -> float | None:
@@ -257,17 +245,17 @@ class Case:
     @property
     def has_rate(self) -> bool:
         """Whether the method has a learning rate, and it is not 0."""
-        return self.optimizer is not None and "lr" in self.optimizer.param_groups[0] and self.rate > 0
+        return "lr" in self.optimizer.param_groups[0] and self.rate > 0
 
     @property
     def rate(self) -> float:
         """The learning rate of the next step, the largest of all groups; 1 for a method without."""
-        return 1.0 if self.optimizer is None else max(changes.rates_of(self.optimizer))
+        return max(changes.rates_of(self.optimizer))
 
     @property
     def momentum(self) -> float:
         """β, or β₁."""
-        group = {} if self.optimizer is None else self.optimizer.param_groups[0]
+        group = self.optimizer.param_groups[0]
         return float(group.get("momentum", group.get("betas", (0.0,))[0]))
 
     @functools.cached_property
@@ -275,7 +263,7 @@ class Case:
         """Some batches, with their gradients."""
         run, rng = self.run, np.random.default_rng(0)
         found: list[tuple[tuple[Array, Array], Array]] = []
-        with run.vector.copied():
+        with self.trials.vector.copied():
             while len(found) < _BATCHES:
                 for batch in batches(run.X, run.y, run.batch_size, rng):
                     run._evaluate(*batch)
@@ -291,13 +279,3 @@ class _Scaled:
 
     def __matmul__(self, v: Array) -> Array:
         return self.root * (self.H @ (self.root * v))
-
-
-def where_not_finite(case: Case) -> str:
-    """The operation that makes the first number that is not finite."""
-    try:
-        with detect_anomaly(), np.errstate(all="ignore"):
-            case.objective.value_and_gradient()
-    except NonFiniteError as error:
-        return str(error)
-    return ""

@@ -57,30 +57,16 @@ AS_BEFORE = Change("going on as before", "", lambda run: run.changed())
 # The optimizer's settings ---------------------------------------------------------------------------------------------
 
 
-def with_settings(optimizer: Optimizer, **settings: Any) -> Optimizer:
-    """A copy with its state, and other hyperparameters in all groups that have them."""
-    other = copied(optimizer)
-    for group in other.param_groups:
-        group.update({key: value for key, value in settings.items() if key in group})
-    return other
+def learning_rate(lr: float) -> Change:
+    """Another learning rate, constant; those of other groups change by the same factor."""
 
+    def make(run: Run) -> Run:
+        other, rates = copied(run.optimizer), rates_of(run.optimizer)
+        for group, rate in zip(other.param_groups, rates, strict=True):
+            group["lr"] = lr * (rate / max(rates) if max(rates) else 1.0)
+        return run.changed(other)
 
-def renewed(optimizer: Optimizer, parameters: list[Tensor] | None = None, **settings: Any) -> Optimizer:
-    """A new optimizer of the same kind, without a state. parameters: to move these, with the first group's settings."""
-    groups = optimizer.param_groups if parameters is None else [{**optimizer.param_groups[0], "params": parameters}]
-    other = copy.copy(optimizer)
-    other.param_groups, other._checked, other._blocks, other._steps = [], [], [], []
-    for i, group in enumerate(groups):
-        now = {"lr": optimizer.rate("lr", i)} if "lr" in group else {}  # a schedule would begin anew
-        other.add_param_group({**group, **now, **{key: value for key, value in settings.items() if key in group}})
-    return other
-
-
-def _with_rate(optimizer: Optimizer, lr: float) -> Optimizer:
-    other, rates = copied(optimizer), rates_of(optimizer)
-    for group, rate in zip(other.param_groups, rates, strict=True):
-        group["lr"] = lr * (rate / max(rates) if max(rates) else 1.0)
-    return other
+    return Change(f"lr = {lr:.3g}", f'for group in optimizer.param_groups: group["lr"] = {lr:.3g}', make, lr=lr)
 
 
 def rates_of(optimizer: Optimizer) -> list[float]:
@@ -89,16 +75,31 @@ def rates_of(optimizer: Optimizer) -> list[float]:
     return [optimizer.rate("lr", i) if "lr" in group else 1.0 for i, group in enumerate(groups)]
 
 
-def learning_rate(lr: float) -> Change:
-    """Another learning rate, constant; those of other groups change by the same factor."""
-    code = f'for group in optimizer.param_groups: group["lr"] = {lr:.3g}'
-    return Change(f"lr = {lr:.3g}", code, lambda run: run.changed(_with_rate(run.optimizer, lr)), lr=lr)
-
-
 def setting(name: str, value: Any, words: str) -> Change:
-    """Another value of a hyperparameter."""
-    code = f'for group in optimizer.param_groups: group["{name}"] = {value!r}'
-    return Change(words, code, lambda run: run.changed(with_settings(run.optimizer, **{name: value})))
+    """Another value of a hyperparameter, in all groups that have it."""
+
+    def make(run: Run) -> Run:
+        other = copied(run.optimizer)
+        for group in other.param_groups:
+            if name in group:
+                group[name] = value
+        return run.changed(other)
+
+    return Change(words, f'for group in optimizer.param_groups: group["{name}"] = {value!r}', make)
+
+
+def renewed(optimizer: Optimizer, parameters: list[Tensor] | None = None, lr: float | None = None) -> Optimizer:
+    """A new optimizer of the same kind, without a state. parameters: to move these, with the first group's settings.
+
+    lr: of all groups; None: as it is now, constant, since a schedule would begin anew.
+    """
+    groups = optimizer.param_groups if parameters is None else [{**optimizer.param_groups[0], "params": parameters}]
+    other = copy.copy(optimizer)
+    other.param_groups, other._checked, other._blocks, other._steps = [], [], [], []
+    for i, group in enumerate(groups):
+        rate = {"lr": optimizer.rate("lr", i) if lr is None else lr} if "lr" in group else {}
+        other.add_param_group({**group, **rate})
+    return other
 
 
 UNCLIPPED = Change("without clipping", "max_norm=None", lambda run: run.changed(max_norm=None))
@@ -145,14 +146,27 @@ def adam(lr: float) -> Change:
 # θ --------------------------------------------------------------------------------------------------------------------
 
 
-def way_out(theta: Array) -> Change:
-    """On from where the way out of a saddle leads, with an optimizer that has no memory of the saddle."""
+def _moved(words: str, code: str, to: Callable[[Array], Array]) -> Change:
+    """Another θ, and an optimizer that has no memory of this one."""
 
     def make(run: Run) -> Run:
-        run.vector.write(theta.copy())
+        theta = run.vector.theta()
+        run.vector.write(to(theta).astype(theta.dtype))
         return run.changed(renewed(run.optimizer))
 
-    return Change("on from the way out of the saddle", "objective.theta = found.theta", make)
+    return Change(words, code, make)
+
+
+def way_out(theta: Array) -> Change:
+    """On from where the way out of a saddle leads."""
+    return _moved("on from the way out of the saddle", "objective.theta = found.theta", lambda _: theta)
+
+
+def apart(sizes: Array) -> Change:
+    """θ moved at random by a tenth of what weights are at the start: units that are the same become different."""
+    noise = np.random.default_rng(0).standard_normal(len(sizes)) * 0.1 * sizes
+    code = "weight.data = weight.data + 0.1 * rng.standard_normal(weight.shape)"
+    return _moved("weights moved apart at random", code, lambda theta: theta + noise)
 
 
 def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | None = None) -> Change:
@@ -160,8 +174,7 @@ def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | Non
 
     lr: with another learning rate as well.
     """
-    words = "fresh weights, drawn for their activations"
-    words += "" if lr is None else f", lr = {lr:.3g}"
+    words = "fresh weights, drawn for their activations" + ("" if lr is None else f", lr = {lr:.3g}")
 
     def make(run: Run) -> Run:
         rng = np.random.default_rng(0)
@@ -170,8 +183,7 @@ def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | Non
             if bias is not None:
                 # A sigmoid's output is ½ on average: the bias takes that out of the next layer's sums.
                 bias.data = np.zeros(bias.shape)
-        settings: dict[str, Any] = {} if lr is None else {"lr": lr}
-        return run.changed(renewed(run.optimizer, **settings))
+        return run.changed(renewed(run.optimizer, lr=lr))
 
     code = "nn.init: xavier_uniform for tanh, 4 times that for sigmoid, kaiming_uniform for relu"
     return Change(words, code, make, restarts=True, lr=lr)
@@ -186,18 +198,6 @@ def initial(weight: Array, activation: str, rng: np.random.Generator) -> Array:
         return init.kaiming_uniform(weight.shape, rng=rng).astype(weight.dtype)
     gain = 4.0 if activation == "sigmoid" else 1.0
     return init.xavier_uniform(weight.shape, gain, rng).astype(weight.dtype)
-
-
-def apart(sizes: Array) -> Change:
-    """θ moved at random by a tenth of what weights are at the start: units that are the same become different."""
-
-    def make(run: Run) -> Run:
-        noise = np.random.default_rng(0).standard_normal(run.vector.size) * 0.1 * sizes
-        run.vector.write((run.vector.theta() + noise).astype(run.vector.theta().dtype))
-        return run.changed(renewed(run.optimizer))
-
-    code = "weight.data = weight.data + 0.1 * rng.standard_normal(weight.shape)"
-    return Change("weights moved apart at random", code, make)
 
 
 # The network and its data ---------------------------------------------------------------------------------------------

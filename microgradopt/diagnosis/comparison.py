@@ -89,36 +89,40 @@ def compare(smaller: Runs, larger: Runs) -> Comparison:
     below, above = ([run.value() for run in runs] for runs in (small, large))
     if not np.isfinite([*below, *above]).all():
         raise ValueError("compare: a training loss is not finite; there is nothing to compare")
-    copy = _copied(small[int(np.argmin(below))], large[0], min(below))
+    copied, theta = _copied(small[int(np.argmin(below))], large[0], min(below)) or (None, None)
     verdict = _verdict(below, above, large)
     evidence = [_told("smaller", small, below), _told("larger", large, above)]
-    if copy is not None and verdict == "optimization":
+    if verdict == "optimization":
         evidence.append(
-            f"with the smaller one's function copied into it, the larger model has a loss of {copy.loss:.4g}: there is "
-            "such a θ (found.theta, which can be trained on), and training has not found it"
+            "that the larger model can compute what the smaller one does is assumed; it was not tried by a copy"
+            if copied is None
+            else f"with the smaller one's function copied into it, the larger model has a loss of {copied:.4g}: there "
+            "is such a θ (found.theta, which can be trained on), and training has not found it"
         )
-    elif verdict == "optimization":
-        evidence.append("that the larger model can compute what the smaller one does is assumed, and was not tried")
-    if verdict == "model bias" and all(curve.read(run)[0] == "healthy" for run in small):
+    if verdict == "model bias" and _is_falling(small):
         evidence.append("the smaller model's loss still falls: training it on may do as well")
     if verdict == "still training":
-        evidence += [curve.read(run)[1][0] for run in large[:1]]
-    loss, theta = (None, None) if copy is None else copy
-    return Comparison(verdict, evidence, _ACTIONS[verdict], below, above, loss, theta)
+        evidence.append(curve.read(large[0])[1][0])
+    return Comparison(verdict, evidence, _ACTIONS[verdict], below, above, copied, theta)
 
 
-def _verdict(below: list[float], above: list[float], large: list[Run]) -> str:
+def _verdict(below: list[float], above: list[float], large: list[Any]) -> str:
     gap = float(np.median(above) - np.median(below))
     spread = max(float(np.median(np.abs(np.subtract(losses, np.median(losses))))) for losses in (below, above))
     if abs(gap) <= max(limit.STUCK * abs(float(np.median(below))), spread):
         return "no difference"
     if gap < 0:
         return "model bias"
-    return "still training" if all(curve.read(run)[0] == "healthy" for run in large) else "optimization"
+    return "still training" if _is_falling(large) else "optimization"
 
 
-def _told(name: str, runs: list[Run], losses: list[float]) -> str:
-    linear = sum(isinstance(module, Linear) for _, module in _model(runs[0]).named_modules())
+def _is_falling(runs: list[Any]) -> bool:
+    """Whether the loss of each still falls clearly."""
+    return all(curve.read(run)[0] == "healthy" for run in runs)
+
+
+def _told(name: str, runs: list[Any], losses: list[float]) -> str:
+    linear = sum(isinstance(module, Linear) for _, module in runs[0].model.named_modules())
     size = f"{linear} linear layers, {runs[0].vector.size:,} parameters"
     seeds = f", the median of {len(losses)} from {min(losses):.4g} to {max(losses):.4g}" if len(losses) > 1 else ""
     return f"the {name} model ({size}) has a training loss of {np.median(losses):.4g}{seeds}"
@@ -127,7 +131,7 @@ def _told(name: str, runs: list[Run], losses: list[float]) -> str:
 # What may be compared -------------------------------------------------------------------------------------------------
 
 
-def _runs(name: str, given: Runs) -> list[Run]:
+def _runs(name: str, given: Runs) -> list[Any]:
     runs: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     for run in runs:
         if not isinstance(run, Run) or run.model is None or run.loss_function is None:
@@ -137,7 +141,7 @@ def _runs(name: str, given: Runs) -> list[Run]:
     return runs
 
 
-def _check_alike(small: list[Run], large: list[Run]) -> None:
+def _check_alike(small: list[Any], large: list[Any]) -> None:
     first = small[0]
     for run in (*small, *large):
         if not (np.array_equal(run.X, first.X) and np.array_equal(run.y, first.y)):
@@ -149,27 +153,22 @@ def _check_alike(small: list[Run], large: list[Run]) -> None:
 # The copy -------------------------------------------------------------------------------------------------------------
 
 
-class _Copy(NamedTuple):
-    loss: float
-    theta: Array
+def _copied(small: Run, large: Run, loss: float) -> tuple[float, Array] | None:
+    """Loss and θ of the larger model with the function of the smaller, whose loss is given.
 
-
-def _model(run: Run) -> Module:
-    assert run.model is not None
-    return run.model
-
-
-def _copied(small: Run, large: Run, loss: float) -> _Copy | None:
-    """The larger model with the function of the smaller, whose loss is given. None where they are of other kinds."""
-    inner, outer = _Layers.of(_model(small)), _Layers.of(_model(large))
+    None where they are of other kinds, or the activation can hand nothing on.
+    """
+    inner, outer = _Layers.of(small.model), _Layers.of(large.model)
     if inner is None or outer is None or not outer.has_room_for(inner):
         return None
     found = []
-    for is_straight in (False, True):
+    for way in _ways(inner, np.asarray(small.X)):
         with large.vector.copied(), np.errstate(all="ignore"):
-            _write(inner, outer, np.asarray(small.X), is_straight)
-            found.append(_Copy(large.value(), large.vector.theta().copy()))
-    return min(found, key=lambda copy: abs(copy.loss - loss) if np.isfinite(copy.loss) else np.inf)
+            _write(inner, outer, way)
+            found.append((large.value(), large.vector.theta().copy()))
+    same = limit.SAME * abs(loss)  # of two that are as good the first: training goes on best from there
+    copied, theta = min(found, key=lambda copy: max(abs(copy[0] - loss), same) if np.isfinite(copy[0]) else np.inf)
+    return (copied, theta) if abs(copied - loss) <= limit.LEAST * abs(loss) else None
 
 
 class _Layers(NamedTuple):
@@ -179,12 +178,13 @@ class _Layers(NamedTuple):
     activation: Module
 
     @classmethod
-    def of(cls, model: Module) -> _Layers | None:
+    def of(cls, model: Module | None) -> _Layers | None:
         layers = list(model) if isinstance(model, Sequential) else []
-        linear = [layer for layer in layers[::2] if isinstance(layer, Linear) and layer.bias is not None]
+        linear = [layer for layer in layers[::2] if type(layer) is Linear and layer.bias is not None]
         kinds = {repr(layer) for layer in layers[1::2]}
         is_one = len(layers) > 2 and len(layers) % 2 and len(linear) == len(layers[::2]) and len(kinds) == 1
-        return cls(linear, layers[1]) if is_one else None
+        is_trained = all(p.requires_grad for layer in linear for p in layer.parameters())
+        return cls(linear, layers[1]) if is_one and is_trained else None
 
     @property
     def widths(self) -> list[int]:
@@ -197,36 +197,42 @@ class _Layers(NamedTuple):
         return all(a <= b for a, b in zip(needed, self.widths, strict=True))
 
 
-def _write(inner: _Layers, outer: _Layers, X: Array, is_straight: bool) -> None:
-    """Write the inner network into the outer one; layers that it has not hand their input a on.
+class _Way(NamedTuple):
+    """How a layer hands on its input a: with o = φ(epsilon a + shift), the next one gets a = scale o + offset."""
 
-    As they are, where the activation does that (ReLU of what is not negative); or with a small input, where it is
-    nearly a straight line, φ(εa) ≈ φ(0) + φ'(0) ε a. The next layer undoes it: a = scale · output + offset.
+    epsilon: float
+    shift: float
+    scale: float
+    offset: float
+
+
+def _ways(network: _Layers, X: Array) -> list[_Way]:
+    """Three of them: as it is, where the activation leaves it so (ReLU); moved above 0 (leaky ReLU); and for others.
+
+    Others are nearly a straight line near 0, φ(εa) ≈ φ(0) + φ'(0) ε a, for ε small against all a of the last hidden
+    layer.
     """
-    layers = [(layer.weight.data, layer.bias.data) for layer in inner.linear if layer.bias is not None]
-    extra, width = len(outer.linear) - len(layers), inner.widths[-1]
-    epsilon, scale, offset = _straight(inner, X) if is_straight else (1.0, 1.0, 0.0)
-    layers[-1:-1] = [(epsilon * np.eye(width), np.zeros(width))] * extra
-    for i, (layer, (weight, bias)) in enumerate(zip(outer.linear, layers, strict=True)):
-        assert layer.bias is not None
-        W, b = np.zeros(layer.weight.shape), np.zeros(layer.bias.shape)
-        rows, columns = weight.shape
-        is_after = len(layers) - 1 - extra < i  # one that hands on
-        W[:rows, :columns] = weight * (scale if is_after else 1.0)
-        b[:rows] = bias + weight.sum(axis=1) * (offset if is_after else 0.0)
-        layer.weight.data, layer.bias.data = W.astype(layer.weight.dtype), b.astype(layer.bias.dtype)
-
-
-def _straight(network: _Layers, X: Array) -> tuple[float, float, float]:
-    """ε, so small that the activation of ε a is nearly a line for all a of the last hidden layer; scale and offset."""
-
-    def activated(x: Any) -> Array:
-        return np.asarray(plain(network.activation(x)))
-
     with no_grad():
         a: Any = X
         for layer in network.linear[:-1]:
             a = network.activation(layer(a))
-    zero, up, down = activated(np.array([0.0, _SMALL, -_SMALL]))
-    epsilon, slope = _SMALL / max(float(np.abs(a.data).max()), 1e-300), (up - down) / (2 * _SMALL)
-    return epsilon, 1 / (slope * epsilon), -zero / (slope * epsilon)
+        zero, up, down = np.asarray(plain(network.activation(np.array([0.0, _SMALL, -_SMALL]))))
+    size = max(float(np.abs(a.data).max()), 1e-300)
+    epsilon, slope = _SMALL / size, (up - down) / (2 * _SMALL)
+    with np.errstate(all="ignore"):
+        straight = _Way(epsilon, 0.0, 1 / (slope * epsilon), -zero / (slope * epsilon))
+    return [_Way(1.0, 0.0, 1.0, 0.0), _Way(1.0, size, 1.0, -size), straight]
+
+
+def _write(inner: _Layers, outer: _Layers, way: _Way) -> None:
+    """Write the inner network into the outer one; layers that it has not hand their input on."""
+    layers = [tuple(p.data for p in layer.parameters()) for layer in inner.linear]
+    extra, width = len(outer.linear) - len(layers), inner.widths[-1]
+    if extra:
+        hand_on = way.epsilon * np.eye(width), np.full(width, way.shift)
+        after = [(way.scale * W, b + way.offset * W.sum(axis=1)) for W, b in (hand_on, layers[-1])]
+        layers[-1:] = [hand_on, *after[:1] * (extra - 1), after[1]]
+    for layer, arrays in zip(outer.linear, layers, strict=True):
+        for p, array in zip(layer.parameters(), arrays, strict=True):
+            room = [(0, there - here) for there, here in zip(p.shape, array.shape, strict=True)]
+            p.data = np.pad(array, room).astype(p.dtype)

@@ -1,4 +1,4 @@
-"""What a history alone tells: from losses, and from rates and norms where there are any, what is not the cause."""
+"""What a history alone tells: whether the loss falls, and what rates and norms, if recorded, exclude as a cause."""
 
 from __future__ import annotations
 
@@ -37,12 +37,9 @@ def read(history: Any) -> tuple[str, list[str], str]:
 
 def _trend(losses: Array) -> tuple[float, float]:
     """How much a line through the means of ten blocks falls, and how many standard errors that is."""
-    means = np.array([block.mean() for block in np.array_split(losses, _BLOCKS)])
-    t = np.arange(_BLOCKS) - (_BLOCKS - 1) / 2
-    slope = float(t @ means / (t @ t))
-    residuals = means - means.mean() - slope * t
-    error = math.sqrt(float(residuals @ residuals) / (_BLOCKS - 2) / float(t @ t))
-    return -slope * _BLOCKS, -slope / max(error, float(np.finfo(float).tiny))
+    means = [block.mean() for block in np.array_split(losses, _BLOCKS)]
+    (slope, _), covariance = np.polyfit(np.arange(_BLOCKS), means, 1, cov=True)
+    return -slope * _BLOCKS, -slope / max(math.sqrt(covariance[0, 0]), float(np.finfo(float).tiny))
 
 
 def _recorded(history: Any, name: str) -> Array:
@@ -51,27 +48,22 @@ def _recorded(history: Any, name: str) -> Array:
 
 
 def _excluded(history: Any) -> list[str]:
-    """What the rates and norms leave out of the question."""
+    """What the rates, the norms and the lengths of updates exclude."""
     norms, rates, moved = (_recorded(history, name) for name in ("gradient_norm", "lr", "step_norm"))
     lines = []
     if len(norms) >= _FEWEST:
-        ratio = float(np.median(norms[-_FEWEST:]) / max(np.median(norms[:_FEWEST]), 1e-300))
-        told = f"the gradient norm is {ratio:.2g} times what it was at the start: "
-        lines.append(
-            told + ("not a critical point, θ is not at rest" if ratio > 0.1 else "not too large a learning rate")
-        )
+        now, start = float(np.median(norms[-_FEWEST:])), max(float(np.median(norms[:_FEWEST])), 1e-300)
+        lines.append(f"the gradient norm is {now / start:.2g} times what it was at the start")
+        # What an update of this length changes the loss by, along the gradient.
+        if len(moved) and now * np.median(moved[-_FEWEST:]) > _CHANGED * abs(history.loss[-1]):
+            lines[-1] += ": not a critical point, θ is not at rest"
     if len(rates):
-        at = f"the learning rate is {rates[-1]:.3g}"
         is_ended = rates[-1] < _CHANGED * rates.max()
-        lines.append(
-            f"{at}, and was {rates.max():.3g}: a schedule may have ended"
-            if is_ended
-            else f"{at}: no schedule has ended"
-        )
+        told = f", and was {rates.max():.3g}: a schedule may have ended" if is_ended else ": no schedule has ended"
+        lines.append(f"the learning rate is {rates[-1]:.3g}{told}")
     if len(moved):
-        lines.append(
-            f"an update moves θ by {np.median(moved[-_FEWEST:]):.2g}" + ("" if moved[-1] else ": nothing moves")
-        )
+        at_rest = "" if moved[-1] else ": nothing moves"
+        lines.append(f"an update moves θ by {np.median(moved[-_FEWEST:]):.2g}{at_rest}")
     return lines
 
 

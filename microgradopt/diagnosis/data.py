@@ -1,5 +1,4 @@
-"""Causes that lie in the data: numbers that are none, inputs that are all the same or of unlike scale, labels that
-contradict each other."""
+"""Causes that lie in the data: numbers that are not finite, equal inputs, unlike scales, contradicting labels."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.network import fresh
-from microgradopt.diagnosis.suspicion import Cause, Suspicion, listed
+from microgradopt.diagnosis.suspicion import Suspicion, listed
 
 Array = npt.NDArray[Any]
 
@@ -22,19 +21,20 @@ def not_finite(case: Case) -> Suspicion | None:
     """A nan or an infinity among inputs or targets. The graph holds all data that act on the loss."""
     constants = [x for node in case.reading.nodes for x in node.inputs if type(x) is np.ndarray]
     named = [("X", case.run.X), ("y", case.run.y)] if case.has_data else [("the data", x) for x in constants]
-    for name, data in named:
-        data = np.asarray(data)
-        bad = np.argwhere(~np.isfinite(data.astype(float)))
-        if len(bad):
-            places = [f"{name}[{', '.join(map(str, at))}] = {data[tuple(at)]}" for at in bad]
-            return Suspicion(
-                "numbers not finite in the data",
-                f"inputs or targets are not finite: {listed(places)}",
-                "take these rows out of the data, or fill the gaps (with the column's median): no setting of the "
-                "optimizer helps",
-                is_proof=True,
-            )
-    return None
+    places = next(filter(None, (places_not_finite(name, data) for name, data in named)), None)
+    if places is None:
+        return None
+    seen = f"inputs or targets are not finite: {listed(places)}"
+    action = "take these rows out of the data, or fill the gaps (with the column's median)"
+    action += ": no setting of the optimizer helps"
+    return Suspicion("numbers not finite in the data", seen, action, is_proof=True)
+
+
+def places_not_finite(name: str, data: Any) -> list[str]:
+    """Each number that is not finite, as "X[17, 3] = nan"."""
+    data = np.asarray(data)
+    bad = np.argwhere(~np.isfinite(data.astype(float)))
+    return [f"{name}[{', '.join(map(str, at))}] = {data[tuple(at)]}" for at in bad]
 
 
 def all_the_same(case: Case) -> Suspicion | None:
@@ -42,12 +42,8 @@ def all_the_same(case: Case) -> Suspicion | None:
     X = _inputs(case)
     if X is None or len(X) < 2 or (X[0] != X).any():
         return None
-    return Suspicion(
-        "all inputs the same",
-        f"all rows of the inputs are equal, {len(X)} times the same row: the network can only answer one constant",
-        "look at how the inputs are read",
-        is_proof=True,
-    )
+    seen = f"all rows of the inputs are equal, {len(X)} times the same row: the network can only answer one constant"
+    return Suspicion("all inputs the same", seen, "look at how the inputs are read", is_proof=True)
 
 
 def unlike_scales(case: Case) -> Suspicion | None:
@@ -74,7 +70,7 @@ def unlike_scales(case: Case) -> Suspicion | None:
         seen.append(f"the inputs have standard deviations up to {high:.3g}, where the initial weights are made for 1")
     if not seen:
         return None
-    is_data = case.has_data and np.shape(case.run.X) == X.shape
+    is_data = case.has_data and np.array_equal(case.run.X, X)
     same_function = changes.standardised(first, X)
     # Units that such inputs have saturated stay saturated in the same function: from the start, then.
     cures = (same_function, changes.then(same_function, fresh(case))) if is_data else (changes.LBFGS_100,)
@@ -86,20 +82,17 @@ def in_order(case: Case) -> Suspicion | None:
     """Batches in the order of the data, which are sorted: what each teaches the next ones undo."""
     if not case.is_in_batches or case.run.shuffle or not len(case.losses):
         return None
-    in_an_epoch = -(-len(case.run.X) // (case.run.batch_size or 1))
-    trained = float(np.mean(case.losses[-in_an_epoch:]))
+    trained = float(np.mean(case.losses[-case.run.in_an_epoch :]))
     y = np.asarray(case.run.y)
     alike = float(np.mean(y[1:] == y[:-1])) if y.dtype.kind in "iub" else 0.0
     if trained > limit.MOST * case.value and alike < limit.MOST:
         return None
-    return Suspicion(
-        "data not shuffled",
+    seen = (
         f"the batches' own losses are {trained:.3g} on average, the loss on all data is {case.value:.3g}, and "
         f"{alike:.0%} of the samples have the label of the one before: they come in the same order in each epoch, and "
-        "each batch forgets what the others taught",
-        "shuffle=True",
-        (changes.SHUFFLED,),
+        "each batch forgets what the others taught"
     )
+    return Suspicion("data not shuffled", seen, "shuffle=True", (changes.SHUFFLED,))
 
 
 def contradicting_labels(case: Case) -> Suspicion | None:
@@ -110,41 +103,45 @@ def contradicting_labels(case: Case) -> Suspicion | None:
     floor = _floor(case, X, target)
     if floor is None or floor <= 0 or case.value > (1 + limit.TENTH) * floor:
         return None
-    return Suspicion(
-        "contradicting labels",
+    seen = (
         f"rows with the same inputs have different targets: no network comes below a loss of {floor:.4g}, and this "
-        f"one has {case.value:.4g}",
-        "look at these rows, or add features that tell them apart: with these data the training is done",
-        is_proof=True,
+        f"one has {case.value:.4g}"
     )
+    action = "look at these rows, or add features that tell them apart: with these data the training is done"
+    return Suspicion("contradicting labels", seen, action, is_proof=True)
 
 
 def _floor(case: Case, X: Array, target: Array) -> float | None:
     """The lowest mean loss of any function of X; None for other losses than cross entropies and squared errors."""
-    reading = case.reading
-    function = None if reading.comparison is None else reading.comparison.function
-    if reading.comparison is None or not np.isclose(reading.comparison.data, case.value, limit.SAME, 0).all():
+    comparison, is_labelled = case.reading.comparison, case.reading.is_cross_entropy
+    if comparison is None or not np.isclose(comparison.data, case.value, limit.SAME, 0).all():
         return None  # with a factor, or a penalty, the floor is another
-    if not reading.is_cross_entropy and function not in (nn.mse_loss, nn.binary_cross_entropy_with_logits):
+    is_of_two = comparison.function is nn.binary_cross_entropy_with_logits
+    if not (is_labelled and target.ndim == 1) and not is_of_two and comparison.function is not nn.mse_loss:
         return None
-    _, groups = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
-    groups = groups.ravel()
     lost = 0.0
-    for group in np.flatnonzero(np.bincount(groups) > 1):
-        rows = target[groups == group]
-        if reading.is_cross_entropy and rows.ndim == 1:
-            shares = np.unique(rows, return_counts=True)[1] / len(rows)
-            lost -= len(rows) * float(shares @ np.log(shares))
-        elif function is nn.binary_cross_entropy_with_logits:
-            p = np.clip(rows.mean(axis=0), 1e-300, 1 - 1e-16)
-            lost -= len(rows) * float(np.mean(p * np.log(p) + (1 - p) * np.log1p(-p)))
-        elif not reading.is_cross_entropy:
-            lost += float(np.square(rows - rows.mean(axis=0)).sum()) / max(1, rows[0].size)
+    for targets in (target[rows] for rows in equal_rows(X)):
+        if is_labelled:
+            lowest = _entropy(np.unique(targets, return_counts=True)[1] / len(targets))
+        elif is_of_two:
+            p = targets.mean(axis=0).ravel()
+            lowest = _entropy(np.concatenate([p, 1 - p])) / p.size
+        else:
+            lowest = float(targets.var(axis=0).mean())
+        lost += len(targets) * lowest
     return lost / len(X)
+
+
+def equal_rows(X: Array) -> list[Array]:
+    """The places of rows that are equal to another, group by group."""
+    _, group, counts = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True, return_counts=True)
+    groups = np.split(np.argsort(group.ravel(), kind="stable"), np.cumsum(counts)[:-1])
+    return [rows for rows in groups if len(rows) > 1]
+
+
+def _entropy(p: Array) -> float:
+    return -float(p[p > 0] @ np.log(p[p > 0]))
 
 
 def _inputs(case: Case) -> Array | None:
     return np.asarray(case.run.X) if case.has_data else case.reading.inputs
-
-
-CAUSES: tuple[Cause, ...] = (not_finite, all_the_same, contradicting_labels, in_order, unlike_scales)

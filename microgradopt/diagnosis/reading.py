@@ -60,17 +60,10 @@ class Reading:
     # Parameters
 
     @functools.cached_property
-    def unreached(self) -> list[str]:
-        """The parameters that no gradient comes to: the loss does not depend on them, or is cut off from them."""
-        reached = {x for node in self.nodes for x in node.inputs if type(x) is Tensor}
-        return [self.names[p] for p in self.parameters if p not in reached and p is not self.loss]
-
-    @functools.cached_property
-    def strangers(self) -> list[tuple[int, ...]]:
-        """The shapes of tensors that want a gradient, act on the loss, and are not among the parameters."""
-        known = set(self.parameters)
-        leaves = {x for node in self.nodes for x in node.inputs if type(x) is Tensor and x.is_leaf and x.requires_grad}
-        return [x.shape for x in leaves if x not in known]
+    def leaves(self) -> list[Tensor]:
+        """The tensors that a gradient comes to."""
+        inputs = [self.loss, *(x for node in self.nodes for x in node.inputs if type(x) is Tensor)]
+        return [x for x in dict.fromkeys(inputs) if x.is_leaf and x.requires_grad]
 
     # Layers
 
@@ -90,7 +83,7 @@ class Reading:
     @functools.cached_property
     def first(self) -> Product | None:
         """The layer that takes the data, if they are a table: rows of samples, columns of features."""
-        return next((p for p in self.products if not _depends(p.node.inputs[0]) and np.ndim(p.x) == 2), None)
+        return next((p for p in self.products if not depends(p.node.inputs[0]) and np.ndim(p.x) == 2), None)
 
     @functools.cached_property
     def inputs(self) -> Array | None:
@@ -106,20 +99,23 @@ class Reading:
     # The loss
 
     @functools.cached_property
-    def comparison(self) -> Tensor | None:
-        """The node that compares outputs with targets: one of nn's losses, or a difference with constant data."""
+    def comparisons(self) -> list[Tensor]:
+        """The nodes that compare outputs with targets: those of nn's losses, or else differences with constant data."""
         known = [node for node in self.nodes if node.function in _LOSSES]
         differences = [node for node in self.nodes if node.function is np.subtract and min(map(np.ndim, node.values))]
-        by_hand = [node for node in differences if sum(map(_depends, node.inputs)) == 1]
-        found = known or by_hand
-        return found[-1] if found else None
+        return known or [node for node in differences if sum(map(depends, node.inputs)) == 1]
+
+    @property
+    def comparison(self) -> Tensor | None:
+        """The last of them."""
+        return self.comparisons[-1] if self.comparisons else None
 
     @functools.cached_property
     def output(self) -> Any:
         """What the loss compares with the targets: a Tensor; for cross entropy the logits. None where not seen."""
         if self.comparison is None:
             return None
-        output = next(x for x in self.comparison.inputs if _depends(x))
+        output = next(x for x in self.comparison.inputs if depends(x))
         return output.inputs[0] if self.is_cross_entropy and output.function is log_softmax else output
 
     @functools.cached_property
@@ -128,7 +124,7 @@ class Reading:
         if self.comparison is None:
             return None
         sides = zip(self.comparison.inputs[:2], self.comparison.values[:2], strict=False)
-        return next((np.asarray(value) for x, value in sides if not _depends(x)), None)
+        return next((np.asarray(value) for x, value in sides if not depends(x)), None)
 
     @property
     def is_cross_entropy(self) -> bool:
@@ -155,20 +151,15 @@ class Reading:
         is_labelled = self.target is not None and self.target.shape == self.output.shape[:1]
         if self.is_cross_entropy and is_labelled and self.output.ndim == 2:
             return float(np.mean(self.output.data.argmax(axis=1) == self.target))
-        return self.right_of_two
-
-    @property
-    def right_of_two(self) -> float | None:
-        """The share of samples that are on the right side, where the loss is one of two classes."""
-        if self.comparison is None or self.target is None:
-            return None
         middles: dict[Any, float] = {nn.binary_cross_entropy_with_logits: 0.5, nn.hinge_loss: 0.0}
-        middle = middles.get(self.comparison.function)
-        return None if middle is None else float(np.mean((self.output.data > 0) == (self.target > middle)))
+        middle = None if self.comparison is None else middles.get(self.comparison.function)
+        if middle is None or self.target is None:
+            return None
+        return float(np.mean((self.output.data > 0) == (self.target > middle)))
 
 
 def constant_loss(loss: Callable[[Any, Any], Any], output: Array, target: Array) -> float | None:
-    """The loss of the best constant output, the same for each sample, found by L-BFGS; None where it cannot be had.
+    """The loss of the best constant output, the same for each sample, found by L-BFGS; None where there is none.
 
     output: of the network, for its shape and as a start. For cross entropy it is the entropy of the classes' shares,
     log K for K classes alike; for squared errors the variance of the targets.
@@ -185,9 +176,10 @@ def constant_loss(loss: Callable[[Any, Any], Any], output: Array, target: Array)
     try:
         with np.errstate(all="ignore"):
             optimizer.step(closure)
-            return objective.value()
+            best = objective.value()
     except (NonFiniteError, RuntimeError, ValueError, TypeError):
         return None
+    return best if np.isfinite(best) else None
 
 
 def made_by(x: Tensor) -> str:
@@ -195,13 +187,14 @@ def made_by(x: Tensor) -> str:
     return "" if x.function is None else name_of(x.function)
 
 
-def _depends(x: Any) -> bool:
+def depends(x: Any) -> bool:
+    """Whether parameters act on it."""
     return type(x) is Tensor and x.needs_grad
 
 
 def _through(x: Tensor) -> Tensor:
     """The node behind additions of a bias, changes of shape, and what does nothing to these data."""
-    while x.function is not None and _depends(x.inputs[0]):
+    while x.function is not None and depends(x.inputs[0]):
         if x.function not in (np.add, np.reshape, np.transpose) and not np.array_equal(x.value, x.values[0]):
             break
         x = x.inputs[0]

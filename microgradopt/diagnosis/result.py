@@ -86,8 +86,7 @@ class Diagnosis:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [("evidence", line) for line in self.evidence]
-        rows += [("what to do", self.action)]
+        rows = [*(("evidence", line) for line in self.evidence), ("what to do", self.action)]
         rows += [("as code", self.code)] if self.code else []
         rows += [("lr", f"{self.lr:.3g}")] if self.lr is not None else []
         rows += [("layer", str(layer)) for layer in self.layers]

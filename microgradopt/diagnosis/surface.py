@@ -12,7 +12,7 @@ from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.network import fresh
-from microgradopt.diagnosis.suspicion import Cause, Suspicion
+from microgradopt.diagnosis.suspicion import Suspicion
 
 Array = npt.NDArray[Any]
 
@@ -27,52 +27,47 @@ def separable(case: Case) -> Suspicion | None:
     grown = case.objective.value(doubled)
     if not grown < case.value:
         return None
-    return Suspicion(
-        "separable data",
+    seen = (
         f"every sample is classified right (accuracy 100%), the loss is {case.value:.3g}, and with the last layer's "
         f"weights twice as large it is {grown:.3g}: the data are separable, and the loss has no minimum but goes to 0 "
-        "as the weights grow to infinity",
-        "done: what is to be learnt has been learnt; look at data that were not trained on",
-        is_proof=True,
+        "as the weights grow to infinity"
     )
+    action = "done: what is to be learnt has been learnt; look at data that were not trained on"
+    return Suspicion("separable data", seen, action, is_proof=True)
 
 
 def overfitting(case: Case) -> Suspicion | None:
     """The validation loss has passed its lowest point, while the training loss went on falling."""
     losses = np.array(case.run.validation_loss, float)
     at = np.flatnonzero(np.isfinite(losses))
-    if case.run.validation is None or len(at) < 5:
+    if case.run.validation is None or len(at) < 5 or len(losses) != len(case.losses):
         return None
     lowest = at[np.argmin(losses[at])]
     now = float(np.median(losses[at[-3:]]))
-    if now < (1 + limit.TENTH) * losses[lowest] or not case.value < case.run.loss[lowest]:
+    if now < (1 + limit.TENTH) * losses[lowest] or not case.value < case.losses[lowest]:
         return None
-    cures = [changes.setting("weight_decay", decay, f"weight_decay = {decay:g}") for decay in (0.01, 0.1, 1.0)]
-    return Suspicion(
-        "overfitting",
+    seen = (
         f"the validation loss was lowest at update {lowest}, {losses[lowest]:.4g}, and is {now:.4g} now, while the "
-        f"training loss fell from {case.run.loss[lowest]:.4g} to {case.value:.4g}",
-        "stop at the lowest validation loss (training.fit with patience), more data, fewer parameters, or weight decay",
-        (*cures, fresh(case)),
-        is_proof=True,
-        on_validation=True,
+        f"training loss fell from {case.losses[lowest]:.4g} to {case.value:.4g}"
     )
+    action = (
+        "stop at the lowest validation loss (training.fit with patience), more data, fewer parameters, or weight decay"
+    )
+    decays = [changes.setting("weight_decay", decay, f"weight_decay = {decay:g}") for decay in (0.01, 0.1, 1.0)]
+    return Suspicion("overfitting", seen, action, (*decays, fresh(case)), is_proof=True, on_validation=True)
 
 
 def no_lower_bound(case: Case) -> Suspicion | None:
     """A loss below 0 that L-BFGS brings down without end."""
-    if not case.value < 0 or case.lbfgs is None:
+    trial = case.trials(changes.LBFGS_100) if case.value < 0 else None
+    if trial is None:
         return None
-    end = case.lbfgs.losses[-1]
+    end = trial.losses[-1]
     if math.isfinite(end) and not end < limit.TENFOLD * case.value and not _falls_faster(case):
         return None
-    return Suspicion(
-        "no lower bound",
-        f"the loss is negative, {case.value:.3g}, and 100 iterations of L-BFGS bring it to {end:.3g}: it has no lowest "
-        "value",
-        "a loss that is bounded below: look at its sign, and at logarithms and variances that may go to 0",
-        is_proof=True,
-    )
+    seen = f"the loss is negative, {case.value:.3g}, and 100 iterations of L-BFGS bring it to {end:.3g}"
+    action = "a loss that is bounded below: look at its sign, and at logarithms and variances that may go to 0"
+    return Suspicion("no lower bound", f"{seen}: it has no lowest value", action, is_proof=True)
 
 
 def _falls_faster(case: Case) -> bool:
@@ -89,18 +84,17 @@ def saddle(case: Case) -> Suspicion | None:
     if way is None or not case.point.negative or not way.measured * limit.HALF > case.descent.measured:
         return None
     least = "" if case.point.complete else "at least "
-    return Suspicion(
-        "saddle point",
+    seen = (
         f"the gradient has norm {case.norm:.3g}, the Hessian {least}{case.point.negative} negative eigenvalues, the "
-        f"lowest {case.point.eigenvalues[0]:.3g}: {way}",
-        "go on from there (.theta); inside of training optim.PerturbedGD or optim.Newton does it by itself",
-        (changes.way_out(way.theta),),
+        f"lowest {case.point.eigenvalues[0]:.3g}: {way}"
     )
+    action = "go on from there (.theta); inside of training optim.PerturbedGD or optim.Newton does it by itself"
+    return Suspicion("saddle point", seen, action, (changes.way_out(way.theta),))
 
 
 def badly_conditioned(case: Case) -> Suspicion | None:
     """The surface is much steeper across the way than along it."""
-    trial = case.lbfgs
+    trial = case.trials(changes.LBFGS_100)
     if trial is None or trial.theta.shape != case.theta.shape or not np.isfinite(trial.theta).all():
         return None
     way = trial.theta - case.theta
@@ -111,14 +105,9 @@ def badly_conditioned(case: Case) -> Suspicion | None:
     along = abs(float(way @ (case.hessian @ way))) / length**2
     if not steepest > limit.HUNDREDFOLD * along:
         return None
-    return Suspicion(
-        "badly conditioned",
+    seen = (
         f"the curvature is {steepest:.3g} along the steepest direction and {along:.2g} along the way that L-BFGS went: "
-        "a step that is short enough for the one hardly moves along the other",
-        "a method that scales itself: optim.LBFGS on all data, or Adam; or inputs and layers of like scale",
-        (changes.LBFGS_100, changes.adam(1e-3), changes.adam(1e-2)),
+        "a step that is short enough for the one hardly moves along the other"
     )
-
-
-ENDS: tuple[Cause, ...] = (overfitting, separable, no_lower_bound)
-SURFACE: tuple[Cause, ...] = (saddle, badly_conditioned)
+    action = "a method that scales itself: optim.LBFGS on all data, or Adam; or inputs and layers of like scale"
+    return Suspicion("badly conditioned", seen, action, (changes.LBFGS_100, changes.adam(1e-3), changes.adam(1e-2)))

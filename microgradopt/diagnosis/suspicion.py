@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
+from microgradopt.diagnosis.trials import Trial
 
 
 class Suspicion(NamedTuple):
@@ -24,13 +25,17 @@ class Suspicion(NamedTuple):
     is_proof: bool = False
     on_validation: bool = False
 
+    def measure(self, trial: Trial) -> float:
+        """What a cure is judged by."""
+        return trial.validated if self.on_validation else trial.reached
+
 
 Cause = Callable[[Case], Suspicion | None]
 
-FEW = 6  # things that are listed
+_FEW = 6  # things that are listed
 
 
 def listed(things: Iterable[Any]) -> str:
     """Some of them, and how many more there are."""
     things = list(things)
-    return ", ".join(map(str, things[:FEW])) + (f" and {len(things) - FEW} more" if len(things) > FEW else "")
+    return ", ".join(map(str, things[:_FEW])) + (f" and {len(things) - _FEW} more" if len(things) > _FEW else "")

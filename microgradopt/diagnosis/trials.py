@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ import numpy.typing as npt
 from microgradopt.diagnosis.changes import Change
 from microgradopt.errors import NonFiniteError
 from microgradopt.nn.module import Module
+from microgradopt.objective import ParameterVector
 from microgradopt.run import Run
 
 Array = npt.NDArray[Any]
 
-_STATE = (np.ndarray, np.random.Generator, int, float)
 _POINTS = 40  # at which the loss on all data is measured along a trial
 _LAST = 10  # of them whose mean is where it came to
 
@@ -29,8 +29,8 @@ _LAST = 10  # of them whose mean is where it came to
 class Trial:
     """One experiment. losses: on all data, at `updates`, both (k,), the first before any. theta: where it came to.
 
-    validation: the losses on the validation data there, if there are any. lr: the learning rate at the end. step: ‖Δθ‖
-    of an update, the median.
+    validation: the losses on the validation data there, NaN without. lr: the learning rate at the end. step: ‖Δθ‖ of an
+    update, the median.
     """
 
     change: Change
@@ -58,8 +58,8 @@ class Trial:
 
     @property
     def validated(self) -> float:
-        """As `reached`, on the validation data; NaN without."""
-        return _mean(self.validation[-_LAST:]) if len(self.validation) else math.nan
+        """As `reached`, on the validation data; infinite without."""
+        return _mean(self.validation[-_LAST:])
 
     def __str__(self) -> str:
         told = f"{self.name}: loss {self.losses[0]:.4g} → {self.reached:.4g}"
@@ -73,11 +73,15 @@ def _mean(losses: Array) -> float:
 class Trials:
     """Tries changes of a run, each once, while there is budget left. Nothing of the run is changed.
 
-    updates: of each trial. budget: of all of them together. tick: called after each trial, for a progress bar.
+    updates: of each trial. budget: of all of them together. tick: called after each trial, for a progress bar. vector:
+    all tensors that an update may write to, those of the optimizer that are none of the model's as well.
     """
 
-    def __init__(self, run: Run, updates: int, budget: int, tick: Callable[[], object]) -> None:
-        self.run, self.updates, self.left, self._tick = run, updates, budget, tick
+    tick: Callable[[], object] | None = None
+
+    def __init__(self, run: Run, updates: int, budget: int) -> None:
+        self.run, self.updates, self.left = run, updates, budget
+        self.vector = ParameterVector(dict.fromkeys([*run.vector.parameters, *run.optimizer.parameters()]))
         self.done: dict[str, Trial] = {}
         self.skipped: list[str] = []
 
@@ -90,10 +94,11 @@ class Trials:
             self.skipped.append(change.name)
             return None
         self.left -= cost
-        with np.errstate(all="ignore"), self.run.vector.copied(), kept(self.run.model):
+        with np.errstate(all="ignore"), self.vector.copied(), kept(self.run.model, self.run.loss_function):
             trial = self._follow(change)
         self.done[change.name] = trial
-        self._tick()
+        if self.tick is not None:
+            self.tick()
         return trial
 
     def _follow(self, change: Change) -> Trial:
@@ -107,38 +112,68 @@ class Trials:
             losses.append(_measured(changed))
             validation.append(_validated(changed))
         step = float(np.median(changed.step_norm)) if changed.step_norm else 0.0
-        validated = np.array(validation if changed.validation is not None else [])
         end = changed.vector.theta().copy()
-        return Trial(change, at, np.array(losses), validated, end, changed.optimizer.lr, step)
-
-
-@contextlib.contextmanager
-def kept(model: Module | None) -> Iterator[None]:
-    """Afterwards what modules hold besides parameters (running means, generators, their mode) is what it was before."""
-    modules = [] if model is None else [module for _, module in model.named_modules()]
-    held = [
-        (module, {key: copy.deepcopy(value) for key, value in vars(module).items() if isinstance(value, _STATE)})
-        for module in modules
-    ]
-    modes = [module.training for module in modules]
-    try:
-        yield
-    finally:
-        for (module, state), mode in zip(held, modes, strict=True):
-            vars(module).update(state)
-            module.training = mode
+        return Trial(change, at, np.array(losses), np.array(validation), end, changed.optimizer.lr, step)
 
 
 def _measured(run: Run) -> float:
     """The loss on all data; infinite where it is not finite, or training has had to stop."""
-    if run.stopped:
-        return math.inf
-    try:
-        value = run.value()
-    except NonFiniteError:
-        return math.inf
-    return value if math.isfinite(value) else math.inf
+    with contextlib.suppress(NonFiniteError):
+        if not run.stopped and math.isfinite(value := run.value()):
+            return value
+    return math.inf
 
 
 def _validated(run: Run) -> float:
     return math.nan if run.validation is None else run.loss_on(*run.validation)
+
+
+# What an update may change besides parameters -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def kept(*owners: Any) -> Iterator[None]:
+    """Afterwards the attributes of a model, and of a loss that is an object, hold what they held before.
+
+    With what is in them: arrays, generators, lists, dicts and modules. Not the tensors: see `ParameterVector.copied`.
+    """
+    left: list[Any] = [vars(owner) for owner in owners if hasattr(owner, "__dict__")]
+    back: dict[int, Callable[[], object]] = {}
+    while left:
+        x = left.pop()
+        if id(x) not in back:
+            back[id(x)] = _as_it_is(x)
+            left += _parts(x)
+    try:
+        yield
+    finally:
+        for put_back in back.values():
+            put_back()
+
+
+def _parts(x: Any) -> list[Any]:
+    if isinstance(x, Module):
+        return [vars(x)]
+    if isinstance(x, dict):
+        return list(x.values())
+    return list(x) if isinstance(x, list | tuple) else []
+
+
+def _as_it_is(x: Any) -> Callable[[], object]:
+    """A function that gives an object the content that it has now."""
+    if isinstance(x, list):
+        return functools.partial(x.__setitem__, slice(None), list(x))
+    if isinstance(x, dict):
+        return functools.partial(_refill, x, dict(x))
+    if isinstance(x, np.ndarray) and x.flags.writeable:
+        return functools.partial(np.copyto, x, x.copy())
+    if isinstance(x, np.random.Generator):
+        return functools.partial(setattr, x.bit_generator, "state", x.bit_generator.state)
+    if isinstance(x, np.random.RandomState):
+        return functools.partial(x.set_state, x.get_state())
+    return lambda: None
+
+
+def _refill(x: dict[Any, Any], items: dict[Any, Any]) -> None:
+    x.clear()
+    x.update(items)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from microgradopt.errors import NonFiniteError
-from microgradopt.many.together import Group, alone
+from microgradopt.many.together import Group, alone, going
 from microgradopt.program.tracer import TracingError
-from microgradopt.run import Array, History, Run
+from microgradopt.run import History, Run
 
 _BEFORE = 2  # updates that each run makes alone: then gradients and the optimizer's state are there
 
@@ -48,46 +48,41 @@ class ManyRuns:
                 "ManyRuns: two runs move the same parameters; each needs a model and an optimizer of its own"
             )
         self._compile = compile
-        self._groups: list[Group | Run] | None = None
+        self._groups: list[Group] | None = None
 
     def train(self, updates: int) -> Self:
         """So many updates of each run that has not stopped, in batches as they come."""
-        left = {run: updates for run in self.runs if not run.stopped}
         with contextlib.ExitStack() as stack:
-            for run in left:
+            for run in going(self.runs):
                 stack.enter_context(run.training())
             if self._groups is None:
-                for run in left:
-                    left[run] -= alone(run, min(updates, _BEFORE))
-                self._groups = list(_grouped([run for run in left if not run.stopped], self._compile))
+                first = min(updates, _BEFORE)
+                for run in going(self.runs):
+                    alone(run, first)
+                updates -= first
+                self._groups = list(_grouped(going(self.runs), self._compile))
             for group in self._groups:
-                if isinstance(group, Group):
-                    going = [run for run in group.runs if not run.stopped]
-                    group.train(going, max(map(left.__getitem__, going), default=0))
-                elif not group.stopped:
-                    alone(group, left[group])
+                group.train(updates)
         return self
 
     @property
     def source(self) -> str:
         """The text of the loops used last, in plain NumPy: values have a leading axis, one entry for each run."""
-        return "\n".join(group.source for group in self._groups or () if isinstance(group, Group))
+        return "\n".join(group.source for group in self._groups or () if group.source)
 
 
 # Runs whose updates are the same program ------------------------------------------------------------------------------
 
 
-def _grouped(runs: list[Run], compile: Callable[[Any], Any] | None) -> Iterator[Group | Run]:
-    """The runs in groups that can be trained together, and those that cannot."""
+def _grouped(runs: list[Run], compile: Callable[[Any], Any] | None) -> Iterator[Group]:
+    """The runs in groups that can be trained together; what goes with no other is a group of one."""
     while runs:
-        lead, *others = runs
-        together = Group(lead, compile)
-        try:
-            taken = [run for run in others if together.takes(run)]
-        except (TracingError, NonFiniteError):
-            taken = []
-        yield together if taken else lead
-        runs = [run for run in others if run not in taken]
+        group = Group(runs[0], compile)
+        with contextlib.suppress(TracingError, NonFiniteError):
+            for run in runs[1:]:
+                group.take(run)
+        yield group
+        runs = [run for run in runs if run not in group.runs]
 
 
 # In several processes ------------------------------------------------------------------------------------------------
@@ -101,36 +96,24 @@ def shared(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int, 
     found = Parallel(n_jobs=jobs)(delayed(_trained)(part, compile, updates) for part in parts)
     for part, states in zip(parts, found, strict=True):
         for run, state in zip(part, states, strict=True):
-            _take_over(run, *state)
+            _take_over(run, state)
 
 
 def _trained(runs: list[Run], compile: Callable[[Any], Any] | None, updates: int) -> list[tuple[Any, ...]]:
     """What the runs have become after some updates."""
     ManyRuns(runs, compile).train(updates)
-    return [
-        (
-            run.vector.theta(),
-            run.optimizer.state_dict(),
-            {name: getattr(run, name) for name in vars(History())},
-            [getattr(module, name) for module, name in run.buffers],
-            [parameter.grad for parameter in run.vector.parameters],
-            run.rng,
-            run.stopped,
-        )
-        for run in runs
-    ]
+    return [_state(run) for run in runs]
 
 
-def _take_over(
-    run: Run,
-    theta: Array,
-    optimizer: Any,
-    history: dict[str, list[float]],
-    buffers: list[Any],
-    gradients: list[Any],
-    rng: Any,
-    stopped: str,
-) -> None:
+def _state(run: Run) -> tuple[Any, ...]:
+    buffers = [getattr(module, name) for module, name in run.buffers]
+    gradients = [parameter.grad for parameter in run.vector.parameters]
+    history = {name: getattr(run, name) for name in vars(History())}
+    return run.vector.theta(), run.optimizer.state_dict(), history, buffers, gradients, run.rng, run.stopped
+
+
+def _take_over(run: Run, state: tuple[Any, ...]) -> None:
+    theta, optimizer, history, buffers, gradients, run.rng, run.stopped = state
     run.vector.write(theta)
     run.optimizer.load_state_dict(optimizer)
     for name, values in history.items():
@@ -139,6 +122,5 @@ def _take_over(
         setattr(module, name, value)
     for parameter, gradient in zip(run.vector.parameters, gradients, strict=True):
         parameter.grad = gradient
-    run.rng, run.stopped = rng, stopped
-    with contextlib.ExitStack() as stack:  # model and optimizer are left in evaluation
-        stack.enter_context(run.training())
+    with run.training():  # model and optimizer are left in evaluation
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +22,17 @@ from microgradopt.run import Array, Run
 _BYTES = 2**25  # of the batches that are drawn before
 
 
-def alone(run: Run, updates: int) -> int:
-    """Train one run by itself; how many updates were wanted."""
+def going(runs: list[Run]) -> list[Run]:
+    """Those that have not stopped."""
+    return [run for run in runs if not run.stopped]
+
+
+def alone(run: Run, updates: int) -> None:
+    """Train one run by itself."""
     try:
         run.updates(updates)
     except NonFiniteError as error:
         run.stopped = str(error)
-    return updates
 
 
 class Group:
@@ -46,53 +51,54 @@ class Group:
         self.checked: set[Traced] = set()
         self.apart: set[Run] = set()
 
-    def takes(self, run: Run) -> bool:
-        """Whether a run goes with the others; then it does from now on."""
-        is_taken = _kind(run) == _kind(self.runs[0]) and self._fits(run)
-        if is_taken:
+    def take(self, run: Run) -> None:
+        """Train a run with the others from now on, if it goes with them."""
+        if self._goes_with(self.runs[0], run):
             self.runs.append(run)
-        return is_taken
 
-    def _fits(self, run: Run) -> bool:
-        return self.traced(_first_batch(self.runs[0])).fits(run, _first_batch(run))
+    def _goes_with(self, lead: Run, run: Run) -> bool:
+        """Whether the next updates of both are the same program, on batches of the same sizes."""
+        return _kind(run) == _kind(lead) and self.traced(_first_batch(self.runs[0])).fits(run, _first_batch(run))
 
     def traced(self, batch: tuple[Array, ...]) -> Traced:
         """The program of an update on batches like this one."""
         key = tuple((x.shape, x.dtype) for x in batch)
         if key not in self._traced:
-            self._traced[key] = Traced(next(run for run in self.runs if not run.stopped), batch)
+            self._traced[key] = Traced(going(self.runs)[0], batch)
         return self._traced[key]
 
     def loop(self, program: Program, given: dict[Node, Given], k: int) -> Any:
         """k runs of this program, in a loop."""
-        key = program, k, *(frozenset(node for node, x in given.items() if x[i]) for i in (1, 2))
+        key = program, k, *((x.each, x.stacked) for x in given.values())
         if key not in self._loops:
             self._loops[key] = self._engine(program, given, k)
         self.source = self._loops[key].text
         return self._loops[key]
 
-    def train(self, runs: list[Run], updates: int) -> None:
-        """So many updates of each of these runs, which are of the group: together, where nothing was changed since."""
-        try:
-            together = [run for run in runs if run not in self.apart and self._fits(run)]
-        except NonFiniteError:  # there is no program of an update that fails
+    def train(self, updates: int) -> None:
+        """So many updates of each run that has not stopped: together, where nothing was changed since."""
+        runs, together = going(self.runs), []
+        with contextlib.suppress(NonFiniteError):  # there is no program of an update that fails
+            if len(runs) > 1:
+                together = [run for run in runs if run not in self.apart and self._goes_with(runs[0], run)]
+        if len(together) < 2:
             together = []
         for run in runs:
-            if run not in together or len(together) < 2:
+            if run not in together:
                 alone(run, updates)
-        if len(together) > 1:
+        if together:
             self._train(together, updates)
 
     def _train(self, runs: list[Run], updates: int) -> None:
-        going = _Going(self, runs)
+        together = _Together(self, runs)
         try:
-            while going.done < updates and going.alive.any():
-                going.advance(updates - going.done)
+            while together.done < updates and together.alive.any():
+                together.advance(updates - together.done)
         finally:
-            whole(going.write)
-        for run, done in going.ended.items():
-            if not run.stopped:
-                with np.errstate(all="ignore"):
+            whole(together.write)
+        for run, done in together.ended.items():
+            with np.errstate(all="ignore"):
+                if not run.stopped:
                     alone(run, min(1, updates - done))  # says why it goes no further
             if not run.stopped:
                 alone(run, updates - done - 1)
@@ -135,7 +141,7 @@ def _near(x: Any, y: Any) -> bool:
     return near(x, y, np.finfo(y.dtype).eps ** 0.5 * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)))
 
 
-class _Going:
+class _Together:
     """Runs while they are trained together: what they read and write is here, and in the runs only at the end.
 
     kept: what the slots hold, by the text that reads them: parameters, the optimizer's state, hyperparameters. alive:
@@ -153,8 +159,8 @@ class _Going:
 
     # Updates
 
-    def advance(self, n: int) -> int:
-        """Some updates, at most n; how many."""
+    def advance(self, n: int) -> None:
+        """Some updates, at most n."""
         started = time.perf_counter()
         if self.lead.validation is not None:
             self.write()
@@ -174,7 +180,7 @@ class _Going:
         else:
             if not is_checked:
                 self._check(traced, orders, ends)
-                return 1
+                return
             self._keep(traced, ends)
             self._record(done, results, n, (time.perf_counter() - started) / (n * len(self.runs)))
         for i in np.flatnonzero(done < n):
@@ -183,7 +189,6 @@ class _Going:
                 self.ended[run] = self.done + int(done[i])
                 run.put_back(some[done[i] :])
         self.done += n
-        return n
 
     def _computed(self, traced: Traced, orders: list[Array], results: list[Array]) -> tuple[Array, list[Given]]:
         """How many updates each run made, and what the last one wrote; nothing is kept yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,10 +10,12 @@ import numpy as np
 
 from microgradopt.graph.graph import Node
 from microgradopt.many.traced import Traced, engine_of
+from microgradopt.nn.module import Module
 from microgradopt.program.loop import Given
 from microgradopt.program.program import Program
 from microgradopt.program.repeat import rate_of
 from microgradopt.run import Array, Run
+from microgradopt.tensor import Tensor
 
 _VARIANTS = 1024  # that are trained at once
 _THETAS = "thetas"
@@ -38,7 +41,7 @@ def vary(
     """Train k variants of one run, as arrays: from other θ, with other learning rates and hyperparameters.
 
     For pictures in which each pixel is a training: no model or optimizer is made for each. The variants are on all
-    data at once, and go on from the run's state; the run itself stays as it is.
+    data at once, the model in training, and go on from the run's state; the run itself stays as it is.
 
     thetas: (k, n), where each begins; None: where the run is. hyperparameters: by name, (k,), or (k, groups) where the
     groups of the optimizer differ: ``lr=rates``. compile: see `ManyRuns`.
@@ -56,16 +59,22 @@ def vary(
     """
     given = {key: np.asarray(value, float) for key, value in hyperparameters.items()}
     given |= {} if thetas is None else {_THETAS: np.asarray(thetas, run.vector.theta().dtype)}
-    k = max((len(x) for x in given.values() if x.ndim), default=0)
-    of_n = given.get(_THETAS, np.empty((0, run.vector.size))).shape[1:] == (run.vector.size,)
-    if not k or not of_n or any(x.ndim not in (1, 2) or len(x) != k for x in given.values()):
-        shapes = {key: x.shape for key, x in given.items()}
+    shapes = {key: x.shape for key, x in given.items()}
+    k = next((shape[0] for shape in shapes.values() if shape), 0)
+    groups = len(run.optimizer.param_groups)
+    allowed = {key: [(k, run.vector.size)] if key == _THETAS else [(k,), (k, groups)] for key in given}
+    if not k or any(shape not in allowed[key] for key, shape in shapes.items()):
         raise ValueError(f"vary: arrays with one entry for each variant are wanted, not of shapes {shapes}")
-    traced = Traced(run, run.taken(np.arange(0 if run.X is None else len(run.X))))
-    engine = engine_of(compile, run)
     blocks = [{key: x[i : i + _VARIANTS] for key, x in given.items()} for i in range(0, k, _VARIANTS)]
+    engine = engine_of(compile, run)
     loops: dict[int, Any] = {}
-    losses, ends, made = zip(*(_varied(run, traced, engine, loops, updates, block) for block in blocks), strict=True)
+    with contextlib.ExitStack() as stack:
+        if run.model is not None:
+            stack.enter_context(Module.evaluating(run.model))  # afterwards each module is in the mode that it was in
+            Module.train(run.model)
+        traced = Traced(run, run.taken(np.arange(0 if run.X is None else len(run.X))))
+        found = [_varied(run, traced, engine, loops, updates, block) for block in blocks]
+    losses, ends, made = zip(*found, strict=True)
     return Variants(np.concatenate(losses, axis=1), np.concatenate(ends), np.concatenate(made))
 
 
@@ -95,27 +104,26 @@ def _varied(
         elif node in program.rates:
             given[node] = rate_of(program, node, updates)
         elif node in program.moving.values():
-            parts = [thetas[:, places[tensor]] for tensor in _moved_in(program, node)]
-            given[node] = Given(np.concatenate(parts, axis=1), stacked=True)
+            given[node] = Given(thetas[:, _columns(program, node, places)], stacked=True)
         elif tensor in places:
             given[node] = Given(thetas[:, places[tensor]].reshape(k, *node.shape), stacked=True)
         else:
             given[node] = Given(np.stack([value] * k), stacked=True) if node in written else Given(value)
-    unknown = changed.keys() - {_THETAS, *(name for _, name, _ in program.rates.values())}
-    unknown -= {name for name, _ in program.settings.values()}
-    if unknown:
+    groups = run.optimizer.param_groups
+    settings = {key for key, i in program.settings.values() if not isinstance(groups[i][key], tuple)}
+    rates = {key for _, key, _ in program.rates.values()}
+    if unknown := changed.keys() - {_THETAS} - settings - rates:
         raise ValueError(f"vary: {', '.join(sorted(unknown))}: no number that {type(run.optimizer).__name__} has")
-    loop = loops[k] if k in loops else loops.setdefault(k, engine(program, given, k))
-    results, alive = [np.full((updates, k), np.nan) for _ in range(3)], np.ones(k, bool)
-    done, ends = loop(updates, given, results, alive)
+    if k not in loops:
+        loops[k] = engine(program, given, k)
+    results = [np.full((updates, k), np.nan) for _ in range(3)]
+    done, ends = loops[k](updates, given, results, np.ones(k, bool))
     _check_diverged(changed, updates, done, results)
     results[0][np.arange(updates)[:, None] >= done] = np.nan
     after = thetas.copy()
     for effect, end in zip(program.effects, ends, strict=True):
         if effect.slot in program.moving.values():
-            tensors = _moved_in(program, effect.slot)
-            for tensor, part in zip(tensors, np.split(end, np.cumsum([x.size for x in tensors])[:-1], 1), strict=True):
-                after[:, places[tensor]] = part
+            after[:, _columns(program, effect.slot, places)] = end
     return results[0], after, done
 
 
@@ -130,7 +138,8 @@ def _check_diverged(changed: dict[str, Array], updates: int, done: Array, result
             )
 
 
-def _moved_in(program: Program, theta: Node | None) -> list[Any]:
-    """The tensors that are parts of a vector, in order."""
+def _columns(program: Program, theta: Node | None, places: dict[Tensor, slice]) -> Array:
+    """Where in the run's θ the entries of a vector are that an optimizer moves."""
     nodes = [node for node, part in program.parts.items() if part.theta is theta]
-    return [program.names[program.reads[node].removesuffix(".value")] for node in nodes]
+    tensors = [program.names[program.reads[node].removesuffix(".value")] for node in nodes]
+    return np.concatenate([np.arange(places[x].start, places[x].stop) for x in tensors])

@@ -85,6 +85,7 @@ FAULTS = {
     "labels from 1": (lambda: (classifier(sizes=(4, 16, 5)), CE, X, LABELS + 1), "classes", "no sample of class 0"),
     "a rare class": (lambda: (classifier(sizes=(4, 16, 5)), CE, X, changed(LABELS, 3, 4)), "classes", "in class 4"),
     "shapes that broadcast": (lambda: (regressor(), squared, X, TARGETS[:, 0]), "shapes", r"out - y is \(200, 200\)"),
+    "whole numbers that broadcast": (lambda: (regressor(), squared, X, LABELS), "shapes", r"out - y is \(200, 200\)"),
     "softmax over one unit": (lambda: (nn.Sequential(regressor(), nn.Softmax()), nn.mse_loss, X, TARGETS),
                               "output", "does not depend"),
     "blind": (lambda: (Blind(), CE, X, LABELS), "output", "does not depend"),
@@ -149,6 +150,19 @@ def test_nothing_is_changed():
         np.testing.assert_array_equal(p.grad, grad)
     assert (np.random.random(), random.random()) == expected
     assert str(critical.check(model, CE, X, LABELS)) == str(critical.check(model, CE, X, LABELS))
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_averages_masks_and_mode_stay(is_training):
+    model = nn.Sequential(
+        nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.Dropout(0.5, rng=0), nn.Linear(8, 4, rng=1)
+    ).train(is_training)
+    before = model.state_dict(), model[2].counter.copy()
+    critical.check(model, CE, X, LABELS)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[0][name])
+    assert model[2].counter == before[1]
+    assert [module.training for _, module in model.named_modules()] == [is_training] * 5
 
 
 def test_after_training_it_passes_too():

@@ -43,7 +43,9 @@ def test_the_larger_one_may_need_more_time():
     assert found.verdict == "still training"
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU])
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU]
+)
 @pytest.mark.parametrize("sizes", [([5], [5, 5]), ([5], [9, 7, 5, 6]), ([6, 4], [6, 4, 4, 8]), ([4], [20])])
 def test_the_copy_is_the_same_function(activation, sizes):
     """θ of the copy, written into the larger model, gives the smaller one's outputs; both runs stay as they were."""
@@ -57,7 +59,7 @@ def test_the_copy_is_the_same_function(activation, sizes):
     expected, scores = small.model(X).data, large.model(X).data
     # A curved activation hands on with an error of the order of its input's size, 1e-4; a layer more, a factor more.
     assert np.abs(scores - expected).max() < 2e-3 * np.abs(expected).max()
-    if activation in (nn.ReLU, nn.Tanh):
+    if activation in (nn.ReLU, nn.LeakyReLU, nn.Tanh):
         assert np.abs(scores - expected).max() < 1e-6
 
 
@@ -73,6 +75,26 @@ def test_other_models_are_compared_without_a_copy():
     assert found.verdict == "optimization"
     assert found.copied is None
     assert "was not tried" in found.evidence[-1]
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        return x * x
+
+
+def test_an_activation_that_hands_nothing_on_is_not_called_a_copy():
+    small, large = trained([4], Square, epochs=3), trained([6, 6], Square, epochs=3)
+    assert critical.compare(small, large).copied is None
+    assert critical.compare(small, trained([6], Square, epochs=3)).copied == pytest.approx(small.value())
+
+
+def test_a_frozen_layer_is_not_written_to():
+    large = trained([9, 9], epochs=2)
+    frozen = next(large.model.parameters())
+    frozen.requires_grad = False
+    large, before = Run(large.model, large.loss_function, optim.SGD(large.model.parameters()), X, Y), frozen.data.copy()
+    assert critical.compare(trained([4], epochs=2), large).copied is None
+    np.testing.assert_array_equal(frozen.data, before)
 
 
 def test_wrong_calls():

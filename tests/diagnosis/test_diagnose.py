@@ -496,6 +496,121 @@ def test_what_modules_hold_besides_parameters_stays():
     assert (run.model.calls, run.model.rng.bit_generator.state) == (calls, state)
 
 
+class Holding(nn.Module):
+    """With a state in lists, dicts, an array that is written in place, and an attribute that a call adds."""
+
+    def __init__(self):
+        self.net, self.seen, self.told, self.mean = nn.MLP((2, 8, 2), rng=0), [], {"calls": 0}, np.zeros(2)
+        self.drawn = np.random.RandomState(0)
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        self.told["calls"] += 1
+        self.mean[:] = 0.9 * self.mean + 0.1 * x.mean(axis=0)
+        out = self.net(x + 0.01 * self.drawn.normal(size=x.shape))
+        self.latest = out.data
+        return out
+
+
+class Counted:
+    """A loss that is an object."""
+
+    calls = 0
+
+    def __call__(self, out, t):
+        self.calls += 1
+        return nn.cross_entropy(out, t)
+
+
+def test_what_model_and_loss_write_to_is_put_back():
+    run = moons_run(Holding(), Counted(), updates=30)
+    model, mean = run.model, run.model.mean
+    del model.latest
+    before = len(model.seen), model.told["calls"], mean.tolist(), run.loss_function.calls
+    drawn = model.drawn.get_state()[1].tolist(), model.drawn.get_state()[2]
+    critical.diagnose(run, budget=960)
+    assert (len(model.seen), model.told["calls"], mean.tolist(), run.loss_function.calls) == before
+    assert model.mean is mean
+    assert not hasattr(model, "latest")
+    assert (model.drawn.get_state()[1].tolist(), model.drawn.get_state()[2]) == drawn
+
+
+@pytest.mark.parametrize("batch_size", [None, 20])
+def test_a_tensor_of_the_optimizer_alone_stays(batch_size):
+    """The logarithm of a variance, which no module holds: it is trained in trials, and is no stranger."""
+    model, s = nn.MLP((2, 8, 1), nn.Tanh, rng=0), mg.Tensor([0.0], requires_grad=True)
+    loss = lambda out, t: (np.exp(-s) * (out - t) ** 2 + s).mean()  # noqa: E731
+    run = Run(model, loss, optim.Adam([*model.parameters(), s], lr=1e-6), XM, COLUMN, batch_size, rng=0).train(60)
+    before = s.data.copy(), s.grad.copy()
+    found = critical.diagnose(run, budget=960)
+    np.testing.assert_array_equal(s.data, before[0])
+    np.testing.assert_array_equal(s.grad, before[1])
+    assert found.verdict == "learning rate too small"
+    assert not any(row.cause == "parameters not in the model" for row in found.considered)
+
+
+class Pairs(nn.Module):
+    """Differences of outputs, each with each."""
+
+    def __init__(self):
+        self.first, self.last = nn.Linear(2, 1, rng=0), mg.Tensor(np.full((40, 1), 0.1), requires_grad=True)
+
+    def forward(self, x):
+        h = self.first(x)
+        return np.exp(-((h - h[:, 0]) ** 2)) @ self.last
+
+
+class Centres(nn.Module):
+    """As many centres as samples."""
+
+    def __init__(self):
+        self.at = mg.Tensor(np.linspace(-2, 2, 40), requires_grad=True)
+        self.last = mg.Tensor(np.full((40, 1), 0.1), requires_grad=True)
+
+    def forward(self, x):
+        return np.exp(-((x[:, :1] - self.at) ** 2)) @ self.last
+
+
+@pytest.mark.parametrize("model", [Pairs, Centres])
+def test_a_model_that_broadcasts_does_not_compare_with_targets(model):
+    model = model()
+    run = Run(model, nn.mse_loss, optim.Adam(model.parameters(), lr=1e-7), XM[:40], COLUMN[:40]).train(30)
+    found = critical.diagnose(run, budget=480)
+    assert found.verdict == "learning rate too small"
+    assert not any(row.cause == "outputs and targets broadcast" for row in found.considered)
+
+
+def test_a_part_of_the_loss_that_falls_is_no_wrong_sign():
+    """Cross entropy, and a reward for a small distance from other outputs, which is bounded."""
+    target = np.zeros((200, 2))
+
+    def loss(out, t):
+        return nn.cross_entropy(out, t) - 0.001 * np.tanh(nn.mse_loss(out, target))
+
+    found = critical.diagnose(moons_run(nn.MLP((2, 8, 2), nn.Tanh, rng=0), loss, updates=60, lr=0.1))
+    assert found.verdict == "healthy", str(found)
+
+
+@pytest.mark.parametrize("most", [1 + 1e-12, 1.1])
+def test_one_target_out_of_reach_is_not_what_holds_the_loss(most):
+    y = 1 / (1 + np.exp(-XM[:, :1]))
+    y = (y - y.min()) / (y.max() - y.min())
+    model = nn.Sequential(nn.Linear(2, 8, rng=0), nn.Tanh(), nn.Linear(8, 1, rng=1), nn.Sigmoid())
+    optimizer = optim.Adam(model.parameters(), lr=1e-6)
+    found = critical.diagnose(Run(model, nn.mse_loss, optimizer, XM, np.where(y == 1, most, y)).train(60), budget=2400)
+    assert found.verdict == "learning rate too small"
+
+
+def test_lists_by_hand_in_batches():
+    """Only losses and norms were noted; and a validation loss for some of the updates."""
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), XM, YM, 20, validation=(XM[:9], YM[:9]))
+    run.loss += [0.7] * 30
+    run.gradient_norm += [0.1] * 30
+    run.validation_loss += list(np.linspace(1, 2, 40))
+    assert critical.diagnose(run, budget=480).verdict != "overfitting"
+
+
 def test_a_converged_tensor_is_not_cut_off():
     """A gradient that is exactly 0 at a minimum; and a hinge loss that is 0."""
     quadratic = mg.Objective(lambda w: (w[0] - 1) ** 2, [1.0])
@@ -630,6 +745,12 @@ def test_a_history_alone_excludes():
     text = str(critical.diagnose(history=history))
     assert "not a critical point" in text
     assert "no schedule has ended" in text
+
+
+@pytest.mark.parametrize("more", [{}, {"step_norm": [1e-16] * 100}])
+def test_a_history_at_rest_is_not_said_to_move(more):
+    history = SimpleNamespace(loss=[1.0] * 100, gradient_norm=[1e-14] * 100, **more)
+    assert "not a critical point" not in str(critical.diagnose(history=history))
 
 
 def test_wrong_arguments():
