@@ -86,8 +86,9 @@ def test_old_names_still_work_for_a_release():
     objective = mg.Objective(lambda w: (w * w).sum(), [1.0])
     with pytest.warns(DeprecationWarning, match=r"find\(iterations=\.\.\.\) is now max_iter="):
         mg.critical.find(objective, [[1.0]], iterations=3)
-    with pytest.warns(DeprecationWarning, match=r"classify\(products=\.\.\.\) is now max_products="):
+    with pytest.warns(DeprecationWarning, match=r"classify\(products=\.\.\.\) is now max_products=") as warned:
         mg.critical.classify(objective, products=100)
+    assert warned[0].filename == __file__, "Python shows it to whoever calls"
 
 
 TYPED = """

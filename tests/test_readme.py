@@ -14,9 +14,7 @@ from microgradopt import nn, optim
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 HEAD, _, *ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in re.findall(
-        r"^\| ?.*\|$", README.split("## Beside others")[1].split("\n\n(")[0], re.MULTILINE
-    )
+    for line in re.findall(r"^\| ?.*\|$", README.split("## Beside others")[1].split("\n\n(")[0], re.MULTILINE)
 ]
 TABLE = {row[0]: dict(zip(HEAD[1:], row[1:], strict=True)) for row in ROWS}
 OURS_ALONE = {"classify", "diagnose"}

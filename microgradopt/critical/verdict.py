@@ -45,8 +45,8 @@ _BENT = 0.1  # a relative change of the curvature that can be seen
 _FURTHER = 10.0 ** np.arange(6, 300, 6)  # times the step
 
 
-@np.errstate(all="ignore")  # singular points are named in the verdict
 @old_arguments(products="max_products")
+@np.errstate(all="ignore")  # singular points are named in the verdict
 def classify(
     objective: Objective,
     theta: npt.ArrayLike | None = None,

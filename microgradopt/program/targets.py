@@ -36,7 +36,7 @@ _FUNCTIONS = (
     np.linalg.pinv, np.linalg.slogdet, np.linalg.solve, np.linalg.svd,
 )  # fmt: skip
 _NUMPYS = (  # of the libraries that follow NumPy in all: JAX and CuPy
-    np.argpartition, np.around, np.cbrt, np.conjugate, np.convolve, np.deg2rad, np.degrees, np.einsum, np.fabs,
+    np.around, np.cbrt, np.conjugate, np.convolve, np.deg2rad, np.degrees, np.einsum, np.fabs,
     np.flatnonzero, np.float_power, np.fmod, np.imag, np.power, np.rad2deg, np.radians, np.real, np.right_shift,
     np.rint, np.roll, np.searchsorted, np.take_along_axis,
 )  # fmt: skip
@@ -313,7 +313,7 @@ def _goes_back(index: Any) -> bool:
 _NOT_OF_TORCH: dict[str, Callable[[Node], bool]] = {
     "with where= or initial=": lambda node: not node.kwargs.keys().isdisjoint({"where", "initial"}),
     "without an axis": lambda node: node.function is np.cumsum and _axis(node) is None,
-    "with axis=None": lambda node: node.function is np.concatenate and _axis(node, 0) is None,
+    "with axis=None": lambda node: node.function in (np.concatenate, np.argsort) and _axis(node, 0) is None,
     "of several axes": lambda node: node.function is np.expand_dims and isinstance(_axis(node), tuple),
     "with a negative step": lambda node: any(_goes_back(x) for x in _places(node)),
     "at slices": lambda node: node.function == np.add.at and any(type(x) is not Node for x in _places(node)),

@@ -251,12 +251,13 @@ def value_and_gradient(call, *tensors):
     return [total, *(g for g in mg.grad(total, tensors, allow_unused=True) if g is not None)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", MACHINES, indirect=True)
 @pytest.mark.parametrize("name", CALLS)
 def test_what_has_a_rule_is_refused_or_the_same(machine, name):
     """Each function that can be differentiated, as it is called in the tests of its rule."""
     target, library = machine
-    for call, arrays in CALLS[name][:3]:
+    for call, arrays in CALLS[name][:2]:
         tensors = [mg.Tensor(np.asarray(x, float), requires_grad=True) for x in arrays]
         function = functools.partial(value_and_gradient, call)
         try:
