@@ -16,7 +16,9 @@ settings.load_profile("repeatable")
 
 def pytest_addoption(parser):
     """Long generators have a short default."""
-    parser.addoption("--long", action="store_true", help="also the tests marked long: each demo, Numba, rules in JAX and PyTorch")
+    parser.addoption(
+        "--long", action="store_true", help="also the tests marked long: each demo, Numba, rules in JAX and PyTorch"
+    )
     parser.addoption("--programs", type=int, default=120, help="how many random programs to compile and print")
     parser.addoption("--interrupts", type=int, default=28, help="of how many steps of each optimizer to interrupt")
     parser.addoption("--objectives", type=int, default=64, help="how many random objectives to classify")
