@@ -21,6 +21,7 @@ def _method(function: Any) -> Callable[..., Tensor]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, **kwargs)
 
+    method.__doc__ = f"As ``np.{function.__name__}`` of this array."
     return method
 
 

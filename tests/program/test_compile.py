@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import random
+import sys
 import time
 from typing import NamedTuple
 
