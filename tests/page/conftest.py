@@ -25,6 +25,7 @@ def chromium(tmp_path_factory):
     for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(flag)
     browser = webdriver.Chrome(service=webdriver.ChromeService(executable_path=driver), options=options)
+    browser.get("about:blank")  # its own first page would go on loading beside ours
     yield browser
     browser.quit()
 

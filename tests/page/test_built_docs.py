@@ -82,7 +82,11 @@ def test_a_browser_without_network_asks_for_nothing_and_draws_the_formulas(built
     asked = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
     addresses = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
     assert addresses, "the browser tells; chrome: is its own first page"
-    assert not [address for address in addresses if not address.startswith(("file:", "data:", "blob:", "chrome:"))]
+    assert not [
+        address
+        for address in addresses
+        if not address.startswith(("file:", "data:", "blob:", "chrome:", "chrome-untrusted:"))
+    ]
 
 
 def test_live_figures_live_and_have_a_still_picture(built, chromium):
