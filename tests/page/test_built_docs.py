@@ -109,3 +109,14 @@ def test_live_figures_live_and_have_a_still_picture(built, chromium):
         assert not [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"], page.name
         count += len(stills)
     assert count >= 8
+
+
+def test_the_text_fits_into_windows_of_every_width(built, chromium):
+    try:
+        for width in (500, 800, 1050, 1100, 1250, 1400, 1900):
+            chromium.set_window_size(width, 900)
+            chromium.get((built / "critical_points.html").as_uri())
+            beyond = "return document.querySelector('article').getBoundingClientRect().right - window.innerWidth"
+            assert chromium.execute_script(beyond) <= 0, width
+    finally:
+        chromium.set_window_size(1200, 800)
