@@ -184,21 +184,9 @@ def _walked(
     way = list(way)
     with objective.vector.copied(way[-1]):
         optimizer = method(objective.parameters)
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            if optimizer.wants_graph:
-                with objective.at() as loss:
-                    loss.backward()
-                return loss
-            value, g = objective.value_and_gradient()
-            for parameter, part in zip(objective.parameters, objective.vector.split(g), strict=True):
-                parameter.grad = part
-            return Tensor(value)
-
         for _ in range(steps):
             try:
-                optimizer.step(closure)
+                optimizer.step(lambda: objective.backward(optimizer.wants_graph))
             except (NonFiniteError, ValueError):  # at a singular point, or where the loss overflows: no further
                 return way
             way.append(objective.theta)

@@ -87,7 +87,11 @@ class Language:
             return Text(f"{left.within(loose + (binding == COMPARISON))} {sign} {right.within(tight)}", binding)
         if own is None and known in _SIGNS and not node.kwargs:
             return Text(_SIGNS[known] + self.argument(arguments[0], texts, node).within(SIGN), SIGN)
-        name = own or self.unlisted(function)
+        return self.called(own or self.unlisted(function), node, texts)
+
+    def called(self, name: str, node: Node, texts: Texts) -> Text:
+        """The call of a node by the name of a function ("np.tanh") or of a method (".sum")."""
+        function, arguments = node.function, node.arguments
         if not name.startswith("."):
             return Text(f"{name}({self.listed(node, arguments, texts)})")
         if type(arguments[0]) is not Node:

@@ -134,10 +134,7 @@ def _replaced(by: str) -> Formatter:
 
 def _summed(language: Language, node: Node, texts: Texts) -> Text:
     """A method; with ``initial`` the function: the method of JAX's arrays (0.10) passes over it without a word."""
-    x, *rest = node.arguments
-    if "initial" in node.kwargs:
-        return Text(f"jnp.sum({language.listed(node, node.arguments, texts)})")
-    return Text(f"{language.argument(x, texts, node).within(ATOM)}.sum({language.listed(node, rest, texts)})")
+    return language.called("jnp.sum" if "initial" in node.kwargs else ".sum", node, texts)
 
 
 JAX = Target(
@@ -168,11 +165,16 @@ def _of_tensors(name: str) -> Formatter:
     """A function that takes no numbers."""
 
     def format(language: Language, node: Node, texts: Texts) -> Text:
-        dtypes = [bool if node.function is np.where and i == 0 else node.dtype for i in range(len(node.arguments))]
-        made = [x if type(x) is Node else np.array(x, dtype) for x, dtype in zip(node.arguments, dtypes, strict=True)]
+        made = [x if type(x) is Node else _as_array(x, node.dtype) for x in node.arguments]
         return Text(f"{name}({language.listed(node, made, texts)})")
 
     return format
+
+
+def _as_array(x: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A number as an array of this dtype; a condition stays one."""
+    array = np.asarray(x)
+    return array if array.dtype == bool else array.astype(dtype)
 
 
 def _along(name: str) -> Formatter:
@@ -188,8 +190,7 @@ def _variance(name: str) -> Formatter:
     """ddof is called correction, and is 1 if not told."""
 
     def format(language: Language, node: Node, texts: Texts) -> Text:
-        told = _with(node, ddof=None, correction=node.kwargs.get("ddof", 0))
-        return Text(f"{name}({language.listed(told, node.arguments, texts)})")
+        return language.called(name, _with(node, ddof=None, correction=node.kwargs.get("ddof", 0)), texts)
 
     return format
 
@@ -211,7 +212,7 @@ def _permuted(language: Language, node: Node, texts: Texts) -> Text:
 
 def _einsum(language: Language, node: Node, texts: Texts) -> Text:
     """Without ``optimize``: PyTorch finds an order of its own."""
-    return Text(f"torch.einsum({language.listed(_with(node, optimize=None), node.arguments, texts)})")
+    return language.called("torch.einsum", _with(node, optimize=None), texts)
 
 
 def _rounded(language: Language, node: Node, texts: Texts) -> Text:
@@ -224,7 +225,7 @@ def _rounded(language: Language, node: Node, texts: Texts) -> Text:
 def _svd(language: Language, node: Node, texts: Texts) -> Text:
     """Singular values alone have a function of their own."""
     if node.kwargs.get("compute_uv", True):
-        return Text(f"torch.linalg.svd({language.listed(node, node.arguments, texts)})")
+        return language.called("torch.linalg.svd", node, texts)
     return Text(f"torch.linalg.svdvals({language.argument(node.arguments[0], texts, node).text})")
 
 
