@@ -322,8 +322,8 @@ print(f"log at 2: the derivative {slope.item():g}, the second derivative {bend.i
 # products of the computer add in another order, as far apart as rounding has brought them.
 #
 # In full: ``microgradopt/nn/layers.py``, which adds modules that hold their weights, and ``microgradopt/nn/losses.py``,
-# which adds other losses, and labels in place of rows of 0 and 1. ``microgradopt/training.py`` adds batches, histories
-# and early stopping.
+# which adds other losses, and labels in place of rows of 0 and 1. ``microgradopt/samples.py`` adds batches,
+# ``microgradopt/training.py`` histories and early stopping.
 
 data, sizes = moons(run.seed), (2, 16, 16, 2)
 right = np.eye(2)[data.y]

@@ -9,177 +9,29 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from microgradopt.errors import NonFiniteError
+from microgradopt.history import History
 from microgradopt.mode import no_grad
 from microgradopt.nn.module import Module
-from microgradopt.objective import Objective, ParameterVector, check_objective, half_square
+from microgradopt.objective import Objective, check_objective, half_square
 from microgradopt.optim.clipping import clip_grad_norm, norm
-from microgradopt.optim.hyperparameters import is_number, plain
 from microgradopt.optim.least_squares import LeastSquares
 from microgradopt.optim.optimizer import Optimizer, check_optimizer
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.values import expect
+from microgradopt.samples import RNG, Epoch, checked_size
 from microgradopt.tensor import Tensor
+from microgradopt.vector import ParameterVector
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Tensor]
-RNG = np.random.Generator | int | None
-
-# Data -----------------------------------------------------------------------------------------------------------------
-
-
-def batches(
-    X: Any, y: Any, batch_size: int | None = None, rng: RNG = None, shuffle: bool = True
-) -> Iterator[tuple[Array, Array]]:
-    """The samples once, in batches: of `batch_size`, the last one perhaps smaller, or all at once (None).
-
-    X, y: arrays with equally many rows, or what NumPy makes arrays of (lists, pandas): rows are taken by position.
-    shuffle: draw another order first, from `rng`, a seed or a Generator; None draws a fresh one. All at once keeps the
-    order that there is.
-
-    Raises ValueError for unequal lengths, no samples and a batch_size below 1, TypeError for what is no array of
-    numbers.
-
-    >>> [len(x) for x, _ in batches(np.zeros((5, 2)), np.zeros(5), 2, rng=0)]
-    [2, 2, 1]
-    """
-    X, y = _array("X", X), _array("y", y)
-    epoch = Epoch(X, y, batch_size, rng, shuffle)
-    while epoch.left:
-        (chosen,) = epoch.take(1)
-        yield X[chosen], y[chosen]
-
-
-class Epoch:
-    """One pass over the samples, batch by batch, as indices into the data."""
-
-    def __init__(self, X: Array, y: Array, batch_size: int | None, rng: RNG, shuffle: bool) -> None:
-        size = _checked_size(X, y, batch_size)
-        in_order = batch_size is None or not shuffle
-        self._order = np.arange(len(X)) if in_order else np.random.default_rng(rng).permutation(len(X))
-        self._size, self._start = size, 0
-
-    @property
-    def left(self) -> int:
-        """The number of samples that have not been taken yet."""
-        return len(self._order) - self._start
-
-    def take(self, n: int) -> Array:
-        """The indices of the next batches, (batches, size): at most n, all of one size."""
-        size = min(self._size, self.left)
-        n = min(n, self.left // size)
-        chosen = self._order[self._start : self._start + n * size].reshape(n, size)
-        self._start += n * size
-        return chosen
-
-    def put_back(self, samples: int) -> None:
-        """Give back this number of samples, the last that were taken: they were not used."""
-        self._start -= samples
-
-
-def _checked_size(X: Array, y: Array, batch_size: int | None) -> int:
-    """How many samples a batch has. ValueError for unequal lengths, no samples, or no size."""
-    if len(X) != len(y) or not len(X):
-        raise ValueError(f"batches: X has {len(X)} samples and y {len(y)}; equally many are wanted, and at least one")
-    return len(X) if batch_size is None else counted("batches: batch_size", batch_size, 1)
-
-
-def counted(name: str, n: Any, least: int) -> int:
-    """A whole number as Python's. ValueError for anything else, and for less than the least."""
-    n = plain(n)
-    if not (isinstance(n, int) and is_number(n, least)):
-        raise ValueError(f"{name} is a whole number from {least}, not {n!r}")
-    return n
-
-
-def _array(name: str, data: Any) -> Array:
-    array = np.asarray(data)
-    if array.dtype.kind not in "fiub" or not array.ndim:
-        raise TypeError(f"batches: {name} is to be an array of numbers, one row for each sample, not {data!r:.60}")
-    return array
-
-
-# What happened --------------------------------------------------------------------------------------------------------
-
-
-class History:
-    """What happened at every update, as lists of equal length.
-
-    loss: of the batch, before the update. gradient_norm: ‖g‖₂ over all parameters, before clipping. lr: of the first
-    group. seconds: of the whole update (forward, backward, step), by the wall clock. step_norm: ‖θ after − θ before‖₂.
-    validation_loss: on data that is not trained on, after the update. NaN where one was not measured.
-
-    >>> history = History()
-    >>> history.append(loss=1.0, gradient_norm=2.0, lr=0.1, seconds=0.0)
-    >>> history
-    History(1 updates; last loss 1, gradient norm 2)
-    """
-
-    def __init__(self) -> None:
-        self.loss: list[float] = []
-        self.gradient_norm: list[float] = []
-        self.lr: list[float] = []
-        self.seconds: list[float] = []
-        self.step_norm: list[float] = []
-        self.validation_loss: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    def append(
-        self,
-        loss: float,
-        gradient_norm: float,
-        lr: float,
-        seconds: float,
-        step_norm: float = math.nan,
-        validation_loss: float = math.nan,
-    ) -> None:
-        """Note one update."""
-        self.extend([loss], [gradient_norm], [lr], [seconds], [step_norm])
-        self.validation_loss[-1] = validation_loss
-
-    def extend(
-        self,
-        losses: Iterable[float],
-        gradient_norms: Iterable[float],
-        lrs: Iterable[float],
-        seconds: Iterable[float],
-        step_norms: Iterable[float],
-    ) -> None:
-        """Note several updates."""
-        self.loss.extend(losses)
-        self.gradient_norm.extend(gradient_norms)
-        self.lr.extend(lrs)
-        self.seconds.extend(seconds)
-        self.step_norm.extend(step_norms)
-        self.validation_loss.extend([math.nan] * (len(self.loss) - len(self.validation_loss)))
-
-    def __repr__(self) -> str:
-        last = f"; last loss {self.loss[-1]:.4g}, gradient norm {self.gradient_norm[-1]:.4g}" if self.loss else ""
-        return f"{type(self).__name__}({len(self)} updates{last})"
-
-
-def gradient_norm(parameters: Iterable[Tensor]) -> float:
-    """‖g‖₂ over all parameters that have a gradient.
-
-    >>> w = Tensor([0.0, 0.0], requires_grad=True)
-    >>> w.grad = np.array([3.0, 4.0])
-    >>> gradient_norm([w])
-    5.0
-    """
-    return float(norm(p.grad for p in parameters if p.grad is not None))
-
-
-# A training -----------------------------------------------------------------------------------------------------------
 
 
 class Run(History):
@@ -389,7 +241,7 @@ class Run(History):
     @property
     def in_an_epoch(self) -> int:
         """The number of updates in an epoch."""
-        return -(-len(self.X) // _checked_size(self.X, self.y, self.batch_size))
+        return -(-len(self.X) // checked_size(self.X, self.y, self.batch_size))
 
     @property
     def is_endless(self) -> bool:

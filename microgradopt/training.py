@@ -17,6 +17,8 @@ import numpy.typing as npt
 from microgradopt.checkpoints import load_checkpoint as load_checkpoint
 from microgradopt.checkpoints import save_checkpoint as save_checkpoint
 from microgradopt.errors import NonFiniteError
+from microgradopt.history import History as History
+from microgradopt.history import gradient_norm as gradient_norm
 from microgradopt.many import ManyRuns as ManyRuns
 from microgradopt.many import Variants as Variants
 from microgradopt.many import shared
@@ -26,11 +28,10 @@ from microgradopt.nn.module import Module
 from microgradopt.objective import Objective, check_objective
 from microgradopt.optim.clipping import norm
 from microgradopt.optim.optimizer import Optimizer, check_optimizer
-from microgradopt.run import RNG, Loss, counted
-from microgradopt.run import History as History
+from microgradopt.run import Loss
 from microgradopt.run import Run as Run
-from microgradopt.run import batches as batches
-from microgradopt.run import gradient_norm as gradient_norm
+from microgradopt.samples import RNG, counted
+from microgradopt.samples import batches as batches
 
 Array = npt.NDArray[Any]
 

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.history import History
 from microgradopt.mode import current_mode
 from microgradopt.nn.module import Module
 from microgradopt.rules.registry import NotDifferentiableError, composite
-from microgradopt.run import History
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from microgradopt.autodiff import jacobian
 from microgradopt.critical.local import Local
-from microgradopt.objective import ParameterVector
 from microgradopt.tensor import Tensor
+from microgradopt.vector import ParameterVector
 
 Array = npt.NDArray[Any]
 

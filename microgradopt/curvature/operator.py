@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.autodiff import RecordedGradient
-from microgradopt.objective import Objective, ParameterVector, check_depends, check_objective
+from microgradopt.objective import Objective, check_depends, check_objective
 from microgradopt.rules.stack import Stack
 from microgradopt.tensor import Tensor
+from microgradopt.vector import ParameterVector
 
 Array = npt.NDArray[Any]
 

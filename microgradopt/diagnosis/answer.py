@@ -23,11 +23,12 @@ from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.result import Considered, Diagnosis
 from microgradopt.diagnosis.suspicion import Cause, Suspicion
 from microgradopt.diagnosis.trials import Trial, Trials, kept
+from microgradopt.history import History
 from microgradopt.nn.module import Module
 from microgradopt.objective import Objective
 from microgradopt.optim.first_order import SGD
 from microgradopt.optim.optimizer import Optimizer
-from microgradopt.run import History, Run
+from microgradopt.run import Run
 
 HEALTHY, UNDECIDED = "healthy", "undecided"
 UPDATES = 200  # of each trial, where the budget allows it

@@ -20,11 +20,11 @@ from microgradopt.diagnosis.suspicion import listed
 from microgradopt.diagnosis.trials import kept
 from microgradopt.nn.module import Module
 from microgradopt.notebook import shown, table
-from microgradopt.objective import ParameterVector
 from microgradopt.optim.adaptive import Adam
 from microgradopt.optim.first_order import SGD
 from microgradopt.run import Run
 from microgradopt.tensor import Tensor
+from microgradopt.vector import ParameterVector
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Tensor]

@@ -24,7 +24,8 @@ from microgradopt.mode import no_grad
 from microgradopt.nn.module import Sequential
 from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.stability import step_scale
-from microgradopt.run import Run, batches
+from microgradopt.run import Run
+from microgradopt.samples import batches
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from microgradopt.diagnosis.changes import Change
 from microgradopt.errors import NonFiniteError
 from microgradopt.nn.module import Module
-from microgradopt.objective import ParameterVector
 from microgradopt.run import Run
+from microgradopt.vector import ParameterVector
 
 Array = npt.NDArray[Any]
 

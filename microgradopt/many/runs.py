@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from microgradopt.errors import NonFiniteError
+from microgradopt.history import History
 from microgradopt.many.together import Group, alone, going
 from microgradopt.program.tracer import TracingError
-from microgradopt.run import History, Run
+from microgradopt.run import Run
 
 _BEFORE = 2  # updates that each run makes alone: then gradients and the optimizer's state are there
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.objective import ParameterVector
 from microgradopt.tensor import Tensor
+from microgradopt.vector import ParameterVector
 
 Array = npt.NDArray[Any]
 

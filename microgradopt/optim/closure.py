@@ -12,10 +12,10 @@ import numpy as np
 from microgradopt.curvature.line_search import backtracking
 from microgradopt.curvature.operator import HessianOperator
 from microgradopt.errors import NonFiniteError
-from microgradopt.objective import ParameterVector
 from microgradopt.optim.blocks import Block, State, Step
 from microgradopt.optim.optimizer import Array, Closure, Group, Optimizer
 from microgradopt.tensor import Tensor
+from microgradopt.vector import ParameterVector
 
 
 class LocalLoss:

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from microgradopt.objective import ParameterVector
 from microgradopt.optim.adaptive import adam_direction
 from microgradopt.optim.blocks import State, moving_average
 from microgradopt.optim.hyperparameters import (
@@ -21,6 +20,7 @@ from microgradopt.optim.hyperparameters import (
     whole,
 )
 from microgradopt.optim.optimizer import Array, Group, Optimizer
+from microgradopt.vector import ParameterVector
 
 
 class Lion(Optimizer):

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from microgradopt.objective import ParameterVector
 from microgradopt.optim.blocks import State, Step
 from microgradopt.optim.closure import ClosureOptimizer, LocalLoss, check_finite
 from microgradopt.optim.first_order import SGD
 from microgradopt.optim.hyperparameters import LearningRate, flag, number, positive, rate, seed, whole
 from microgradopt.optim.optimizer import Array, Closure, Group, Optimizer, Parameters
 from microgradopt.tensor import Tensor
+from microgradopt.vector import ParameterVector
 
 
 class SAM(Optimizer):

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradopt.objective import ParameterVector
 from microgradopt.optim.adaptive import RMS, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from microgradopt.optim.blocks import State
 from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.optimizer import Array, Group, Optimizer
+from microgradopt.vector import ParameterVector
 
 
 class Bound(NamedTuple):

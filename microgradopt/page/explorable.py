@@ -24,8 +24,8 @@ from microgradopt.objective import Objective
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.page.formulas import of_step
 from microgradopt.page.page import Page, escaped, file_text
-from microgradopt.program.compiled import source
 from microgradopt.program.javascript import javascript
+from microgradopt.program.printing import source
 from microgradopt.program.program import MISFIT, Program, Source
 from microgradopt.program.trace import traced
 from microgradopt.tensor import Tensor

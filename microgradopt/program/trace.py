@@ -21,7 +21,6 @@ from microgradopt.array_methods import ArrayMethods
 from microgradopt.graph.graph import INPUT, PARAMETER, Node
 from microgradopt.graph.modules import Calls
 from microgradopt.mode import clock, observed
-from microgradopt.objective import ParameterVector
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.saving import whole
 from microgradopt.program.captures import Captures, Place
@@ -30,6 +29,7 @@ from microgradopt.program.tracer import Tracer, TracingError
 from microgradopt.program.writer import Returned
 from microgradopt.tensor import Array, Tensor, plain
 from microgradopt.tensor import result as made
+from microgradopt.vector import ParameterVector
 
 _TRIES = 5  # traces, until one is found in which nothing was drawn
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
