@@ -70,6 +70,7 @@ class History:
 def gradient_norm(parameters: Iterable[Tensor]) -> float:
     """‖g‖₂ over all parameters that have a gradient.
 
+    >>> import numpy as np
     >>> w = Tensor([0.0, 0.0], requires_grad=True)
     >>> w.grad = np.array([3.0, 4.0])
     >>> gradient_norm([w])
