@@ -17,16 +17,19 @@ settings.load_profile("repeatable")
 def pytest_addoption(parser):
     """Long generators have a short default."""
     parser.addoption(
-        "--long", action="store_true", help="also the tests marked long: each demo, Numba, rules in JAX and PyTorch"
+        "--long", action="store_true", help="also the long tests: demos, pages in a browser, other libraries' compilers"
     )
-    parser.addoption("--programs", type=int, default=120, help="how many random programs to compile and print")
+    parser.addoption("--programs", type=int, default=60, help="how many random programs to compile and print")
     parser.addoption("--interrupts", type=int, default=28, help="of how many steps of each optimizer to interrupt")
     parser.addoption("--objectives", type=int, default=64, help="how many random objectives to classify")
     parser.addoption("--docs", default=None, help="the folder in which the documentation was built")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave the long tests out, unless they are asked for."""
+    """Leave the long tests out, unless they are asked for: those marked so, and those in a browser."""
+    for item in items:
+        if "chromium" in item.fixturenames:
+            item.add_marker("long")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]

@@ -44,6 +44,7 @@ def close(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCALARS)
 def test_of_a_scalar_against_jax(name, jax):
     f, x = SCALARS[name]
@@ -64,6 +65,7 @@ def test_of_a_scalar_against_jax(name, jax):
     close(hvp(ours)(x, v), jax.jvp(jax.grad(theirs), (x,), (v,))[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ARRAYS)
 def test_jacobian_against_jax(name, jax):
     f, x = ARRAYS[name]

@@ -84,6 +84,7 @@ def test_spectrum(pair):
     assert curvature.sharpness(H).value == pytest.approx(expected[-1], rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("products", [True, False])
 def test_himmelblaus_nine_points(products):
     grid = [[a, b] for a in np.linspace(-5, 5, 5) for b in np.linspace(-5, 5, 5)]
@@ -93,6 +94,7 @@ def test_himmelblaus_nine_points(products):
     np.testing.assert_allclose([p.theta for p in other], [p.theta for p in own], atol=1e-6)
 
 
+@pytest.mark.long
 def test_verdict_way_out_and_nearest(pair):
     own, other, _ = pair
     for theta in (None, np.zeros(own.n)) if own.n < 9 else (None,):
@@ -114,6 +116,7 @@ def test_optimizers(pair, cls):
     np.testing.assert_allclose(ways[1], ways[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_diagnosis(pair):
     own, other, _ = pair
     assert critical.diagnose(other).verdict == critical.diagnose(own).verdict

@@ -117,6 +117,7 @@ loss.backwrd()
 """
 
 
+@pytest.mark.long
 def test_types_that_an_editor_can_use(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "user.py").write_text(TYPED)

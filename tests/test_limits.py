@@ -21,6 +21,7 @@ def needing(values, dtype=None):
 # Depth ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_million_operations():
     """micrograd and MyGrad fail near depth 1,200 to 1,500. The recursion limit here is low on purpose."""
     limit = sys.getrecursionlimit()
@@ -55,6 +56,7 @@ def test_second_order_on_a_long_chain():
     assert reference() is None
 
 
+@pytest.mark.long
 def test_a_wide_sum():
     leaves = [needing(float(i)) for i in range(20_000)]
     total = sum(leaf * leaf for leaf in leaves)
@@ -93,6 +95,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_results_are_freed_at_once(program):
@@ -136,6 +139,7 @@ def test_results_are_freed_at_once(program):
     assert garbage() == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("without_collector")
 def test_errors_hold_on_to_nothing():
     x = needing([1.0, 2.0])
@@ -153,6 +157,7 @@ def test_errors_hold_on_to_nothing():
     assert reference() is None
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("without_collector")
 def test_ten_thousand_steps_do_not_grow():
     rng = np.random.default_rng(0)

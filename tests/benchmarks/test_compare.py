@@ -54,6 +54,7 @@ def test_torch_agrees(row, by_hand):
     compare.check(row, taking_part)
 
 
+@pytest.mark.long
 def test_quick_run_prints_all_rows(tmp_path):
     file = tmp_path / "table.md"
     command = [sys.executable, compare.__file__, "--quick", "--peers", "micrograd_scalars", "--write", str(file)]

@@ -8,11 +8,10 @@ import pytest
 
 from microgradopt import training
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.long]
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.long
 def test_the_door_for_pytorch():
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")

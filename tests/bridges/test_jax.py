@@ -10,7 +10,7 @@ jax = pytest.importorskip("jax")
 from microgradopt.bridges import jax as bridge  # noqa: E402
 
 jnp = jax.numpy
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.long]
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 6))

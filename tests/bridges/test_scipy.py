@@ -76,6 +76,7 @@ def test_each_method_gets_what_it_takes(method):
         assert arguments["method"] == name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("method", HERE)
 def test_minimize_in_no_more_evaluations_than_with_derivatives_by_hand(method, function):
@@ -237,6 +238,7 @@ def test_least_squares_on_problems_with_closed_jacobians(name, method):
 NIST = {regression.name: regression for regression in reference_sets.regressions()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NIST)
 def test_least_squares_on_nists_problems(name):
     """From the second start, beside the Jacobian of HIPS autograd."""

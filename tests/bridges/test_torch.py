@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from microgradopt.bridges import torch as bridge  # noqa: E402
 
 F = torch.nn.functional
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.long]
 
 rng = np.random.default_rng(0)
 X = torch.tensor(rng.normal(size=(60, 6)))

@@ -29,6 +29,7 @@ SOME = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOME)
 def test_the_cause_is_named_and_the_advice_helps(name):
     recipe = next(r for r in FAULTS + HEALTHY if r.name == name)

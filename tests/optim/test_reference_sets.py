@@ -127,12 +127,14 @@ def missed(method, set, known, budget=second_order.BUDGET):
     return {task.name for task in tried if not second_order.solve(method, task, budget).reached}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("set", ["NIST 1", "NIST 2"])
 @pytest.mark.parametrize("method", ["LevenbergMarquardt", "Newton"])
 def test_nist(method, set):
     assert not missed(method, set, MISSED_OF_NIST.get((method, set), frozenset()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", MISSED_OF_MGH)
 def test_more_garbow_hillstrom(method):
     assert not missed(method, "MGH", MISSED_OF_MGH[method], 600)

@@ -16,6 +16,7 @@ from microgradopt.optim import schedules
 from microgradopt.training import ManyRuns, Run, vary
 
 pytest.importorskip("numba")
+pytestmark = pytest.mark.long
 
 NATIVE = functools.partial(mg.compile, check="never", engine="numba")
 NUMPY = functools.partial(mg.compile, check="never")
@@ -131,7 +132,6 @@ def assert_near(found, expected, near):
         np.testing.assert_allclose(x, y, rtol=near, atol=near * np.max(np.abs(y)))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", LOSSES)
 def test_programs(name):
     """A RuntimeWarning, that there is no native form, would be an error here."""

@@ -220,6 +220,7 @@ def same_as_numpy(text, plain, machine, rounding=ROUNDING[np.float64], compiled=
     compare(result(text, machine, compiled), expected, machine, rounding)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", MACHINES, indirect=True)
 @pytest.mark.parametrize("case", TEXTS)
 def test_same_results(machine, case):
@@ -229,12 +230,14 @@ def test_same_results(machine, case):
     same_as_numpy(printed(case, target), printed(case), library)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", COMPILING, indirect=True)
 @pytest.mark.parametrize("case", CASES)
 def test_same_results_when_compiled(machine, case):
     same_as_numpy(printed(case, machine[0]), printed(case), machine[1], compiled=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", MACHINES, indirect=True)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_float32_stays_float32(machine, name):
@@ -267,6 +270,7 @@ def test_what_has_a_rule_is_refused_or_the_same(machine, name):
         same_as_numpy(text, plain, library, rounding=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", MACHINES, indirect=True)
 def test_random_programs(machine):
     target, library = machine
@@ -286,6 +290,7 @@ def test_random_programs(machine):
         check()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("machine", [pytest.param("torch", marks=pytest.mark.parity)], indirect=True)
 def test_a_step_by_the_inductor(machine):
     """torch.compile's own compiler, which writes C++."""
@@ -322,6 +327,7 @@ class Recording(dict):
         return super().get(key)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", OTHERS)
 def test_no_dead_spellings(target, monkeypatch):
     recording = Recording(TARGETS[target].spellings)
