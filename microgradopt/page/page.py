@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -110,14 +111,13 @@ def explain(
 def _page(story: Story) -> str:
     """The template with its script and the story in it."""
     data = {key: getattr(story, key) for key in ("nodes", "modules", "edges", "lines", "steps")}
-    return (
-        file_text("explain.html").replace("/*picture*/", file_text("picture.js")).replace("<!--story-->", escaped(data))
-    )
+    return file_text("explain.html").replace("<!--story-->", escaped(data))
 
 
 def file_text(name: str) -> str:
-    """The text of a file beside this one."""
-    return resources.files("microgradopt.page").joinpath(name).read_text(encoding="utf-8")
+    """The text of a file beside this one, with scripts where their names stand in it, as /*picture.js*/."""
+    text = resources.files("microgradopt.page").joinpath(name).read_text(encoding="utf-8")
+    return re.sub(r"/\*(\w+\.js)\*/", lambda script: file_text(script[1]), text)
 
 
 def escaped(data: Any) -> str:
