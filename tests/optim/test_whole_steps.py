@@ -202,3 +202,31 @@ def test_a_theta_of_another_shape_moves_nothing(wrong):
         optimizer.step()
     assert (first.item(), second.data.tolist()) == (3.0, [1.0, 2.0])
     assert repr(optimizer.state_dict()) == before
+
+
+def test_a_formula_of_ones_own_that_writes_into_what_it_is_given():
+    class InPlace(optim.Optimizer):
+        lr: float = optim.hyperparameters.rate(0.1)
+        keeps = ("m",)
+        fails = False
+
+        def update(self, theta, g, state, lr, group):
+            state["m"] = state.get("m", np.zeros_like(theta))
+            state["m"] *= 0.9
+            state["m"] += g
+            theta -= lr * state["m"]
+            if self.fails:
+                raise RuntimeError("a step that fails")
+            return theta
+
+    w, v = (Tensor([1.0, -2.0], requires_grad=True) for _ in range(2))
+    ours, known = InPlace([w]), optim.SGD([v], lr=0.1, momentum=0.9)
+    for t in range(4):
+        w.grad = v.grad = np.cos(w.data)
+        ours.fails = t == 2
+        with pytest.raises(RuntimeError) if ours.fails else contextlib.nullcontext():
+            ours.step()
+        if not ours.fails:
+            known.step()
+        np.testing.assert_array_equal(w.data, v.data)
+        np.testing.assert_array_equal(ours.state_dict()["state"][0]["m"], known.state_dict()["state"][0]["b"])
