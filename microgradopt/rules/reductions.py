@@ -16,8 +16,11 @@ Axis = int | tuple[int, ...] | None
 
 
 def reduced_axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The axes that a reduction removes, as non-negative numbers. For rules: NumPy has checked them."""
-    if axis is None:
+    """The axes that a reduction removes, as non-negative numbers. For rules: NumPy has checked them.
+
+    It lets a number, of shape (), be summed over axis −1 or 0, which are not there.
+    """
+    if axis is None or not shape:
         return tuple(range(len(shape)))
     axes = axis if isinstance(axis, tuple) else (axis,)
     return tuple(int(i) % len(shape) for i in axes)

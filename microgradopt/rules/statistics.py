@@ -69,7 +69,7 @@ def _nanmedian(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     sorted_ = np.sort(together(a, axes), axis=0)
     n = np.sum(~np.isnan(sorted_), axis=0, keepdims=True)
     middle = np.concatenate([np.maximum(n - 1, 0) // 2, n // 2])
-    result = np.mean(np.take_along_axis(sorted_, middle, 0), axis=0)
+    result = np.mean(np.take_along_axis(sorted_, middle, 0) if len(sorted_) else sorted_, axis=0)
     return kept(result, a.shape, axes) if keepdims else result
 
 
