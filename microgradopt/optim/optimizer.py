@@ -206,9 +206,14 @@ class Optimizer(Declares, ABC):
             raise self._not_finite(vector.parameters)
         g = -g if settings.get("maximize") else g
         theta, state = vector.theta(), block.state.copy()
-        if type(theta) is np.ndarray and not self.update.__module__.startswith("microgradopt."):
-            theta, state = theta.copy(), state.apart()  # a formula of one's own may write into them
+        if self._may_write and type(theta) is np.ndarray:
+            theta, state = theta.copy(), state.apart()
         return theta, g, state, settings.get("lr", 1.0), {**settings, "params": vector.parameters}
+
+    @property
+    def _may_write(self) -> bool:
+        """Whether `update` is a formula of one's own, which may write into what it is given."""
+        return not self.update.__module__.startswith("microgradopt.")
 
     def updates(self, calls: list[Call]) -> list[Array]:
         """The new θ of every block; calls: the arguments of `update` for each. For rules that couple the blocks."""

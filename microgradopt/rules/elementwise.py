@@ -2,7 +2,8 @@
 
 Broadcasting never appears here: the sweep undoes it. Conventions, stated once:
 
-* At a kink the rule takes one subgradient: 0 for ``abs``; one half each where ``maximum`` or ``minimum`` ties.
+* At a kink the rule takes one subgradient: 0 for ``abs``; one half each where ``maximum`` or ``minimum`` ties. The
+  subgradient is constant there: the second derivative of abs(x)**2 at 0 is 0, and not 2.
 * A NaN wins no comparison: where ``maximum``, ``minimum`` or ``clip`` gives NaN, the slope is 0.
 * Where a derivative is infinite and the cotangent is exactly 0, the product 0 · ∞ is taken as 0 (`over`, `_times`). So
   ``np.where(x > 0, np.log(x), 0.0)`` has gradient 0, not NaN, at x = 0. For exp(log x) at 0 it gives 0 as well, where

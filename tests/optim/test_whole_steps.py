@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -204,7 +205,20 @@ def test_a_theta_of_another_shape_moves_nothing(wrong):
     assert repr(optimizer.state_dict()) == before
 
 
-def test_a_formula_of_ones_own_that_writes_into_what_it_is_given():
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_goes_on_alike_and_apart(name, copied):
+    run = Run(name, 1)
+    run.step()
+    other = copied(run)
+    run.step()
+    other.step()
+    assert run.seen() == other.seen()
+    assert {run.W, run.b}.isdisjoint(other.optimizer.parameters())
+
+
+@pytest.mark.parametrize("around", [lambda own, w: own([w]), lambda own, w: optim.SAM([w], own, rho=0.0)])
+def test_a_formula_of_ones_own_that_writes_into_what_it_is_given(around):
     class InPlace(optim.Optimizer):
         lr: float = optim.hyperparameters.rate(0.1)
         keeps = ("m",)
@@ -215,18 +229,21 @@ def test_a_formula_of_ones_own_that_writes_into_what_it_is_given():
             state["m"] *= 0.9
             state["m"] += g
             theta -= lr * state["m"]
-            if self.fails:
+            if InPlace.fails:
                 raise RuntimeError("a step that fails")
             return theta
 
     w, v = (Tensor([1.0, -2.0], requires_grad=True) for _ in range(2))
-    ours, known = InPlace([w]), optim.SGD([v], lr=0.1, momentum=0.9)
-    for t in range(4):
+    ours, known = around(InPlace, w), optim.SGD([v], lr=0.1, momentum=0.9)
+
+    def closure():
         w.grad = v.grad = np.cos(w.data)
-        ours.fails = t == 2
-        with pytest.raises(RuntimeError) if ours.fails else contextlib.nullcontext():
-            ours.step()
-        if not ours.fails:
+        return Tensor(0.0)
+
+    for t in range(4):
+        InPlace.fails = t == 2
+        with pytest.raises(RuntimeError) if InPlace.fails else contextlib.nullcontext():
+            ours.step(closure)
             known.step()
         np.testing.assert_array_equal(w.data, v.data)
         np.testing.assert_array_equal(ours.state_dict()["state"][0]["m"], known.state_dict()["state"][0]["b"])
