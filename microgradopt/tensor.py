@@ -129,6 +129,8 @@ class Tensor(ArrayMethods):
     graded: tuple[int, ref[Array]] | None
     cotangent_of: int
 
+    __pandas_priority__ = 5000  # above a DataFrame's: in `series * tensor` pandas leaves the answer to the tensor
+
     def __init__(self, data: ArrayLike, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> None:
         array = floats(data.__array__() if type(data) is Tensor else data, dtype)
         self.value, self.order = _unwrapped(array), _tick()

@@ -327,3 +327,17 @@ def test_astype():
     for dtype in (int, bool, complex):
         with pytest.raises(TypeError, match=str(np.dtype(dtype))):
             x.astype(dtype)
+
+
+def test_with_pandas_on_either_side():
+    pandas = pytest.importorskip("pandas")
+    array = np.array([1.0, 2.0, 0.0])
+    series = pandas.Series(array, index=[5, 3, 4])  # rows go by position
+    frame = pandas.DataFrame(np.diag(array) + 1)
+    w = Tensor([0.5, -1.0, 3.0], requires_grad=True)
+    for f in (lambda a, m: a * w + m, lambda a, m: ((a - w) ** 2).mean(), lambda a, m: np.dot(m, w), lambda a, m: w @ a,
+              lambda a, m: np.interp(w, np.sort(a), a), lambda a, m: np.average(w, weights=a),
+              lambda a, m: mg.nn.cross_entropy(np.outer(a, w), a.astype(int))):  # fmt: skip
+        ours, plain = f(series, frame), f(array, frame.to_numpy())
+        assert type(ours) is type(plain)
+        np.testing.assert_array_equal(getattr(ours, "data", ours), getattr(plain, "data", plain))

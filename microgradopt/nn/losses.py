@@ -143,7 +143,7 @@ def binary_cross_entropy_with_logits(input: Array, target: Array, reduction: str
 
 @composite(
     lambda g, out, input, target, reduction="mean": (
-        _share(g, input.size, reduction) * (np.where(target * input < 1, -1, 0) * target)
+        _share(g, input.size, reduction) * (np.sign(np.minimum(target * input - 1, 0)) * target)
     ),
     None,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set, ValuesView
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -32,8 +33,9 @@ class Module:
     """Base of all layers and networks: subclass it, assign parameters and modules in `__init__`, write `forward`.
 
     A leaf Tensor that requires a gradient is a parameter, and stays one when it is frozen (``requires_grad = False``):
-    in an attribute, or in lists, tuples and dicts in one. Modules there are children. Names are dotted: "scale",
-    "layers.0.weight", "heads.left.bias". Sets and deques of them, which have no places to name, are refused.
+    in an attribute, or in lists, tuples, dicts and dataclasses in one. Modules there are children. Names are dotted:
+    "scale", "layers.0.weight", "heads.left.bias". Sets and deques of them, which have no places to name, are refused;
+    other objects are not looked into.
 
     Raises TypeError where a parameter is replaced by a result (``self.w = self.w - step``) or a constant: assign to its
     ``.data`` instead.
@@ -59,13 +61,9 @@ class Module:
                 f"{'constant' if value.is_leaf else 'result'}; to write it, assign to its data: "
                 f"self.{name}.data = ...; to make it something else, del self.{name} first"
             )
-        if isinstance(value, set | frozenset | collections.deque) and any(_inside("", item) for item in value):
-            raise TypeError(
-                f"{type(self).__name__}.{name}: tensors and modules in a {type(value).__name__} have no names; put "
-                "them in a list or a dict"
-            )
+        found = {x for _, x in _inside(name, value) if type(x) is Tensor and _is_new(x)}
         known -= {x for _, x in _inside(name, before) if type(x) is Tensor}
-        known.update(x for _, x in _inside(name, value) if type(x) is Tensor and _is_new(x))
+        known |= found
         object.__setattr__(self, name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -95,7 +93,7 @@ class Module:
 
     def _parts(self) -> list[tuple[str, Any]]:
         """The tensors and modules in its attributes, with their names."""
-        return _inside("", vars(self))
+        return _inside("", {name: x for name, x in vars(self).items() if name not in ("_known", "_calls")})
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, with their names: "hidden", or "layers.0" inside a list."""
@@ -261,14 +259,23 @@ def _is_new(x: Tensor) -> bool:
 
 
 def _inside(name: str, value: Any) -> list[tuple[str, Any]]:
-    """Tensors and modules: a value that is one, or those in a list, tuple or dict, with their dotted names."""
+    """Tensors and modules: a value that is one, or those in a list, tuple, dict or dataclass, with their dotted names.
+
+    Raises TypeError for those in a set or deque, or in ``d.values()``.
+    """
     if isinstance(value, Tensor | Module):
         return [(name, value)]
     if isinstance(value, list | tuple):
         items: Iterable[tuple[Any, Any]] = enumerate(value)
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         items = value.items()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        items = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
     else:
+        if isinstance(value, Set | ValuesView | collections.deque) and any(_inside("", item) for item in value):
+            raise TypeError(
+                f"{name}: tensors and modules in a {type(value).__name__} have no names; put them in a list or a dict"
+            )
         return []
     return [found for key, item in items for found in _inside(_dotted(name, key), item)]
 

@@ -96,9 +96,10 @@ class Optimizer(Declares, ABC):
     def update(self, theta: Array, g: Array, state: State, lr: float, group: Group) -> Array:
         """The new θ from the old one: the optimizer's formula.
 
-        theta, g: (n,), not to be written to. state: the vectors kept from step to step, empty at first, and "t", the
-        number of steps before this one; replace its values, do not write to its arrays. lr: the learning rate of this
-        step. group: the hyperparameters at this step, and under "params" the tensors that theta is made of.
+        theta, g: (n,), copies. state: the vectors kept from step to step, empty at first, and "t", the number of steps
+        before this one; replace its values (``m = 0.9 * m + g``), as arrays written to in place cannot be compiled.
+        lr: the learning rate of this step. group: the hyperparameters at this step, and under "params" the tensors
+        that theta is made of.
         """
 
     def check(self, group: Group) -> None:
@@ -204,7 +205,15 @@ class Optimizer(Declares, ABC):
         if not (allow_nonfinite or expect(np.isfinite(g).all())):
             raise self._not_finite(vector.parameters)
         g = -g if settings.get("maximize") else g
-        return vector.theta(), g, block.state.copy(), settings.get("lr", 1.0), {**settings, "params": vector.parameters}
+        theta, state = vector.theta(), block.state.copy()
+        if self._may_write and type(theta) is np.ndarray:
+            theta, state = theta.copy(), state.apart()
+        return theta, g, state, settings.get("lr", 1.0), {**settings, "params": vector.parameters}
+
+    @property
+    def _may_write(self) -> bool:
+        """Whether `update` is a formula of one's own, which may write into what it is given."""
+        return not self.update.__module__.startswith("microgradopt.")
 
     def updates(self, calls: list[Call]) -> list[Array]:
         """The new θ of every block; calls: the arguments of `update` for each. For rules that couple the blocks."""

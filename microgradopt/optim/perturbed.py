@@ -65,12 +65,26 @@ class SAM(Optimizer):
         self._base = base([Tensor(0.0, requires_grad=True)], **base_hyperparameters)
         for name in ("keeps", "may_keep", "numbers", "squares"):
             setattr(self, name, getattr(base, name))
-        self.hyperparameters = {**base.hyperparameters, **SAM.hyperparameters}  # type: ignore[misc]
+        self._declare()
         super().__init__(params, **self._base._defaults, rho=rho, adaptive=adaptive)
+
+    def _declare(self) -> None:
+        self.hyperparameters = {**self._base.hyperparameters, **SAM.hyperparameters}  # type: ignore[misc]
+
+    def __getstate__(self) -> dict[str, Any]:  # what is declared belongs to the classes, and does not pickle
+        return {key: value for key, value in vars(self).items() if key != "hyperparameters"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._declare()
 
     @property
     def _name(self) -> str:
         return f"SAM({type(self._base).__name__})"
+
+    @property
+    def _may_write(self) -> bool:
+        return self._base._may_write
 
     def check(self, group: Group) -> None:
         """What the base checks; and there is no climbing."""

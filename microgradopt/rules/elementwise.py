@@ -2,7 +2,9 @@
 
 Broadcasting never appears here: the sweep undoes it. Conventions, stated once:
 
-* At a kink the rule takes one subgradient: 0 for ``abs``; one half each where ``maximum`` or ``minimum`` ties.
+* At a kink the rule takes one subgradient: 0 for ``abs``; one half each where ``maximum`` or ``minimum`` ties. The
+  subgradient is constant there: the second derivative of abs(x)**2 at 0 is 0, and not 2.
+* A NaN wins no comparison: where ``maximum``, ``minimum`` or ``clip`` gives NaN, the slope is 0.
 * Where a derivative is infinite and the cotangent is exactly 0, the product 0 · ∞ is taken as 0 (`over`, `_times`). So
   ``np.where(x > 0, np.log(x), 0.0)`` has gradient 0, not NaN, at x = 0. For exp(log x) at 0 it gives 0 as well, where
   the truth is 1: so NumPy's own "invalid value" is raised or warned of, as ``np.errstate`` says.
@@ -191,11 +193,15 @@ derivative(np.log10, lambda g, out, x: over(g, x * math.log(10)), singular=_from
 
 def _log_of_sum(function: Any, power: Any) -> None:
     """log(bˣ + bʸ), by powers of b. The sum over −∞ alone is −∞, with derivative 0."""
+
+    def part(out: Array, x: Array, y: Array) -> Array:
+        """The part of bˣ in the sum. Of both powers, as `out` alone has lost what is small beside it."""
+        none = out == -math.inf
+        own, other = (power(z - np.where(none, 0, out)) for z in (x, y))
+        return own / (own + other + none)
+
     derivative(
-        function,
-        lambda g, out, x, y: g * power(x - np.where(out == -math.inf, 0, out)),
-        lambda g, out, x, y: g * power(y - np.where(out == -math.inf, 0, out)),
-        smooth=True,
+        function, lambda g, out, x, y: g * part(out, x, y), lambda g, out, x, y: g * part(out, y, x), smooth=True
     )
 
 
@@ -225,8 +231,12 @@ derivative(np.arctan, lambda g, out, x: g / (1 + x * x), smooth=True)
 derivative(np.sinh, lambda g, out, x: g * np.cosh(x), smooth=True)
 derivative(np.cosh, lambda g, out, x: g * np.sinh(x), smooth=True)
 derivative(np.tanh, lambda g, out, x: g * (1 - out * out), smooth=True, steepest=1.0)
-derivative(np.arcsinh, lambda g, out, x: g / np.sqrt(1 + x * x), smooth=True)
-derivative(np.arccosh, lambda g, out, x: over(g, np.sqrt((x - 1) * (x + 1))), singular=lambda out, x: np.abs(x - 1))
+derivative(np.arcsinh, lambda g, out, x: g / np.hypot(1, x), smooth=True)
+derivative(
+    np.arccosh,
+    lambda g, out, x: over(g, np.sqrt(x - 1) * np.sqrt(x + 1)),  # one root of the product would overflow
+    singular=lambda out, x: np.abs(x - 1),
+)
 derivative(np.arctanh, lambda g, out, x: over(g, (1 - x) * (1 + x)), singular=_from_ends)
 # The gradient of the angle is (x, −y) / r²; without r², which leaves the range long before the quotient does.
 derivative(

@@ -16,8 +16,11 @@ Axis = int | tuple[int, ...] | None
 
 
 def reduced_axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The axes that a reduction removes, as non-negative numbers. For rules: NumPy has checked them."""
-    if axis is None:
+    """The axes that a reduction removes, as non-negative numbers. For rules: NumPy has checked them.
+
+    It lets a number, of shape (), be summed over axis −1 or 0, which are not there.
+    """
+    if axis is None or not shape:
         return tuple(range(len(shape)))
     axes = axis if isinstance(axis, tuple) else (axis,)
     return tuple(int(i) % len(shape) for i in axes)
@@ -257,7 +260,7 @@ def _shared(
     winners = wide(winners.astype(a.dtype))
     counts = winners.sum(axis=axis, keepdims=True)
     if initial is not np._NoValue:  # which may have won alone
-        counts = counts + (counts == 0)
+        counts = counts + ((counts == 0) & (kept(out, a.shape, axis) == initial))
     return kept(g, a.shape, axis) * (winners / counts)
 
 
@@ -298,9 +301,7 @@ composed(np.trace)(lambda a, offset=0, axis1=0, axis2=1: np.sum(np.diagonal(a, o
 
 
 @composite(
-    lambda g, out, a, axis=None, keepdims=False: (
-        kept(g, a.shape, axis) * np.exp(a - kept(np.where(out == -math.inf, 0, out), a.shape, axis))
-    ),
+    lambda g, out, a, axis=None, keepdims=False: kept(g, a.shape, axis) * _parts(kept(out, a.shape, axis), a, axis),
     smooth=True,
     sign="ln Σ eˣ",
 )
@@ -320,8 +321,14 @@ def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     return total if keepdims else total.reshape(np.sum(top, axis=axis).shape)
 
 
+def _parts(out: Array, a: Array, axis: Axis) -> Array:
+    """The part of each exp(a) in the sum. Not exp(a − out), as `out` has lost what is small beside it."""
+    none = out == -math.inf
+    return np.where(none, 0, softmax(np.where(none, 0, a), axis))
+
+
 @composite(lambda g, out, a, axis=-1: out * (g - (g * out).sum(axis=axis, keepdims=True)), smooth=True)
-def softmax(a: Array, axis: int = -1) -> Array:
+def softmax(a: Array, axis: Axis = -1) -> Array:
     """exp(a) / Σ exp(a) along `axis`, without overflow. Shape and dtype of `a`.
 
     >>> softmax(np.array([0.0, 0.0, 1000.0]))

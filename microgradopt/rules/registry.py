@@ -303,8 +303,8 @@ def near(name: str) -> str:
 
 
 def arrays(*operands: Any) -> list[Any]:
-    """Operands that may be spelled as lists, as arrays."""
-    return [x if hasattr(x, "ndim") else np.asarray(x) for x in operands]
+    """Operands that may be lists, or arrays of pandas or PyTorch, as arrays."""
+    return [x if isinstance(x, np.generic) or hasattr(x, "__array_function__") else np.asarray(x) for x in operands]
 
 
 def _arguments(function: Function, skip: int = 0) -> Arguments:

@@ -43,7 +43,14 @@ def _register(special: Any) -> None:
     derivative(special.erfc, lambda g, out, x: g * (-2 / math.sqrt(math.pi)) * np.exp(-x * x), smooth=True)
     derivative(special.ndtr, lambda g, out, x: g * np.exp(-x * x / 2) / math.sqrt(2 * math.pi), smooth=True)
 
-    @composite(lambda g, out, x: -g * out * (x + out), smooth=True)
+    def _mills_rule(g: Any, out: Any, x: Any) -> Any:
+        """−r (x + r), r = φ(x) / Φ(x); far below 0, where x + r is rounding alone, its series in t = 1 / x²."""
+        is_far = x < -50
+        near, t = np.where(is_far, -50, x), np.reciprocal(np.where(is_far, x, -50)) ** 2
+        r = _mills(near)
+        return -g * np.where(is_far, 1 - t * (1 - t * (6 - t * (50 - t * 518))), r * (near + r))
+
+    @composite(_mills_rule, smooth=True)
     def _mills(x: Any) -> Any:
         """φ(x) / Φ(x), the inverse Mills ratio; far below 0, too, where exp(−x²/2 − log Φ) is rounding alone."""
         with np.errstate(over="ignore"):

@@ -20,12 +20,9 @@ _ELEMENTS = ("inverted_cdf", "closest_observation", "lower", "higher", "nearest"
 
 
 def _sorted(a: Array, axes: tuple[int, ...]) -> Array:
-    """a sorted along `axes` together, which become the first axis. NaNs are sorted to the end."""
-    return np.sort(together(a, axes), axis=0)
-
-
-def _unless_nan(result: Array, sorted_: Array) -> Array:
-    return np.where(np.any(np.isnan(sorted_[-1:]), axis=0), math.nan, result)
+    """a sorted along `axes` together, which become the first axis; NaN alone, and no share to any, if one is NaN."""
+    sorted_ = np.sort(together(a, axes), axis=0)  # NaNs last
+    return sorted_ * np.where(np.isnan(sorted_[-1:]), math.nan, 1).astype(a.dtype)
 
 
 @composed(np.quantile)
@@ -41,7 +38,7 @@ def _quantile(a: Array, q: Any, axis: Axis = None, *, method: str = "linear", ke
     w = (place - below).astype(a.dtype).reshape(q.shape + (1,) * (sorted_.ndim - 1))
     # As NumPy: from the nearer end, so that each end is met exactly.
     between = np.where(w < 0.5, low + (high - low) * w, high - (high - low) * (1 - w))
-    result = _unless_nan(low if method in _ELEMENTS else between, sorted_)
+    result = low if method in _ELEMENTS else between
     if not keepdims:
         return result
     return result.reshape(q.shape + tuple(1 if i in axes else size for i, size in enumerate(a.shape)))
@@ -58,7 +55,7 @@ def _median(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     axes = checked_axes(a.ndim, axis)
     sorted_ = _sorted(a, axes)
     n = len(sorted_)
-    result = _unless_nan(np.mean(sorted_[(n - 1) // 2 : n // 2 + 1], axis=0), sorted_)
+    result = np.mean(sorted_[(n - 1) // 2 : n // 2 + 1], axis=0)
     return kept(result, a.shape, axes) if keepdims else result
 
 
@@ -69,10 +66,10 @@ def _median(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
 def _nanmedian(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     """The same, of each column's numbers alone."""
     axes = checked_axes(a.ndim, axis)
-    sorted_ = _sorted(a, axes)
+    sorted_ = np.sort(together(a, axes), axis=0)
     n = np.sum(~np.isnan(sorted_), axis=0, keepdims=True)
     middle = np.concatenate([np.maximum(n - 1, 0) // 2, n // 2])
-    result = np.mean(np.take_along_axis(sorted_, middle, 0), axis=0)
+    result = np.mean(np.take_along_axis(sorted_, middle, 0) if len(sorted_) else sorted_, axis=0)
     return kept(result, a.shape, axes) if keepdims else result
 
 

@@ -2,8 +2,10 @@
 
 import collections
 import copy
+import dataclasses
 import math
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -147,6 +149,30 @@ class TestModule:
         with pytest.raises(TypeError, match=rf"{kind.__name__} have no names"):
             net.parts = kind([Tensor([1.0], requires_grad=True)])
         net.numbers = kind([1, 2])
+        with pytest.raises(TypeError, match=r"parts\.a\.0: .* have no names"):
+            net.parts = {"a": [kind([Tensor([1.0], requires_grad=True)])]}
+        with pytest.raises(TypeError, match="dict_values have no names"):
+            net.parts = {"a": net.numbers, "b": Tensor([1.0], requires_grad=True)}.values()
+
+    def test_parameters_that_were_put_into_a_set_later_are_refused(self):
+        net = nn.Module()
+        net.parts = set()
+        net.parts.add(Tensor([1.0], requires_grad=True))
+        with pytest.raises(TypeError, match=r"parts: .* have no names"):
+            list(net.parameters())
+
+    def test_parameters_in_a_dataclass_and_in_any_mapping(self):
+        @dataclasses.dataclass
+        class Weights:
+            w: Tensor
+            layers: list
+
+        net, w = nn.Module(), Tensor([1.0], requires_grad=True)
+        net.weights = Weights(w, [nn.Linear(1, 1, rng=0)])
+        net.more = types.MappingProxyType({"w": w * 1, "v": Tensor([2.0], requires_grad=True)})
+        assert [name for name, _ in net.named_parameters()] == [
+            "weights.w", "more.v", "weights.layers.0.weight", "weights.layers.0.bias"
+        ]  # fmt: skip
 
     def test_a_module_that_contains_itself(self):
         net = nn.Module()

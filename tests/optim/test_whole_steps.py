@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -202,3 +203,47 @@ def test_a_theta_of_another_shape_moves_nothing(wrong):
         optimizer.step()
     assert (first.item(), second.data.tolist()) == (3.0, [1.0, 2.0])
     assert repr(optimizer.state_dict()) == before
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_goes_on_alike_and_apart(name, copied):
+    run = Run(name, 1)
+    run.step()
+    other = copied(run)
+    run.step()
+    other.step()
+    assert run.seen() == other.seen()
+    assert {run.W, run.b}.isdisjoint(other.optimizer.parameters())
+
+
+@pytest.mark.parametrize("around", [lambda own, w: own([w]), lambda own, w: optim.SAM([w], own, rho=0.0)])
+def test_a_formula_of_ones_own_that_writes_into_what_it_is_given(around):
+    class InPlace(optim.Optimizer):
+        lr: float = optim.hyperparameters.rate(0.1)
+        keeps = ("m",)
+        fails = False
+
+        def update(self, theta, g, state, lr, group):
+            state["m"] = state.get("m", np.zeros_like(theta))
+            state["m"] *= 0.9
+            state["m"] += g
+            theta -= lr * state["m"]
+            if InPlace.fails:
+                raise RuntimeError("a step that fails")
+            return theta
+
+    w, v = (Tensor([1.0, -2.0], requires_grad=True) for _ in range(2))
+    ours, known = around(InPlace, w), optim.SGD([v], lr=0.1, momentum=0.9)
+
+    def closure():
+        w.grad = v.grad = np.cos(w.data)
+        return Tensor(0.0)
+
+    for t in range(4):
+        InPlace.fails = t == 2
+        with pytest.raises(RuntimeError) if InPlace.fails else contextlib.nullcontext():
+            ours.step(closure)
+            known.step()
+        np.testing.assert_array_equal(w.data, v.data)
+        np.testing.assert_array_equal(ours.state_dict()["state"][0]["m"], known.state_dict()["state"][0]["b"])

@@ -173,3 +173,11 @@ def test_a_tensor_given_by_keyword_beside_a_keyword_only_argument():
     np.testing.assert_array_equal(np.sum(a=x, axis=1, keepdims=True).data, np.sum(CUBE, axis=1, keepdims=True))
     averaged = np.average(x, axis=1, weights=w, keepdims=True)
     np.testing.assert_allclose(averaged.data, np.average(CUBE, axis=1, weights=w.data, keepdims=True), rtol=1e-13)
+
+
+@pytest.mark.parametrize("f", [np.sum, np.max, np.cumsum, mg.logsumexp])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_a_number_along_the_axis_that_it_has_not(f, axis):
+    """NumPy allows it: np.sum(z**2, axis=-1) of a single z."""
+    x = leaf(1.5)
+    np.testing.assert_array_equal(mg.grad(f(x * x, axis=axis).sum(), x)[0], 3.0)

@@ -46,6 +46,23 @@ def test_arctan2(v):
     assert of_x * v == pytest.approx(-1 / 5, rel=1e-12)
 
 
+@pytest.mark.parametrize("v", [1e160, 1e300])
+@pytest.mark.parametrize("f", [np.arcsinh, np.arccosh])
+def test_logarithms_of_large_numbers(f, v):
+    """arcsinh(v) and arccosh(v) are log(2v) there, with slope 1 / v."""
+    assert slope(f, v) * v == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("f", [mg.logsumexp, lambda a: np.logaddexp(a[0], a[1]), lambda a: np.logaddexp2(a[0], a[1])])
+@pytest.mark.parametrize(("dtype", "far"), [(np.float64, 1e16), (np.float32, -1e8)])
+def test_what_a_large_log_of_a_sum_has_lost(f, dtype, far):
+    """log(eˣ + eʸ) has slope ½ at x = y, wherever that is; x + log 2 is rounded to x there."""
+    x = leaf([far, far], dtype)
+    np.testing.assert_allclose(mg.grad(f(x), x)[0], [0.5, 0.5], rtol=1e-6)
+    curvature = mg.hessian(f(near := leaf([0.0, 0.0])), near)
+    np.testing.assert_allclose(mg.hessian(f(x), x), curvature, rtol=1e-6)
+
+
 def test_expm1_far_below():
     assert slope(np.expm1, -40.0) == pytest.approx(math.exp(-40), rel=1e-14)
 
@@ -69,6 +86,29 @@ def test_float16_counts_and_sums():
     assert mg.softmax(many)[0].item() == pytest.approx(1 / 70_000, rel=1e-2)
     for f in (mg.log_softmax, mg.softmax, mg.logsumexp, np.mean, np.max):
         assert f(leaf(many)).dtype == np.float16
+
+
+# NaN: which argument was chosen is not known ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        np.max, np.ptp, lambda x: np.max(x, initial=0), lambda x: np.min(x, initial=0), np.median,
+        lambda x: np.quantile(x, 0.3), lambda x: np.percentile(x, 30, method="lower"),
+        lambda x: nn.hinge_loss(x, np.ones(3)), lambda x: nn.huber_loss(x, np.ones(3)),
+    ],
+)  # fmt: skip
+def test_nan_has_no_finite_slope(f):
+    x = leaf([1.0, math.nan, 3.0])
+    assert np.isnan(np.sum(f(x)).item())
+    assert np.isnan(slope(f, [1.0, math.nan, 3.0])[1])
+
+
+def test_nan_in_one_column_leaves_the_others():
+    found = slope(lambda a: np.median(a, axis=0), [[1.0, math.nan], [3.0, 1.0], [2.0, 0.0]])
+    np.testing.assert_array_equal(found, [[0, math.nan], [0, math.nan], [1, math.nan]])
+    np.testing.assert_array_equal(slope(np.fmax, math.nan, 1.0), [0, 1])
 
 
 # Tips: the derivative is a subgradient, the second is right or not finite ---------------------------------------------

@@ -49,9 +49,10 @@ def test_log_ndtr_far_out(x):
     (first,) = mg.grad(special.log_ndtr(t), t, create_graph=True)
     assert first.item() == pytest.approx(np.sqrt(2 / np.pi) / special.erfcx(-x / np.sqrt(2)), rel=1e-13)
     (second,) = mg.grad(first, t)
-    if abs(x) <= 1e3:
-        assert -1 <= second <= 0
-        assert second == pytest.approx(-first.item() * (x + first.item()), rel=1e-9)
+    # Far below 0, r (x + r) of that r is rounding alone, and its asymptotic series is not.
+    mills = first.item() * (x + first.item()) if x > -100 else 1 - 1 / x**2 + 6 / x**4
+    assert -1 <= second <= 0
+    assert second == pytest.approx(-mills, rel=1e-11)
 
 
 @pytest.mark.parametrize("f", [special.expit, special.gammaln, special.log_ndtr, lambda x: special.xlogy(x, x)])

@@ -172,3 +172,11 @@ def test_running_ones_with_a_dtype(name):
     for result in (getattr(x, name)(dtype=np.float64), getattr(np, name)(x, None, np.float64)):
         assert result.dtype == np.float64
         assert mg.grad(np.sum(result), x)[0].dtype == np.float32
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("f", [np.median, np.nanmedian, np.nanmean])
+def test_of_nothing(f):
+    for shape, axis in (((0,), None), ((3, 0), 1)):
+        x = Tensor(np.zeros(shape), requires_grad=True)
+        np.testing.assert_array_equal(f(x, axis=axis).data, f(x.data, axis=axis))
