@@ -16,6 +16,7 @@ from microgradopt.diagnosis.data import large_targets
 from microgradopt.diagnosis.network import fresh
 from microgradopt.diagnosis.suspicion import Suspicion, listed
 from microgradopt.errors import NonFiniteError
+from microgradopt.nn import Dropout
 from microgradopt.optim.adaptive import Adam, AdamW
 from microgradopt.optim.first_order import SGD, Momentum
 
@@ -176,9 +177,11 @@ def noise(case: Case) -> Suspicion | None:
     best = max(case.closes(case.trials(cure)) for cure in slower)
     if case.closes(case.trials(changes.ALL_DATA)) < limit.HALF * best:
         return None
+    modules = [] if case.run.model is None else [module for _, module in case.run.model.named_modules()]
+    masks = " and of dropout" if any(isinstance(module, Dropout) and module.p for module in modules) else ""
     seen = (
         f"an update changes the loss by {mean:.2g} ± {error:.1g} on average, of which {from_noise:.2g} is due to the "
-        f"noise of batches of {case.run.batch_size}: without it, {without:.2g}"
+        f"noise of batches of {case.run.batch_size}{masks}: without it, {without:.2g}"
     )
     action = "a smaller learning rate from here on (a schedule that falls), or larger batches"
     return Suspicion("noise of the batches", seen, action, (*slower, changes.ALL_DATA))

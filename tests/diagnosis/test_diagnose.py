@@ -952,3 +952,10 @@ def test_what_new_weights_alone_cure_is_not_the_decay():
     found = critical.diagnose(run)
     assert "weight decay" in considered(found)
     assert found.verdict != "weight decay", str(found)
+
+
+def test_the_noise_of_masks_is_told():
+    model = nn.Sequential(nn.Linear(64, 16, rng=0), nn.ReLU(), nn.Dropout(0.95, rng=0), nn.Linear(16, 10, rng=1))
+    run = Run(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=3e-3), X, Y, 32, rng=0).train(500)
+    seen = [row.seen for row in critical.diagnose(run, budget=960).considered if row.cause == "noise of the batches"]
+    assert "the noise of batches of 32 and of dropout" in seen[0]
