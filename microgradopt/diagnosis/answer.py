@@ -9,6 +9,7 @@ no less than the cures of its rivals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -42,10 +43,10 @@ _FIRST: tuple[Cause, ...] = (
 _CAUSES: tuple[Cause, ...] = (
     data.all_the_same, data.contradicting_labels, data.in_order, data.unlike_scales, steps.no_rate,
     network.softmax_over_one, network.softmax_over_samples, network.broadcast, network.unreached, network.strangers,
-    network.probabilities_before_the_loss, network.out_of_reach, steps.forgotten, steps.clipping, steps.weight_decay,
-    steps.momentum, network.frozen, network.identical_units, network.stuck_units, network.vanishing_gradient,
-    network.no_activation, network.zero_gradient, steps.noise, steps.too_long, steps.too_short, surface.saddle,
-    surface.badly_conditioned,
+    network.probabilities_before_the_loss, network.out_of_reach, data.large_targets, steps.forgotten, steps.clipping,
+    steps.weight_decay, steps.momentum, network.frozen, network.identical_units, network.stuck_units,
+    network.vanishing_gradient, network.no_activation, network.zero_gradient, steps.noise, steps.too_long,
+    steps.too_short, surface.saddle, surface.badly_conditioned,
 )  # fmt: skip
 
 
@@ -133,11 +134,16 @@ def _as_run(run: Any, optimizer: Any, history: Any) -> Run:
 
 
 def _clipped_to(run: Run) -> float | None:
-    """The norm that one's own loop clips to, if what it has left in `.grad` is a small part of the gradient."""
+    """The norm that one's own loop clips to, if what it has left in `.grad` is a small part of the gradient.
+
+    And it is parallel to the gradient of all data, or its norm is a round number, as 0.001: then it may be a batch's.
+    """
     left, norms = run.vector.gradient(), run.gradient_norm
     held = float(np.linalg.norm(left))
     if not (len(norms) and 0 < held < norms[-1] / limit.TENFOLD):
         return None
+    if abs(held - float(f"{held:.1e}")) < limit.SAME * held:
+        return held
     gradient = run.objective.gradient()  # a step of that length has hardly changed it
     size = float(np.linalg.norm(gradient))
     is_parallel = float(left @ gradient) > (1 - limit.WORTH) * held * size
@@ -200,13 +206,21 @@ class _Judge:
         # An error may be harmless (a part that is not used, one target out of reach): if something else explains more.
         is_explained = best >= limit.HALF and case.gap > limit.TENTH * abs(case.now)
         for suspicion, trial in self.cured:
-            is_harmless = is_explained and case.closes(trial) < limit.RIVAL * best
+            is_harmless = is_explained and not suspicion.is_certain and case.closes(trial) < limit.RIVAL * best
             if suspicion.is_proof and not is_harmless:
                 return suspicion, trial
             is_cured = case.is_gap_worth and case.closes(trial) >= max(limit.CURED, limit.RIVAL * best)
-            if is_cured and self._is_validated(suspicion, trial):
+            if is_cured and self._is_validated(suspicion, trial) and self._is_needed(suspicion, trial):
                 return suspicion, trial
         return None
+
+    def _is_needed(self, suspicion: Suspicion, trial: Trial | None) -> bool:
+        """Whether a cure that begins anew reaches clearly less than new weights alone, if these are none of its own."""
+        fresh = network.fresh(self.case)
+        if trial is None or not trial.change.restarts or fresh.name in [cure.name for cure in suspicion.cures]:
+            return True
+        alone = self.case.trials(fresh)
+        return alone is None or trial.reached < alone.reached - limit.CURED * abs(alone.reached)
 
     def _is_validated(self, suspicion: Suspicion, trial: Trial | None) -> bool:
         """Whether a cure that is judged on validation data is better there than going on."""
@@ -230,8 +244,10 @@ class _Judge:
     def _confirmed(self, suspicion: Suspicion, trial: Trial | None) -> Diagnosis:
         case = self.case
         before = None if trial is None else case.as_before
-        if trial is not None and before is not None and not suspicion.measure(trial) < suspicion.measure(before):
-            trial = None  # no help
+        if trial is not None and before is not None:
+            here, there = suspicion.measure(before), suspicion.measure(trial)
+            if not there < here or math.isclose(here, there, rel_tol=limit.SAME):
+                trial = None  # no help
         evidence, action = [suspicion.seen], suspicion.action
         more: dict[str, Any] = {}
         if trial is not None:
@@ -257,7 +273,8 @@ class _Judge:
     def _minimum(self) -> Diagnosis | None:
         """A minimum, here or close by, where nothing that was tried gains anything."""
         case = self.case
-        if case.is_gap_worth or not case.trials.done:
+        is_cut = any(layer.stuck == layer.units for layer in case.layers)  # flat as no gradient comes through
+        if case.is_gap_worth or not case.trials.done or is_cut:
             return None
         seen = case.point.explanation
         if case.point.kind != MINIMUM:

@@ -18,6 +18,7 @@ from microgradopt.diagnosis.reading import Product
 from microgradopt.nn import init
 from microgradopt.nn.module import Module
 from microgradopt.optim.adaptive import Adam
+from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.lbfgs import LBFGS
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.run import Run, copied
@@ -192,10 +193,13 @@ def fresh_start(layers: list[tuple[Tensor, Tensor | None, str]], lr: float | Non
 def initial(weight: Array, activation: str, rng: np.random.Generator) -> Array:
     """Weights that keep the size of what goes through: He's for relu and its kin, Glorot's × 1, × 4 for sigmoid.
 
+    Those of a recurrent network are orthogonal: any number of steps keeps the size (Saxe et al. 2014).
     A sigmoid's slope is ¼ at most (Glorot and Bengio 2010): with 4 times the weights the gradient keeps its size.
     """
     if activation in ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus"):
         return init.kaiming_uniform(weight.shape, rng=rng).astype(weight.dtype)
+    if activation == "recurrent":
+        return init.orthogonal(weight.shape, rng=rng).astype(weight.dtype)
     gain = 4.0 if activation == "sigmoid" else 1.0
     return init.xavier_uniform(weight.shape, gain, rng).astype(weight.dtype)
 
@@ -217,6 +221,22 @@ def standardised(first: Product, X: Array) -> Change:
         return run.changed(renewed(run.optimizer), X=(np.asarray(run.X) - mean) / scale, validation=validation)
 
     return Change("inputs standardised", "X = (X - X.mean(0)) / X.std(0)", make)
+
+
+def targets_standardised(y: Array) -> Change:
+    """ŷ = (y − m) / s for y. The loss is still that in the units of y, with s ŷ + m for the output."""
+    spread = float(y.std(axis=0).mean()) or 1.0
+    mean = y.mean(axis=0)
+
+    def make(run: Run) -> Run:
+        optimizer, loss = run.optimizer, run.loss_function
+        assert loss is not None
+        # The gradient of squared errors is s² times that in the units of ŷ.
+        follows = isinstance(optimizer, SGD | Momentum)
+        other = renewed(optimizer, lr=max(rates_of(optimizer)) / spread**2 if follows else None)
+        return run.changed(other, loss_function=lambda output, target: loss(output * spread + mean, target))
+
+    return Change("targets standardised", "y = (y - y.mean(0)) / y.std(0)", make)
 
 
 def _of_layers(words: str, code: str, layers: Callable[[list[Module]], list[Module]]) -> Change:
@@ -260,6 +280,20 @@ def _negated(run: Run) -> Run:
 
 
 NEGATED = Change("the loss without its minus", "loss = nn.cross_entropy  # not its negative", _negated)
+
+
+def _of_logits(logits: Callable[[Any], Any]) -> Change:
+    """The loss of the logits behind an output of probabilities."""
+
+    def make(run: Run) -> Run:
+        loss = run.loss_function
+        assert loss is not None
+        return run.changed(renewed(run.optimizer), loss_function=lambda output, target: loss(logits(output), target))
+
+    return Change("the loss of the logits", "return logits  # in forward(), in place of probabilities", make)
+
+
+LOGITS, LOGITS_OF_TWO = _of_logits(np.log), _of_logits(lambda p: np.log(p) - np.log1p(-p))
 
 
 def targets_shaped(shape: tuple[int, ...]) -> Change:

@@ -16,6 +16,8 @@ from microgradopt.diagnosis.suspicion import Suspicion, listed
 
 Array = npt.NDArray[Any]
 
+_ERRORS = (nn.mse_loss, nn.l1_loss, nn.huber_loss)
+
 
 def not_finite(case: Case) -> Suspicion | None:
     """A nan or an infinity among inputs or targets. The graph holds all data that act on the loss."""
@@ -75,7 +77,29 @@ def unlike_scales(case: Case) -> Suspicion | None:
     # Units that such inputs have saturated stay saturated in the same function: from the start, then.
     cures = (same_function, changes.then(same_function, fresh(case))) if is_data else (changes.LBFGS_100,)
     action = "standardise the inputs: X = (X - X.mean(0)) / X.std(0), with these numbers for all later data too"
-    return Suspicion("inputs of unlike scale", "; ".join(seen), action, cures)
+    is_stuck = any(layer.stuck == layer.units for layer in case.layers[:1]) and bool(
+        np.abs(X).mean() > limit.HUNDREDFOLD
+    )
+    if is_stuck:
+        seen.append(f"no unit of the first layer lets a gradient through ({case.layers[0]})")
+    return Suspicion("inputs of unlike scale", "; ".join(seen), action, cures, is_proof=is_stuck and not is_data)
+
+
+def large_targets(case: Case) -> Suspicion | None:
+    """Targets of errors that are far from 1: weights have to grow a hundredfold for them, or steps are far too long."""
+    reading, y = case.reading, case.reading.target
+    is_of_errors = reading.comparison is not None and reading.comparison.function in (*_ERRORS, np.subtract)
+    if not is_of_errors or y is None or y.shape != reading.output.shape or reading.output.is_leaf:
+        return None
+    size = float(np.abs(y).max(initial=0.0))
+    if not limit.HUNDREDFOLD < size < np.inf:
+        return None
+    seen = f"the targets are as large as {size:.3g}, where initial weights are made for outputs of about 1"
+    action = "standardise the targets: y = (y - y.mean(0)) / y.std(0), and take that back for predictions"
+    is_data = case.has_data and np.array_equal(case.run.y, y)
+    standardised = changes.targets_standardised(y)
+    cures = (standardised, changes.then(standardised, fresh(case))) if is_data else (changes.LBFGS_100,)
+    return Suspicion("targets of large scale", seen, action, cures)
 
 
 def in_order(case: Case) -> Suspicion | None:

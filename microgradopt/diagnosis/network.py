@@ -13,9 +13,9 @@ from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
-from microgradopt.diagnosis.reading import depends, made_by
+from microgradopt.diagnosis.reading import Product, depends, made_by
 from microgradopt.diagnosis.suspicion import Suspicion, listed
-from microgradopt.nn.losses import nll_loss
+from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 _RANGES = dict.fromkeys(("relu", "maximum", "softplus", "exp", "square", "absolute"), (0.0, np.inf))
 _RANGES |= {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
+_SHOWN = 8  # gradients of a deep network that are told
 _NO_SLOPE = ("sign", "round", "around", "rint", "floor", "ceil", "trunc", "heaviside", "floor_divide")
 
 # The loss -------------------------------------------------------------------------------------------------------------
@@ -57,25 +58,39 @@ def softmax_over_samples(case: Case) -> Suspicion | None:
 
 
 def probabilities_before_the_loss(case: Case) -> Suspicion | None:
-    """A softmax or sigmoid before a loss that has its own: the loss gets probabilities for logits."""
+    """A softmax or sigmoid before a loss that has its own, or that takes logarithms: the loss gets probabilities."""
     reading = case.reading
-    losses: dict[Any, str] = {
-        nll_loss: "cross_entropy",
-        nn.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
-    }
-    loss = None if reading.comparison is None else losses.get(reading.comparison.function)
-    if loss is None or reading.output is None:
+    is_of_two = reading.comparison is not None and reading.comparison.function is nn.binary_cross_entropy_with_logits
+    if not (reading.is_labelled or is_of_two):
         return None
     output = reading.output.data
     if output.ndim == 2 and output.shape[1] > 1 and (output >= 0).all() and np.allclose(output.sum(axis=1), 1):
         name, says = "softmax", "each row of the output sums to 1, as after a softmax"
-    elif reading.last in ("sigmoid", "expit"):
+    elif _is_sigmoid(reading.output):
         name, says = "sigmoid", "the output comes out of a sigmoid"
     else:
         return None
-    seen = f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot come near 0"
-    action = f"leave out the {name}: nn.{loss} of the last layer's output"
-    return Suspicion(f"{name} before the loss", seen, action, _without_last(case), is_proof=True)
+    cause, takes_logits = f"{name} before the loss", is_of_two or reading.is_cross_entropy
+    if takes_logits:
+        loss = "binary_cross_entropy_with_logits" if is_of_two else "cross_entropy"
+        seen = f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot be near 0"
+        action = f"leave out the {name}: nn.{loss} of the last layer's output"
+    elif name == "softmax":
+        seen = f"{says}, and nn.nll_loss takes the logarithms of probabilities"
+        action = "nn.cross_entropy of the last layer's output, without the softmax; or nn.nll_loss of np.log of it"
+    else:
+        return None
+    logits = changes.LOGITS_OF_TWO if is_of_two else changes.LOGITS
+    by_hand = (logits, changes.then(logits, fresh(case))) if case.has_data else ()
+    return Suspicion(cause, seen, action, (takes_logits and _without_last(case)) or by_hand, is_proof=True)
+
+
+def _is_sigmoid(output: Tensor) -> bool:
+    """Whether it was made by a sigmoid, or is 1 / (1 + exp(…)), by hand."""
+    if made_by(output) != "divide":
+        return made_by(output) in ("sigmoid", "expit")
+    above, below = output.values[0], output.inputs[1]
+    return bool(np.all(above == 1)) and depends(below) and "exp" in map(made_by, filter(depends, below.inputs))
 
 
 def out_of_reach(case: Case) -> Suspicion | None:
@@ -118,15 +133,29 @@ def broadcast(case: Case) -> Suspicion | None:
 
 
 def wrong_sign(case: Case) -> Suspicion | None:
-    """A loss that falls as the error of the network grows, and, where it has several, as each of them grows."""
-    nodes = [node for node in case.reading.comparisons if not node.ndim]
+    """A loss that falls as the error of the network grows, and, where it has several, as each of them grows.
+
+    By hand, an error is a difference from targets, or the logarithm of a probability: then the loss has to be negative.
+    """
+    known = [node for node in case.reading.comparisons if not node.ndim]
+    nodes = known or ([] if case.value >= 0 else _by_hand(case))
     slopes = grad(case.reading.loss, nodes, allow_unused=True) if nodes else []
-    falling = [node for node, slope in zip(nodes, slopes, strict=True) if slope is not None and slope < 0]
-    if not falling or len(falling) < len(nodes):
+    found = [(slope, 1.0 if known else node.data) for slope, node in zip(slopes, nodes, strict=True)]
+    growing = [np.zeros(1) if slope is None else slope * error for slope, error in found]
+    if not growing or not all(x.min() < 0 and x.max() <= -limit.SAME * x.min() for x in growing):
         return None
-    seen = f"the loss falls as {made_by(falling[-1])} rises: it has the wrong sign"
+    seen = f"the loss falls as {made_by(nodes[-1])} grows in size, the error: it has the wrong sign"
     cures = (changes.NEGATED, changes.then(changes.NEGATED, fresh(case))) if case.has_data else ()
     return Suspicion("gradient ascent", seen, "minimise the error itself, without the minus", cures, is_proof=True)
+
+
+def _by_hand(case: Case) -> list[Tensor]:
+    """Differences of what the network computes from constant data; logarithms of what is at most 1, no entropy's."""
+    nodes = case.reading.nodes
+    differences = [n for n in case.reading.comparisons if not any(depends(x) and x.is_leaf for x in n.inputs)]
+    logarithms = [n for n in nodes if made_by(n) == "log" and n.ndim and (n.data < limit.SAME).all()]
+    weighted = [x for n in nodes if sum(map(depends, n.inputs)) > 1 for x in n.inputs]  # p log p
+    return differences + [n for n in logarithms if all(n is not x for x in weighted)]
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
@@ -135,15 +164,20 @@ def wrong_sign(case: Case) -> Suspicion | None:
 def unreached(case: Case) -> Suspicion | None:
     """Parameters that the loss does not depend on, or from which it is cut off."""
     reading, reached = case.reading, set(case.reading.leaves)
-    names = [reading.names[p] for p in reading.parameters if p not in reached]
-    if not names:
+    cut = [p for p in reading.parameters if p not in reached]
+    if not cut:
         return None
-    seen = (
-        f"no gradient reaches {listed(names)}: the loss does not depend on them, or is cut off from them by .detach(), "
-        ".data or no_grad"
-    )
-    action = "compute the loss from the tensors themselves, without .detach() or .data"
-    return Suspicion("parameters without gradient", seen, action, is_proof=True)
+    rng, vector = np.random.default_rng(0), case.objective.vector
+    noise = {p: rng.standard_normal(p.shape) * np.abs(p.data).max(initial=0.0) for p in cut}
+    acts = case.objective.value(case.theta + vector.join([noise.get(p) for p in vector.parameters])) != case.value
+    seen = f"no gradient reaches {listed(reading.names[p] for p in cut)}: the loss "
+    if acts:
+        seen += "changes with them, and is cut off from them, by .detach(), .data or no_grad"
+        action = "compute the loss from the tensors themselves, without .detach() or .data"
+    else:
+        seen, action = f"{seen}does not depend on them", "use them in the computation of the loss, or leave them out"
+    is_meant = acts and not set(cut).isdisjoint(case.optimizer.parameters())
+    return Suspicion("parameters without gradient", seen, action, is_proof=True, is_certain=is_meant)
 
 
 def frozen(case: Case) -> Suspicion | None:
@@ -171,14 +205,13 @@ def strangers(case: Case) -> Suspicion | None:
 
 
 def identical_units(case: Case) -> Suspicion | None:
-    """Units of a hidden layer with the same weights: they get the same gradient, and stay the same."""
+    """Units of a hidden layer with the same weights and the same gradient: they stay the same."""
     for i, product in enumerate(case.reading.products[:-1]):
-        units = product.units if product.bias is None else np.column_stack([product.units, product.bias.data])
-        different = _different(units)
-        if len(units) > 1 and different <= len(units) / 2:
+        different, units = _different(case, product), len(product.units)
+        if units > 1 and different <= units / 2:
             seen = (
-                f"the {len(units)} units of layer {i} have {different} different sets of weights: units with the same "
-                "weights get the same gradient, and stay the same"
+                f"the {units} units of layer {i} have {different} different sets of weights: units with the same "
+                "weights get the same gradient here, and stay the same"
             )
             action = "break the symmetry: draw the initial weights at random (nn.init)"
             out = () if case.way_out is None else (changes.way_out(case.way_out.theta),)
@@ -187,12 +220,24 @@ def identical_units(case: Case) -> Suspicion | None:
     return None
 
 
-def _different(units: Array) -> int:
-    """How many rows there are that differ by more than rounding, each by its own size."""
-    sizes = np.abs(units).max(axis=1, keepdims=True)
-    if not np.isfinite(sizes).all():
-        return len(units)
-    return len(np.unique(np.round(units / np.where(sizes > 0, limit.SAME * sizes, 1.0)), axis=0))
+def _different(case: Case, product: Product) -> int:
+    """How many units there are that differ by more than rounding, in their weights or in the gradient of these.
+
+    Weights are compared by their own size, gradients by that of the largest there has been: at rest they are rounding.
+    """
+    own = [product.weight, *([product.bias] if product.bias is not None else [])]
+    slopes = dict(zip(case.objective.parameters, case.objective.vector.split(case.gradient), strict=True))
+    weights, gradients = (
+        np.column_stack([product.oriented(parts[0]), *parts[1:]])
+        for parts in ([p.data for p in own], [slopes[p] for p in own])
+    )
+    sizes = np.abs(weights).max(axis=1, keepdims=True)
+    largest = max(case.norm, *case.norms[np.isfinite(case.norms)], np.finfo(float).tiny)
+    if not (np.isfinite(sizes).all() and np.isfinite(largest)):
+        return len(weights)
+    sizes = np.where(sizes > 0, sizes, 1.0)
+    compared = np.column_stack([weights / sizes, np.log(sizes), gradients / largest])
+    return len(np.unique(np.round(compared / limit.SAME), axis=0))
 
 
 def stuck_units(case: Case) -> Suspicion | None:
@@ -209,16 +254,17 @@ def stuck_units(case: Case) -> Suspicion | None:
 
 def vanishing_gradient(case: Case) -> Suspicion | None:
     """The network has learnt no more than a constant output, and the first layers get hardly any gradient."""
-    products, constant = case.reading.products, case.constant
-    if len(products) < 3 or constant is None or case.value < (1 - limit.TENTH) * constant:
+    constant = case.constant
+    if len(case.reading.products) < 3 or constant is None or case.value < (1 - limit.TENTH) * constant:
         return None
-    gradients = dict(zip(case.objective.parameters, case.objective.vector.split(case.gradient), strict=True))
-    sizes = [float(np.sqrt(np.mean(np.square(gradients[p.weight])))) for p in products]
-    if not min(sizes) < sizes[-1] / limit.TENFOLD:
+    sizes = case.reading.slopes
+    if not sizes or not min(sizes) < sizes[-1] / limit.TENFOLD:
         return None
+    some = np.unique(np.linspace(0, len(sizes) - 1, _SHOWN).astype(int))
+    told = ", ".join(f"{sizes[i]:.1g}" for i in some) + (f" ({len(some)} of {len(sizes)})" * (len(some) < len(sizes)))
     seen = (
         f"the loss {case.value:.4g} is that of a constant output, {constant:.4g}: the network knows only the mean; and "
-        f"layer by layer, from the first on, the weights' gradient is {', '.join(f'{s:.1g}' for s in sizes)}"
+        f"layer by layer, from the first on, the weights' gradient is {told}"
     )
     action = (
         "the gradient vanishes on its way back: an initialisation that keeps its size (nn.init), relu or tanh in place "
@@ -231,12 +277,12 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
 
 
 def zero_gradient(case: Case) -> Suspicion | None:
-    """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask; not dead relus.
+    """Tensors whose gradient is exactly 0, behind a function of slope 0 (sign, round) or a mask; not stuck units.
 
     At a minimum a gradient may be 0 as well: so it has to be 0 nearby too, and others have to have a gradient, or a
     function of slope 0 to be seen.
     """
-    if not case.is_finite or any(layer.function == "relu" and layer.stuck == layer.units for layer in case.layers):
+    if not case.is_finite or any(layer.stuck == layer.units for layer in case.layers):
         return None
     vector = case.objective.vector
     sizes = vector.join([np.full(p.shape, np.abs(p.data).max(initial=0.0)) for p in vector.parameters])
@@ -269,10 +315,13 @@ def no_activation(case: Case) -> Suspicion | None:
 
 def fresh(case: Case, lr: float | None = None, activation: str = "") -> Change:
     """A fresh start for all layers that the graph shows, each followed by the next activation, or by the one given."""
-    hidden = len(case.reading.products) - 1
-    names = [activation or layer.function for layer in case.layers[:hidden]] + ["linear"] * (hidden + 1)
-    layers = [(p.weight, p.bias, name) for p, name in zip(case.reading.products, names, strict=False)]
-    return changes.fresh_start(layers, lr)
+    products = case.reading.products
+    names = [activation or layer.function for layer in case.layers[: len(products) - 1]] + ["linear"] * len(products)
+    layers: dict[Tensor, tuple[Tensor, Tensor | None, str]] = {}
+    for p, name in zip(products, names, strict=False):
+        is_recurrent = p.weight in layers and p.weight.shape[0] == p.weight.shape[1]
+        layers[p.weight] = (p.weight, p.bias, "recurrent" if is_recurrent else name)
+    return changes.fresh_start(list(layers.values()), lr)
 
 
 def _initial_sizes(case: Case) -> Array:

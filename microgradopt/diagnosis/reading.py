@@ -16,7 +16,6 @@ from microgradopt.nn.functional import linear
 from microgradopt.nn.losses import nll_loss
 from microgradopt.objective import Objective
 from microgradopt.optim.lbfgs import LBFGS
-from microgradopt.rules import log_softmax
 from microgradopt.rules.registry import name_of
 from microgradopt.sweep import graph_of
 from microgradopt.tensor import Tensor
@@ -80,6 +79,14 @@ class Reading:
                     found.append(Product(node, node.values[0], weight, bias, units))
         return found
 
+    @property
+    def slopes(self) -> list[float]:
+        """The gradient of the weights, root mean square, that each layer gives: of shared weights, step by step."""
+        products = [p for p in self.products if np.any(p.x)]  # not the state that a recurrent network begins with
+        found = grad(self.loss, [p.node for p in products], allow_unused=True)
+        rows = [(np.reshape(p.x, (-1, np.shape(p.x)[-1])), g) for p, g in zip(products, found, strict=True)]
+        return [float(np.sqrt(np.mean(np.square(x.T @ g.reshape(len(x), -1))))) for x, g in rows if g is not None]
+
     @functools.cached_property
     def first(self) -> Product | None:
         """The layer that takes the data, if they are a table: rows of samples, columns of features."""
@@ -116,7 +123,7 @@ class Reading:
         if self.comparison is None:
             return None
         output = next(x for x in self.comparison.inputs if depends(x))
-        return output.inputs[0] if self.is_cross_entropy and output.function is log_softmax else output
+        return output.inputs[0] if self.is_cross_entropy else output
 
     @functools.cached_property
     def target(self) -> Array | None:
@@ -127,9 +134,14 @@ class Reading:
         return next((np.asarray(value) for x, value in sides if not depends(x)), None)
 
     @property
-    def is_cross_entropy(self) -> bool:
+    def is_labelled(self) -> bool:
         """Whether the loss is that of classes, by labels."""
         return self.comparison is not None and self.comparison.function is nll_loss
+
+    @property
+    def is_cross_entropy(self) -> bool:
+        """Whether it takes logits."""
+        return self.is_labelled and made_by(self.comparison.inputs[0]) == "log_softmax"  # type: ignore[union-attr]
 
     @property
     def last(self) -> str:
@@ -148,8 +160,8 @@ class Reading:
     @functools.cached_property
     def right(self) -> float | None:
         """The share of samples that are classified right; None where there are no classes."""
-        is_labelled = self.target is not None and self.target.shape == self.output.shape[:1]
-        if self.is_cross_entropy and is_labelled and self.output.ndim == 2:
+        has_labels = self.target is not None and self.target.shape == self.output.shape[:1]
+        if self.is_labelled and has_labels and self.output.ndim == 2:
             return float(np.mean(self.output.data.argmax(axis=1) == self.target))
         middles: dict[Any, float] = {nn.binary_cross_entropy_with_logits: 0.5, nn.hinge_loss: 0.0}
         middle = None if self.comparison is None else middles.get(self.comparison.function)

@@ -12,10 +12,12 @@ from microgradopt.anomaly import detect_anomaly
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
+from microgradopt.diagnosis.data import large_targets
 from microgradopt.diagnosis.network import fresh
 from microgradopt.diagnosis.suspicion import Suspicion, listed
 from microgradopt.errors import NonFiniteError
-from microgradopt.optim.adaptive import Adam
+from microgradopt.nn import Dropout
+from microgradopt.optim.adaptive import Adam, AdamW
 from microgradopt.optim.first_order import SGD, Momentum
 
 Array = npt.NDArray[Any]
@@ -47,6 +49,9 @@ def exploding(case: Case) -> Suspicion | None:
     seen.append(f"the largest parameter is {largest:.3g}")
     cures = [fresh(case, case.rate / shrink) for shrink in (10, 100, 1000)] if case.has_optimizer else []
     action = "start again with a smaller learning rate, or clip the gradient (max_norm)"
+    if (targets := large_targets(case)) is not None:
+        seen.append(targets.seen)
+        cures, action = [*targets.cures[1:], *cures], f"{targets.action}; or {action}"
     return Suspicion("exploding", "; ".join(seen), action, tuple(cures), is_proof=True)
 
 
@@ -172,9 +177,11 @@ def noise(case: Case) -> Suspicion | None:
     best = max(case.closes(case.trials(cure)) for cure in slower)
     if case.closes(case.trials(changes.ALL_DATA)) < limit.HALF * best:
         return None
+    modules = [] if case.run.model is None else [module for _, module in case.run.model.named_modules()]
+    masks = " and of dropout" if any(isinstance(module, Dropout) and module.p for module in modules) else ""
     seen = (
         f"an update changes the loss by {mean:.2g} ± {error:.1g} on average, of which {from_noise:.2g} is due to the "
-        f"noise of batches of {case.run.batch_size}: without it, {without:.2g}"
+        f"noise of batches of {case.run.batch_size}{masks}: without it, {without:.2g}"
     )
     action = "a smaller learning rate from here on (a schedule that falls), or larger batches"
     return Suspicion("noise of the batches", seen, action, (*slower, changes.ALL_DATA))
@@ -238,20 +245,23 @@ def _size_on_all_data(case: Case, own: Array) -> float | None:
 
 
 def _before_last_step(case: Case) -> Array | None:
-    """θ before the last step of SGD or Adam, from `.grad` and the state; None where it cannot be told."""
-    optimizer, own = case.optimizer, list(case.objective.parameters)
+    """θ before the last step of SGD, Adam or AdamW, from `.grad` and the state; None where it cannot be told."""
+    optimizer, own, theta = case.optimizer, list(case.objective.parameters), case.theta
     group, blocks = optimizer.param_groups[0], list(optimizer.blocks())
-    is_plain = not any(group.get(key) for key in ("weight_decay", "maximize", "amsgrad", "nesterov"))
+    is_plain = not any(group.get(key) for key in ("maximize", "amsgrad", "nesterov"))
     if not is_plain or len(blocks) != 1 or blocks[0][2] != own or any(p.grad is None for p in own):
         return None
     _, lr, _, state = blocks[0]
+    if type(optimizer) is SGD and group["momentum"]:
+        return theta + lr * state["b"]
     if type(optimizer) is SGD:
-        return case.theta + lr * (state["b"] if group["momentum"] else case.run.vector.gradient())
-    if type(optimizer) is not Adam or not state["t"]:
+        return (theta + lr * case.run.vector.gradient()) / (1 - lr * group["weight_decay"])
+    if type(optimizer) not in (Adam, AdamW) or not state["t"]:
         return None
     beta1, beta2 = group["betas"]
     m, v = state["m"] / (1 - beta1 ** state["t"]), state["v"] / (1 - beta2 ** state["t"])
-    return case.theta + lr * m / (np.sqrt(v) + group["eps"])
+    decay = group["weight_decay"] if type(optimizer) is AdamW else 0.0  # Adam's is in m
+    return (theta + lr * m / (np.sqrt(v) + group["eps"])) / (1 - lr * decay)
 
 
 def weight_decay(case: Case) -> Suspicion | None:

@@ -15,7 +15,8 @@ class Suspicion(NamedTuple):
 
     cause: its name. seen: the signature, as it was measured, in words. action: what to do, in words. cures: changes
     that would help if this is the cause. is_proof: whether the signature alone is enough, as for an error in the
-    program: no experiment could refute it. on_validation: whether a cure is judged on the validation data.
+    program: no experiment could refute it. is_certain: whether it is no harmless one, whatever else is cured.
+    on_validation: whether a cure is judged on the validation data.
     """
 
     cause: str
@@ -23,6 +24,7 @@ class Suspicion(NamedTuple):
     action: str
     cures: tuple[Change, ...] = ()
     is_proof: bool = False
+    is_certain: bool = False
     on_validation: bool = False
 
     def measure(self, trial: Trial) -> float:

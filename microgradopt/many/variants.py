@@ -48,7 +48,8 @@ def vary(
 
     Raises ValueError for an optimizer that begins to keep a state with its first update, and has made none yet; for
     nothing to vary; for arrays that do not go together; and for numbers with which the formula is another one than in
-    the run: zero leaves a term out.
+    the run: zero leaves a term out. TracingError for a method that decides by numbers (L-BFGS, Newton's, Prodigy):
+    `ManyRuns` trains variants of those one by one. `ScheduleFreeAdamW` wants ``optimizer.train()`` before.
 
     >>> import microgradopt as mg
     >>> X = np.arange(4.0).reshape(4, 1)

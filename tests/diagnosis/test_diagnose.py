@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits, load_wine, make_moons
 
 import microgradopt as mg
 from microgradopt import critical, nn, optim
+from microgradopt.diagnosis.reading import Reading
 from microgradopt.training import History, Run, fit, gradient_norm
 
 DIGITS = load_digits(return_X_y=True)
@@ -212,7 +213,7 @@ def test_nothing_is_changed():
     run = digits_run(50, momentum=0.9)
     theta, state, n = run.objective.theta, run.optimizer.state_dict(), len(run)
     gradients = [np.array(p.grad) for p in run.vector.parameters]
-    critical.diagnose(run)
+    critical.diagnose(run, budget=960)
     np.testing.assert_array_equal(run.objective.theta, theta)
     for before, after in zip(state["state"], run.optimizer.state_dict()["state"], strict=True):
         for key in before:
@@ -223,7 +224,8 @@ def test_nothing_is_changed():
 
 
 def test_the_same_twice():
-    assert str(critical.diagnose(digits_run(lr=1e-5))) == str(critical.diagnose(digits_run(lr=1e-5)))
+    first, second = (str(critical.diagnose(digits_run(lr=1e-5), budget=960)) for _ in range(2))
+    assert first == second
 
 
 def test_a_cure_is_a_run_that_does_better():
@@ -357,7 +359,7 @@ def test_any_model_and_method(model, optimizer, settings, verdict):
     model = model()
     x = X.astype(next(model.parameters()).dtype)
     run = Run(model, nn.cross_entropy, optimizer(model.parameters(), **settings), x, Y, 32, rng=0).train(60)
-    assert critical.diagnose(run).verdict == verdict
+    assert critical.diagnose(run, budget=2400).verdict == verdict
 
 
 def test_residuals():
@@ -491,7 +493,7 @@ class Counting(nn.Module):
 def test_what_modules_hold_besides_parameters_stays():
     run = moons_run(Counting(), updates=30)
     mean, calls, state = run.model.mean, run.model.calls, run.model.rng.bit_generator.state
-    critical.diagnose(run)
+    critical.diagnose(run, budget=960)
     np.testing.assert_array_equal(run.model.mean, mean)
     assert (run.model.calls, run.model.rng.bit_generator.state) == (calls, state)
 
@@ -676,7 +678,9 @@ class WithASpare(nn.Module):
 def test_a_part_that_is_not_used_does_not_hide_the_cause():
     model = WithASpare()
     run = Run(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-6), X, Y, 32, rng=0).train(100)
-    assert critical.diagnose(run).verdict == "learning rate too small"
+    found = critical.diagnose(run, budget=2400)
+    assert found.verdict == "learning rate too small"
+    assert any("spare.bias: the loss does not depend on them" in row.seen for row in found.considered)
 
 
 def test_a_factor_moves_the_floor_of_contradicting_targets():
@@ -762,3 +766,196 @@ def test_wrong_arguments():
     other = nn.MLP((2, 8, 2), rng=5)
     with pytest.raises(ValueError, match="another model"):
         critical.diagnose(run.objective, optim.SGD(other.parameters(), lr=0.1))
+
+
+# What newcomers' runs broke -------------------------------------------------------------------------------------------
+
+
+def considered(found):
+    return {row.cause for row in found.considered}
+
+
+@pytest.mark.parametrize("zeroed", [False, True], ids=["one input", "zeros that differ behind"])
+def test_units_that_will_differ_are_not_identical(zeroed):
+    """Weights of one input are multiples of each other; equal units with other weights behind get other gradients."""
+    model = nn.Sequential(nn.Linear(1 + zeroed, 8, bias=False, rng=0), nn.Tanh(), nn.Linear(8, 2, rng=1))
+    if zeroed:
+        model[0].weight.data = np.zeros((8, 2))
+    x = XM[:, : 1 + zeroed]
+    run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=1e-5), x, YM).train(30)
+    if zeroed:
+        model[0].weight.data = np.zeros((8, 2))
+    assert "identical units" not in considered(critical.diagnose(run, budget=480))
+
+
+class Recurrent(nn.Module):
+    """tanh(x_t w + h W + b), 12 times; the output from the last h. steps: weights of their own for each step."""
+
+    def __init__(self, steps=1):
+        rng = np.random.default_rng(0)
+        w, W = rng.normal(size=(1, 6)), 0.1 * rng.normal(size=(6, 6))
+        self.w = [mg.Tensor(w, requires_grad=True) for _ in range(steps)]
+        self.W = [mg.Tensor(W, requires_grad=True) for _ in range(steps)]
+        self.b, self.last = mg.Tensor(np.zeros(6), requires_grad=True), nn.Linear(6, 2, rng=1)
+
+    def forward(self, x):
+        h = np.zeros((len(x), 6))
+        for t in range(12):
+            h = np.tanh(x[:, t : t + 1] @ self.w[t % len(self.w)] + h @ self.W[t % len(self.W)] + self.b)
+        return self.last(h)
+
+
+def first_bit():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 12)), rng.integers(0, 2, 60)
+    x[:, 0] = 2 * y - 1
+    return x, y
+
+
+def test_a_gradient_that_vanishes_through_time():
+    x, y = first_bit()
+    model = Recurrent()
+    run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), x, y, 20, rng=0).train(200)
+    before, found = run.value(), critical.diagnose(run, budget=3600)
+    assert found.verdict == "vanishing gradient", str(found)
+    assert found.cure().train(200).value() < 0.9 * before
+
+
+def test_the_gradient_of_each_step_is_that_of_weights_of_its_own():
+    x, y = first_bit()
+    shared, own = (
+        Reading(mg.Objective.of(model, lambda model=model: nn.cross_entropy(model(x), y)))
+        for model in (Recurrent(), Recurrent(12))
+    )
+    own.loss.backward()
+    sizes = [np.sqrt(np.mean(p.weight.grad**2)) for p in own.products if np.any(p.x)]
+    np.testing.assert_allclose(shared.slopes, sizes, rtol=1e-9)
+
+
+def test_probabilities_for_their_logarithms():
+    model = nn.Sequential(nn.Linear(2, 8, rng=0), nn.Tanh(), nn.Linear(8, 2, rng=1), nn.Softmax())
+    found = critical.diagnose(
+        Run(model, nn.nll_loss, optim.SGD(model.parameters(), lr=1e-4), XM, YM).train(30), budget=960
+    )
+    seen = next(row.seen for row in found.considered if row.cause == "softmax before the loss")
+    assert "nll_loss takes the logarithms" in seen
+    assert "cross_entropy" not in seen
+    assert not any(trial.name.startswith("without its last layer") for trial in found.trials)
+
+
+def one_in(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def likelihood(p, t):
+    return np.mean(t * np.log(p) + (1 - t) * np.log(1 - p))
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "y", "is_wrong"),
+    [
+        (lambda z: z, lambda out, t: -((t - out) ** 2).mean(), COLUMN, True),
+        (one_in, likelihood, COLUMN, True),
+        (lambda z: nn.functional.softmax(z, -1), lambda p, t: np.log(p)[np.arange(200), t].mean(), YM, True),
+        (lambda z: z, lambda out, t: -np.exp(-((t - out) ** 2)).mean(), COLUMN, False),
+        (one_in, lambda p, t: -likelihood(p, t) - 9, COLUMN, False),
+        (lambda z: nn.functional.softmax(z, -1), lambda p, t: (p * np.log(p)).sum(), YM, False),
+    ],
+    ids=["squares", "two classes", "classes", "a kernel", "an offset", "entropy"],
+)
+@pytest.mark.parametrize("has_data", [True, False])
+def test_the_sign_of_a_loss_by_hand(end, loss, y, is_wrong, has_data):
+    net = nn.MLP((2, 8, 2 if y.ndim == 1 else 1), nn.Tanh, rng=0)
+    model = nn.Sequential(net, Ending(end))
+    run = Run(model, loss, optim.SGD(model.parameters(), lr=0.02), XM, y).train(30)
+    found = critical.diagnose(run, budget=480) if has_data else critical.diagnose(run.objective, run.optimizer, run)
+    assert (found.verdict == "gradient ascent") == is_wrong, str(found)
+
+
+class Ending(nn.Module):
+    def __init__(self, do):
+        self.do = do
+
+    def forward(self, x):
+        return self.do(x)
+
+
+@pytest.mark.parametrize(("end", "loss", "y"), [(one_in, BCE, COLUMN), (nn.Softmax(), nn.cross_entropy, YM)])
+def test_probabilities_out_of_forward_are_cured_by_their_logits(end, loss, y):
+    model = nn.Sequential(nn.MLP((2, 8, 2 if y.ndim == 1 else 1), nn.Tanh, rng=0), nn.Flatten())
+    model.forward = lambda x: end(nn.Sequential.forward(model, x))
+    run = Run(model, loss, optim.Adam(model.parameters(), lr=1e-2), XM, y).train(900)
+    found = critical.diagnose(run, budget=2400)
+    assert found.verdict.endswith("before the loss"), str(found)
+    assert found.cure().train(100).value() < run.value() / 2
+
+
+def test_what_is_cut_off_is_told_from_what_is_not_used():
+    """A larger rate for the last layer gains much, too: that makes the cut no harmless one."""
+    cut = Between(lambda h: h.detach())
+    run = Run(cut, nn.cross_entropy, optim.SGD(cut.parameters(), lr=1e-5), XM, YM).train(30)
+    found = critical.diagnose(run, budget=2400)
+    assert (found.verdict, found.cure()) == ("parameters without gradient", None)
+    assert "the loss changes with them" in found.evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        (optim.AdamW, {"lr": 0.03}),
+        (optim.Adam, {"weight_decay": 1e-3}),
+        (optim.SGD, {"weight_decay": 1e-3, "lr": 0.02}),
+    ],
+)
+def test_gradients_not_cleared_with_a_decay(optimizer, settings):
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    optimizer = optimizer(model.parameters(), **settings)
+    assert by_hand(model, nn.cross_entropy, optimizer, XM, YM, 100, clear=False).verdict == "gradients not cleared"
+    optimizer.zero_grad()
+    assert by_hand(model, nn.cross_entropy, optimizer, XM, YM, 30).verdict != "gradients not cleared"
+
+
+@pytest.mark.parametrize(("optimizer", "verdict"), [(optim.Adam, "targets of large scale"), (optim.SGD, "exploding")])
+def test_targets_in_hundreds_of_thousands(optimizer, verdict):
+    model = nn.MLP((2, 8, 1), rng=0)
+    y = 3e5 + 1e5 * XM[:, :1]
+    run = Run(model, nn.mse_loss, optimizer(model.parameters(), lr=1e-2), XM, y, 50, rng=0)
+    with np.errstate(all="ignore"):
+        found = critical.diagnose(run.train(200), budget=2400)
+    assert found.verdict == verdict, str(found)
+    assert found.cure().train(200).value() < y.var() / 10
+    assert "standardise the targets" in found.action
+
+
+def test_batches_clipped_by_hand():
+    model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
+    parameters = list(model.parameters())
+    clip = lambda: optim.clip_grad_norm(parameters, 1e-3)  # noqa: E731
+    found = by_hand(model, nn.cross_entropy, optim.SGD(parameters, lr=0.1), X, Y, 100, batch=32, before_step=clip)
+    assert found.verdict == "clipping", str(found)
+
+
+def test_units_that_inputs_have_saturated_are_no_minimum():
+    x = np.column_stack([1.7e9 + 1e6 * np.random.default_rng(0).random(200), XM])
+    model = nn.MLP((3, 8, 2), nn.Tanh, rng=0)
+    found = by_hand(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=1e-3), x, YM, 300)
+    assert found.verdict == "inputs of unlike scale", str(found)
+    assert "tanh layer 0: 8 of 8 units saturated" in found.evidence[0]
+    assert found.cure() is None
+
+
+def test_what_new_weights_alone_cure_is_not_the_decay():
+    model = nn.MLP((2, 8, 2), nn.Tanh, rng=0)
+    for p in model.parameters():
+        p.data = 300 * p.data
+    run = Run(model, nn.cross_entropy, optim.AdamW(model.parameters(), lr=1e-3), XM, YM).train(100)
+    found = critical.diagnose(run)
+    assert "weight decay" in considered(found)
+    assert found.verdict != "weight decay", str(found)
+
+
+def test_the_noise_of_masks_is_told():
+    model = nn.Sequential(nn.Linear(64, 16, rng=0), nn.ReLU(), nn.Dropout(0.95, rng=0), nn.Linear(16, 10, rng=1))
+    run = Run(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=3e-3), X, Y, 32, rng=0).train(500)
+    seen = [row.seen for row in critical.diagnose(run, budget=960).considered if row.cause == "noise of the batches"]
+    assert "the noise of batches of 32 and of dropout" in seen[0]
