@@ -108,7 +108,7 @@ class Local:
     def at(self, theta: Array, rng: np.random.Generator) -> Local | None:
         """The same units and Hessian, with loss and gradient of another θ; None where they cannot be computed."""
         try:
-            m = measured(self.objective, theta, rng, second=False).over(self.scale)
+            m = measured(self.objective, theta, rng, np.zeros((len(theta), 0))).over(self.scale)
         except (NonFiniteError, FloatingPointError, np.linalg.LinAlgError):
             return None
         return replace(

@@ -99,6 +99,38 @@ class TestMatrixFree:
 
         assert not critical.classify(Objective(f, np.full(60, center)), dense_up_to=10).certified
 
+    @pytest.mark.parametrize(
+        ("soft", "certified"),
+        [
+            (lambda u: 1e-5 * u, False),
+            (lambda u: 1e-5 * (u + u**2 + 100 * u**3), False),
+            (lambda u: 5e-6 * (u - 1) ** 2, False),
+            (lambda u: 5e-6 * u**2, True),
+        ],
+    )
+    def test_what_forty_stiff_directions_hide(self, soft, certified):
+        """Their rounding, 1e-5, is as large as a slope along a soft direction: there is no critical point nearby."""
+        rng = np.random.default_rng(0)
+        Q, center = np.linalg.qr(rng.normal(size=(120, 60)))[0], rng.normal(size=120)
+
+        def f(x):
+            z = Q.T @ (x - center)
+            return 1e10 * (z[:40] ** 2).sum() - 1e9 * z[40] ** 2 + soft(z[41])
+
+        assert critical.classify(Objective(f, center), dense_up_to=10).certified == certified
+
+    @pytest.mark.parametrize("seed", [0, 1, 3])
+    def test_curvature_that_is_rounding_is_no_saddle(self, seed):
+        """p² and q² have coefficients of zero; computed, they are 1e-17, one positive and one negative."""
+        rng = np.random.default_rng(seed)
+        Q, center = np.linalg.qr(rng.normal(size=(40, 40)))[0], rng.normal(size=40)
+
+        def f(x):
+            p, q = Q[:2] @ (x - center)
+            return 1e10 * (0.1 * p * p + 0.2 * p * p - 0.3 * p * p + 0.3 * q * q - 0.2 * q * q - 0.1 * q * q)
+
+        assert not critical.classify(Objective(f, center), dense_up_to=10).certified
+
     @pytest.mark.parametrize("scale", [1e-200, 1e200])
     def test_the_scale_of_the_loss_changes_nothing(self, scale):
         s = np.r_[-1.0, np.ones(59)]
