@@ -4,7 +4,7 @@ The computation that the loss has recorded is run again with θ and every interm
 place, as rounding may have moved them (Monte Carlo arithmetic: Parker 1997). What comes out differently is noise: also
 where large terms cancel inside of the loss, which no bound made of the result alone can tell.
 
-A loss that is computed elsewhere has recorded nothing. It is asked at five points in a row instead: the fourth
+A loss that is computed elsewhere has recorded nothing. It is asked at five points in a row on each side: the fourth
 difference of what is smooth is as good as zero, and that of noise with standard deviation σ has the deviation √70 σ
 (Hamming 1962; Moré and Wild 2011, "Estimating computational noise").
 """
@@ -29,7 +29,8 @@ Array = npt.NDArray[Any]
 
 _RUNS = 3
 _SAFETY = 4.0  # noise is said to be so many times the largest difference that was seen
-_ROW = (-2, -1, 1, 2)  # times the distance of the points in a row
+_ROW = (1, 2, 3, 4, 5)  # times the distance of the points in a row
+_ULPS = (8, 9)  # units in the last place by which θ is moved
 _DISTANCES = (1e-4, 1e-7)  # of the points, as shares of each parameter: noise is alike at both, structure is not
 _ANOTHER = (2.0, 1e-3)  # other steps of a difference of gradients, in units of its own
 _ROUGH = 1e-6  # the least relative error of a difference of gradients, even where two steps agree
@@ -108,24 +109,26 @@ def _run_elsewhere(
     loss: Any = objective.external_loss
     along = np.eye(len(theta)) if V is None else V
 
-    def asked(at: Array) -> Derivatives:
+    def asked(at: Array, second: bool = True) -> Derivatives:
         value, gradient = objective.value_and_gradient(at)
-        return [value, gradient.astype(float), loss.products(at, along).astype(float)]
+        HV = loss.products(at, along) if second else np.zeros_like(along)
+        return [value, gradient.astype(float), HV.astype(float)]
 
-    here, again, *moved = (asked(at) for at in (theta, theta, _moved(theta, rng), _moved(theta, rng)))
-    size = np.abs(theta).astype(float)
+    here, again = asked(theta), asked(theta)
+    differences, size = [_minus(again, here)], np.abs(theta).astype(float)
     if along.size:  # what is 0 moves by as much as changes the loss by its size
         bend = np.abs(np.diag(here[2])) if V is None else np.linalg.norm(here[2])
         curved = np.sqrt(np.divide(abs(here[0]), bend, out=np.ones_like(size), where=size == 0))
         size = np.where(size == 0, np.clip(np.nan_to_num(curved, nan=1.0), 0, 1), size)
-    signs, rows = rng.choice([-1, 1], len(size)), []
-    for distance in _DISTANCES:
-        row = [asked((theta + t * distance * size * signs).astype(theta.dtype)) for t in _ROW]
-        if distance == _DISTANCES[0] or any(each[0] != here[0] for each in row):  # else nothing has moved
-            five = zip(*row[:2], here, *row[2:], strict=True)
-            rows.append([(a - 4 * b + 6 * c - 4 * d + e) / 70**0.5 for a, b, c, d, e in five])
-    fourth = [min(same, key=np.linalg.norm) for same in zip(*rows, strict=True)]
-    differences = [*(_minus(each, here) for each in (again, *moved)), fourth]
+    way = size * rng.choice([-1, 1], len(size))
+    for side in (1, -1):  # each for itself: a jump at θ is none of either
+        one, other = (asked(_on(theta, side * t * np.finfo(theta.dtype).eps * way), False) for t in _ULPS)
+        rows = [[asked(_on(theta, side * t * d * way), side > 0) for t in _ROW] for d in _DISTANCES]
+        moving = [row for row in rows if any(each[0] != row[0][0] for each in row)] or rows[:1]
+        fourths = [
+            [(a - 4 * b + 6 * c - 4 * d + e) / 70**0.5 for a, b, c, d, e in zip(*row, strict=True)] for row in moving
+        ]
+        differences += [_minus(other, one), [min(same, key=np.linalg.norm) for same in zip(*fourths, strict=True)]]
     if along.size:
         differences += [[0.0, np.zeros_like(size), each] for each in _of_products(loss, theta, along, here[2], rng)]
     return here, differences
@@ -144,6 +147,10 @@ def _of_products(loss: ExternalLoss, theta: Array, V: Array, HV: Array, rng: np.
     if not np.linalg.norm(wrong) > 10 * np.linalg.norm(once - twice) + _ROUGH * np.linalg.norm(once):
         return []
     return [np.outer(wrong, u) / np.linalg.norm(u)]
+
+
+def _on(theta: Array, step: Array) -> Array:
+    return (theta + step).astype(theta.dtype)
 
 
 def _moved(x: Any, rng: np.random.Generator) -> Any:
