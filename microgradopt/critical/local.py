@@ -89,7 +89,7 @@ class Local:
 
     def rests_along(self, V: Array) -> bool:
         """Whether Vᵀg is zero, but for its noise."""
-        leak = _ROUNDING * self.eps * norm(self.gradient)  # as V itself is rounded
+        leak = _ROUNDING * len(self.theta) * self.eps * norm(self.gradient)  # as V itself is rounded
         return is_noise(V.T @ self.gradient, self.noise @ V, leak)
 
     def newton(self) -> Array:
