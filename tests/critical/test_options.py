@@ -322,6 +322,20 @@ class TestFind:
         )
         assert (len(found), found.euler, found.unfinished, found.runaways) == (9, 1, 0, 0)
 
+    @pytest.mark.parametrize("method", ["newton-mr", "saddle-free"])
+    def test_parameters_of_different_units_are_polished(self, method):
+        """Soft beside stiff parameters by 1e18: all the same to rounding, and each point once."""
+        units, rotation = np.array([1e-4, 1e5, 3e-3]), np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+        starts = np.random.default_rng(0).uniform(-1.6, 1.6, size=(12, 3))
+
+        def f(x):
+            return (((rotation @ (x / units)) ** 2 - 1) ** 2).sum()
+
+        found = critical.find(Objective(f, units), units * (starts @ rotation), method)
+        z = np.array([rotation @ (point.theta / units) for point in found])
+        np.testing.assert_allclose(z, z.round(), atol=1e-10)
+        assert len(np.unique(z.round(), axis=0)) == len(found) > 1
+
     def test_what_stands_still_has_not_run_away(self):
         """On a plateau all points are critical; and (x − 1)³ (x − 2) has nowhere to run to."""
         flat = critical.find(Objective(lambda x: np.maximum(x[0], 0) ** 2, [1.0]), [[-1.0], [-2.0], [-3.0], [0.5]])
