@@ -92,8 +92,10 @@ def outlined(
 def _settled(objective: Objective, theta: Array, max_products: int, rng: np.random.Generator) -> Array | None:
     """Where Newton's steps bring the gradient down to its own noise, along every direction; None where they do not.
 
-    As near 0 the noise becomes smaller with every step, that of where the step began will do.
+    As near 0 the noise becomes smaller with every step, that of where the step began will do, for two steps in a row:
+    a slope that the noise at the start has hidden stays, and is seen after the second.
     """
+    rested = False
     none = np.zeros((len(theta), 0))
     H, here = HessianOperator(objective, theta), measured(objective, theta, rng, none)
     for _ in range(_NEWTON):
@@ -101,9 +103,10 @@ def _settled(objective: Objective, theta: Array, max_products: int, rng: np.rand
             return theta
         theta = theta + minres(H, -H.gradient, tol=_SOLVED, max_iter=max_products).x
         H, there = HessianOperator(objective, theta), measured(objective, theta, rng, none)
-        if _rests(H, there, here, max_products):
+        before, rested = rested, _rests(H, there, here, max_products)
+        if before and rested:
             return theta
-        if not norm(there.gradient) <= norm(here.gradient) / 2:
+        if not (rested or norm(there.gradient) <= norm(here.gradient) / 2):
             break
         here = there
     return None
