@@ -119,6 +119,19 @@ class TestMatrixFree:
 
         assert critical.classify(Objective(f, center), dense_up_to=10).certified == certified
 
+    @pytest.mark.parametrize("dense_up_to", [10, 2000])
+    def test_what_the_noise_where_a_step_begins_hides(self, dense_up_to):
+        """A little off along stiff directions the noise is 1e-6 along all others: more than a slope there."""
+        rng = np.random.default_rng(0)
+        Q, center = np.linalg.qr(rng.normal(size=(120, 60)))[0], rng.normal(size=120)
+
+        def f(x):
+            z = Q.T @ (x - center)
+            return 1e12 * (z[:40] ** 2).sum() - 1e11 * z[40] ** 2 + 1e-7 * z[41]
+
+        beside = center + 1e-4 * Q[:, :40] @ rng.normal(size=40)
+        assert not critical.classify(Objective(f, beside), dense_up_to=dense_up_to).certified
+
     @pytest.mark.parametrize("seed", [0, 1, 3])
     def test_curvature_that_is_rounding_is_no_saddle(self, seed):
         """p² and q² have coefficients of zero; computed, they are 1e-17, one positive and one negative."""
