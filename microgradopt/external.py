@@ -107,10 +107,10 @@ class ExternalLoss:
         near, far = (self.both(theta + t * v)[1].astype(float) - self.both(theta - t * v)[1] for t in (h, 2 * h))
         return (8 * near - far) / (12 * h)
 
-    def hessian(self, theta: Array, stretch: float = 1.0) -> Array:
-        """H(θ), (n, n), column by column."""
-        identity = np.eye(len(theta), dtype=self.dtype)
-        return np.stack([self.product(theta, e, stretch) for e in identity], axis=1)
+    def products(self, theta: Array, V: Array, stretch: float = 1.0) -> Array:
+        """H(θ) V, (n, k), column by column."""
+        columns = [self.product(theta, v, stretch) for v in V.T.astype(self.dtype)]
+        return np.stack(columns, axis=1) if columns else V
 
     def _vector(self, name: str, answer: Any) -> Array:
         vector = np.array(answer)  # a copy: some functions give the same buffer each time

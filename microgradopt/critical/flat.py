@@ -24,9 +24,11 @@ _RADII_AT_ORIGIN = tuple(10.0**k for k in range(-3, 19))  # which tells no lengt
 _LONGER = 0.1  # at most, is each at random: or a ripple as long as a radius would not be seen
 _FAR = 1e-2  # a walk has to come so far, at least
 _STEPS = 3  # from one of the larger radii to the next
+_SHORTEST = 1e-6  # of a step, which is halved where the surface is bent too much for it: a surface ends there
+_TRIES = 50  # steps of a walk, at most
 _HALVINGS = 20  # of a step, up to a kink on its way
 _BACK = 40  # Newton's steps back across, with one Hessian for all
-_FALLS = 0.7  # of the gradient is left after each, at most
+_FALLS = 0.3  # of the gradient is left after each, at most
 _TURNED = 300  # parameters, up to which the Hessian is computed anew at each step
 
 
@@ -43,24 +45,32 @@ def is_surface(point: Local, rng: np.random.Generator) -> bool:
 
 
 def _stays(point: Local, direction: Array, rng: np.random.Generator) -> bool:
-    """Whether the gradient stays zero on the way. A walk that comes to a place it cannot go on from has ended."""
-    here, reached, long = point, 0.0, point.long(direction)
+    """Whether the gradient stays zero on the way. A walk that comes to a place it cannot go on from has ended.
+
+    A step that is too long for the bends of the surface is halved, until the place is found.
+    """
+    here, reached, long, tries = point, 0.0, point.long(direction), 0
     for round_radius in _RADII if point.size else _RADII_AT_ORIGIN:
         radius = round_radius * (1 + _LONGER * rng.random())
-        steps = 1 if round_radius <= _FAR or not point.size else _STEPS
-        length = (radius - reached) * long / steps
-        for _ in range(steps):
+        length = longest = (radius - reached) * long / (1 if round_radius <= _FAR or not point.size else _STEPS)
+        while (radius - reached) * long > _SHORTEST * longest:
+            if (tries := tries + 1) > _TRIES:
+                return reached >= _FAR
             there = _across(here, here.at_step(length * direction), rng)
-            if there is None:
-                return reached >= _FAR
-            if not there.rests_along(there.flat):
+            if there is not None and not there.rests_along(there.flat):
                 return reached >= _FAR and _ends_at_a_kink(here, there, length * direction, rng)
-            direction = there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
-            if np.linalg.norm(direction) < 0.3 * length:
+            ahead = (
+                0 * direction
+                if there is None
+                else there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
+            )
+            if there is not None and np.linalg.norm(ahead) >= 0.3 * length:
+                direction, here, reached = ahead / np.linalg.norm(ahead), there, reached + length / long
+                length = min(2 * length, longest, (radius - reached) * long)
+            elif length > _SHORTEST * longest:
+                length /= 2
+            else:
                 return reached >= _FAR
-            direction /= np.linalg.norm(direction)
-            here = there
-        reached = radius
     return True
 
 

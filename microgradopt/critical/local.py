@@ -89,7 +89,7 @@ class Local:
 
     def rests_along(self, V: Array) -> bool:
         """Whether Vᵀg is zero, but for its noise."""
-        leak = _ROUNDING * self.eps * norm(self.gradient)  # as V itself is rounded
+        leak = _ROUNDING * len(self.theta) * self.eps * norm(self.gradient)  # as V itself is rounded
         return is_noise(V.T @ self.gradient, self.noise @ V, leak)
 
     def newton(self) -> Array:
@@ -108,7 +108,7 @@ class Local:
     def at(self, theta: Array, rng: np.random.Generator) -> Local | None:
         """The same units and Hessian, with loss and gradient of another θ; None where they cannot be computed."""
         try:
-            m = measured(self.objective, theta, rng, second=False).over(self.scale)
+            m = measured(self.objective, theta, rng, np.zeros((len(theta), 0))).over(self.scale)
         except (NonFiniteError, FloatingPointError, np.linalg.LinAlgError):
             return None
         return replace(
@@ -143,7 +143,7 @@ def local(objective: Objective, theta: Array, rng: np.random.Generator) -> Local
     m = m.over(scale)
     H = (m.hessian + m.hessian.T) / 2
     different = [m.hessian - m.hessian.T, *np.nan_to_num(m.hessians, nan=np.inf)]
-    d = _units(np.abs(H), np.max(np.abs(different), axis=0), theta)
+    d = units_of(np.abs(H), np.max(np.abs(different), axis=0), theta)
     A = d[:, None] * H * d
     values, vectors = np.linalg.eigh(A)
     largest = float(np.abs(values).max(initial=0.0))
@@ -155,7 +155,7 @@ def local(objective: Objective, theta: Array, rng: np.random.Generator) -> Local
     )  # fmt: skip
 
 
-def _units(H: Array, noise: Array, theta: Array) -> Array:
+def units_of(H: Array, noise: Array, theta: Array) -> Array:
     """d, so that the largest element of every row of D |H| D is about 1.
 
     Rows and columns are divided by the square roots of their largest elements, again and again (Ruiz 2001). Powers of

@@ -4,7 +4,7 @@ The computation that the loss has recorded is run again with θ and every interm
 place, as rounding may have moved them (Monte Carlo arithmetic: Parker 1997). What comes out differently is noise: also
 where large terms cancel inside of the loss, which no bound made of the result alone can tell.
 
-A loss that is computed elsewhere has recorded nothing. It is asked at five points in a row instead: the fourth
+A loss that is computed elsewhere has recorded nothing. It is asked at five points in a row on each side: the fourth
 difference of what is smooth is as good as zero, and that of noise with standard deviation σ has the deviation √70 σ
 (Hamming 1962; Moré and Wild 2011, "Estimating computational noise").
 """
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from microgradopt import tree
 from microgradopt.autodiff import grad, hessian
+from microgradopt.curvature.operator import HessianOperator
 from microgradopt.external import ExternalLoss
 from microgradopt.objective import Objective, check_depends
 from microgradopt.rules.outputs import pick
@@ -28,7 +29,8 @@ Array = npt.NDArray[Any]
 
 _RUNS = 3
 _SAFETY = 4.0  # noise is said to be so many times the largest difference that was seen
-_ROW = (-2, -1, 1, 2)  # times the distance of the points in a row
+_ROW = (1, 2, 3, 4, 5)  # times the distance of the points in a row
+_ULPS = (8, 9)  # units in the last place by which θ is moved
 _DISTANCES = (1e-4, 1e-7)  # of the points, as shares of each parameter: noise is alike at both, structure is not
 _ANOTHER = (2.0, 1e-3)  # other steps of a difference of gradients, in units of its own
 _ROUGH = 1e-6  # the least relative error of a difference of gradients, even where two steps agree
@@ -38,8 +40,8 @@ _BY_CHANCE = 100.0  # times more where a plain repetition differs: a few random 
 class Measured(NamedTuple):
     """A loss and its derivatives at a point, and how each differs from run to run.
 
-    value, gradient (n,), hessian (n, n), empty where it was not wanted. value_noise: a bound. gradients (runs, n),
-    hessians (runs, n, n): the differences, times a factor of safety.
+    value, gradient (n,), hessian: H V, (n, k). value_noise: a bound. gradients (runs, n), hessians (runs, n, k): the
+    differences, times a factor of safety.
     """
 
     value: float
@@ -54,10 +56,10 @@ class Measured(NamedTuple):
         return Measured._make(each / scale for each in self)
 
 
-def measured(objective: Objective, theta: Array, rng: np.random.Generator, second: bool = True) -> Measured:
-    """The loss, its gradient and, if wanted, its Hessian at θ, in double precision; and their noise."""
+def measured(objective: Objective, theta: Array, rng: np.random.Generator, V: Array | None = None) -> Measured:
+    """The loss, its gradient and H V at θ, in double precision; and their noise. V: (n, k); by default all of H."""
     run = _run_again if objective.external_loss is None else _run_elsewhere
-    here, differences = run(objective, theta, rng, second)
+    here, differences = run(objective, theta, rng, V)
     repeats = all(np.all(each == 0) for each in differences[0])
     safety = _SAFETY if repeats else _SAFETY * _BY_CHANCE
     values, gradients, hessians = zip(*differences, strict=True)
@@ -73,15 +75,19 @@ def _minus(some: Derivatives, others: Derivatives) -> Derivatives:
 
 
 def _run_again(
-    objective: Objective, theta: Array, rng: np.random.Generator, second: bool
+    objective: Objective, theta: Array, rng: np.random.Generator, V: Array | None
 ) -> tuple[Derivatives, list[Derivatives]]:
     """The derivatives at θ, and their differences: of a plain repetition, and of runs with everything moved."""
     parameters = objective.vector.parameters
 
+    def second(loss: Tensor) -> Array:
+        if V is None:
+            return hessian(loss, parameters)
+        return HessianOperator.of(loss, objective.vector) @ V if V.size else V
+
     def derived(loss: Tensor) -> Derivatives:
         g = objective.vector.join(grad(loss, parameters, allow_unused=True))
-        H = hessian(loss, parameters) if second else np.zeros(0)
-        return [loss.item(), g.astype(float), H.astype(float)]
+        return [loss.item(), g.astype(float), second(loss).astype(float)]
 
     def plain() -> Derivatives:
         with objective.at(theta) as loss:
@@ -89,7 +95,7 @@ def _run_again(
             return derived(loss)
 
     here = plain()
-    differences = [_minus(plain() if second else here, here)]
+    differences = [_minus(plain() if V is None or V.size else here, here)]
     for _ in range(_RUNS):
         with objective.at(_moved(theta, rng)) as loss:
             differences.append(_minus(derived(_rerun(loss, rng)), here))
@@ -97,46 +103,54 @@ def _run_again(
 
 
 def _run_elsewhere(
-    objective: Objective, theta: Array, rng: np.random.Generator, second: bool
+    objective: Objective, theta: Array, rng: np.random.Generator, V: Array | None
 ) -> tuple[Derivatives, list[Derivatives]]:
     """The same for a loss that is computed elsewhere. Without products, a difference with other steps is noise too."""
     loss: Any = objective.external_loss
+    along = np.eye(len(theta)) if V is None else V
 
-    def asked(at: Array) -> Derivatives:
+    def asked(at: Array, second: bool = True) -> Derivatives:
         value, gradient = objective.value_and_gradient(at)
-        return [value, gradient.astype(float), objective.hessian(at).astype(float) if second else np.zeros(0)]
+        HV = loss.products(at, along) if second else np.zeros_like(along)
+        return [value, gradient.astype(float), HV.astype(float)]
 
-    here, again, *moved = (asked(at) for at in (theta, theta, _moved(theta, rng), _moved(theta, rng)))
-    size = np.abs(theta).astype(float)
-    if second:  # what is 0 moves by as much as changes the loss by its size
-        curved = np.sqrt(np.divide(abs(here[0]), np.abs(np.diag(here[2])), out=np.ones_like(size), where=size == 0))
+    here, again = asked(theta), asked(theta)
+    differences, size = [_minus(again, here)], np.abs(theta).astype(float)
+    if along.size:  # what is 0 moves by as much as changes the loss by its size
+        bend = np.abs(np.diag(here[2])) if V is None else np.linalg.norm(here[2])
+        curved = np.sqrt(np.divide(abs(here[0]), bend, out=np.ones_like(size), where=size == 0))
         size = np.where(size == 0, np.clip(np.nan_to_num(curved, nan=1.0), 0, 1), size)
-    signs, rows = rng.choice([-1, 1], len(size)), []
-    for distance in _DISTANCES:
-        row = [asked((theta + t * distance * size * signs).astype(theta.dtype)) for t in _ROW]
-        if distance == _DISTANCES[0] or any(each[0] != here[0] for each in row):  # else nothing has moved
-            five = zip(*row[:2], here, *row[2:], strict=True)
-            rows.append([(a - 4 * b + 6 * c - 4 * d + e) / 70**0.5 for a, b, c, d, e in five])
-    fourth = [min(same, key=np.linalg.norm) for same in zip(*rows, strict=True)]
-    differences = [*(_minus(each, here) for each in (again, *moved)), fourth]
-    if second:
-        differences += [[0.0, np.zeros_like(size), each] for each in _of_products(loss, theta, here[2], rng)]
+    way = size * rng.choice([-1, 1], len(size))
+    for side in (1, -1):  # each for itself: a jump at θ is none of either
+        one, other = (asked(_on(theta, side * t * np.finfo(theta.dtype).eps * way), False) for t in _ULPS)
+        rows = [[asked(_on(theta, side * t * d * way), side > 0) for t in _ROW] for d in _DISTANCES]
+        moving = [row for row in rows if any(each[0] != row[0][0] for each in row)] or rows[:1]
+        fourths = [
+            [(a - 4 * b + 6 * c - 4 * d + e) / 70**0.5 for a, b, c, d, e in zip(*row, strict=True)] for row in moving
+        ]
+        differences += [_minus(other, one), [min(same, key=np.linalg.norm) for same in zip(*fourths, strict=True)]]
+    if along.size:
+        differences += [[0.0, np.zeros_like(size), each] for each in _of_products(loss, theta, along, here[2], rng)]
     return here, differences
 
 
-def _of_products(loss: ExternalLoss, theta: Array, H: Array, rng: np.random.Generator) -> list[Array]:
-    """How H differs from what other steps give; or, where it is computed, from the gradients along a random way.
+def _of_products(loss: ExternalLoss, theta: Array, V: Array, HV: Array, rng: np.random.Generator) -> list[Array]:
+    """How H V differs from what other steps give; or, where it is computed, from the gradients along a random way.
 
-    With normal u, E ‖E u‖² = ‖E‖²_F for the error E of H, so that one product tells whether it is another function's.
+    With normal u, E ‖E u‖² = ‖E‖²_F for the error E of H V, so that one product tells whether it is another function's.
     """
     if not loss.has_products:
-        return [loss.hessian(theta, stretch) - H for stretch in _ANOTHER]
-    u = rng.normal(size=len(theta))
-    once, twice = loss.difference(theta, u), loss.difference(theta, u, stretch=2.0)
-    wrong = once - H @ u
+        return [loss.products(theta, V, stretch) - HV for stretch in _ANOTHER]
+    u = rng.normal(size=V.shape[1])
+    once, twice = loss.difference(theta, V @ u), loss.difference(theta, V @ u, stretch=2.0)
+    wrong = once - HV @ u
     if not np.linalg.norm(wrong) > 10 * np.linalg.norm(once - twice) + _ROUGH * np.linalg.norm(once):
         return []
     return [np.outer(wrong, u) / np.linalg.norm(u)]
+
+
+def _on(theta: Array, step: Array) -> Array:
+    return (theta + step).astype(theta.dtype)
 
 
 def _moved(x: Any, rng: np.random.Generator) -> Any:

@@ -17,9 +17,9 @@ from microgradopt.critical.local import is_noise
 from microgradopt.critical.noise import Measured, measured
 from microgradopt.critical.nonsmooth import kinks
 from microgradopt.critical.point import DEGENERATE, NEAR, NO_NEGATIVE, NOT_CRITICAL, SADDLE, CriticalPoint, counted
-from microgradopt.curvature.lanczos import eigenpairs
+from microgradopt.curvature.lanczos import eigenpairs, tridiagonal
 from microgradopt.curvature.operator import HessianOperator
-from microgradopt.curvature.solvers import minres, norm
+from microgradopt.curvature.solvers import minres, norm, scale_of
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
 
@@ -29,8 +29,9 @@ _ROUNDING = 10.0  # rounding makes up to so many n ε ‖H‖ of an eigenvalue
 _DRIFT = 4.0  # on the way to the critical point, eigenvalues drift by up to so many times the change of H measured
 _PROBES = 8
 _NEWTON = 8  # steps to the critical point, at most
+_SOLVED = 1e-14  # of ‖H‖: what soft directions leave of the gradient is small beside the stiff ones
 _RADII = 10.0 ** np.arange(-5, 1)  # of the size of θ, at which the loss is asked
-_NOISE = 1e2  # units of rounding of the loss
+_VECTORS = 300  # of a Krylov space, at most: the memory
 _HESSIANS, _SPECTRA = 6, 2  # that `classify` computes at least: at θ, its noise, and where Newton's steps lead
 _SOME = 200  # rows, whose eigenvalues are timed
 
@@ -52,9 +53,10 @@ def outlined(
     started = time.perf_counter()
     pairs = eigenpairs(H, k=3, which="both", max_products=max_products, rng=rng)
     seconds = _time_to_decide(objective.n, (time.perf_counter() - started) / pairs.products)
-    tolerance, V, size = _rounding(H, rng), pairs.vectors, size_of(theta)
-    end = _settled(objective, theta, V, max_products, rng)
-    distance = math.inf if end is None else float(np.linalg.norm(end - theta)) / size
+    V, here = pairs.vectors, measured(objective, theta, rng, pairs.vectors)
+    tolerance = _rounding(H, rng) + max(norm(V.T @ each) for each in here.hessians)
+    end = _settled(objective, theta, max_products, rng)
+    distance = math.inf if end is None else float(np.linalg.norm(end - theta)) / size_of(theta)
     near = distance <= NEAR
     step = end - theta if near and end is not None else np.zeros_like(theta)
     if step.any():
@@ -66,7 +68,7 @@ def outlined(
     on_kinks = kinks(objective, theta, step)
     kind = SADDLE if negative and positive else DEGENERATE if negative else NO_NEGATIVE
     is_saddle = near and critical and not on_kinks and kind == SADDLE
-    evidence = _evidence(objective, theta, V, H.value, size) if is_saddle else ()
+    evidence = _evidence(objective, here, theta, V, rng) if is_saddle else ()
     return CriticalPoint(
         objective=objective,
         kind=kind if critical else NOT_CRITICAL,
@@ -87,46 +89,71 @@ def outlined(
     )
 
 
-def _settled(objective: Objective, theta: Array, V: Array, max_products: int, rng: np.random.Generator) -> Array | None:
-    """Where Newton's steps bring the gradient down to its own noise, along V and across; None where they do not.
+def _settled(objective: Objective, theta: Array, max_products: int, rng: np.random.Generator) -> Array | None:
+    """Where Newton's steps bring the gradient down to its own noise, along every direction; None where they do not.
 
-    As near 0 the noise becomes smaller with every step, that of where the step began will do.
+    As near 0 the noise becomes smaller with every step, that of where the step began will do, for two steps in a row:
+    a slope that the noise at the start has hidden stays, and is seen after the second.
     """
-    here = measured(objective, theta, rng, second=False)
+    rested = False
+    none = np.zeros((len(theta), 0))
+    H, here = HessianOperator(objective, theta), measured(objective, theta, rng, none)
     for _ in range(_NEWTON):
-        if _rests(here, here, V):
+        if _rests(H, here, here, max_products):
             return theta
-        H = HessianOperator(objective, theta)
-        theta = theta + minres(H, -H.gradient, max_iter=max_products).x
-        there = measured(objective, theta, rng, second=False)
-        if _rests(there, here, V):
+        theta = theta + minres(H, -H.gradient, tol=_SOLVED, max_iter=max_products).x
+        H, there = HessianOperator(objective, theta), measured(objective, theta, rng, none)
+        before, rested = rested, _rests(H, there, here, max_products)
+        if before and rested:
             return theta
-        if not norm(there.gradient) <= norm(here.gradient) / 2:
+        if not (rested or norm(there.gradient) <= norm(here.gradient) / 2):
             break
         here = there
-    return theta if _rests(here, here, V) else None
+    return None
 
 
-def _rests(there: Measured, here: Measured, V: Array) -> bool:
-    """Whether a gradient is zero along the columns of V, and across them, but for the noise of another place."""
-    g, noise = there.gradient, here.gradients
-    leak = _ROUNDING * float(np.finfo(V.dtype).eps) * norm(g)
-    along, of_noise = g @ V, noise @ V
-    return is_noise(along, of_noise, leak) and is_noise(g - V @ along, noise - of_noise @ V.T, leak)
+def _rests(H: HessianOperator, there: Measured, here: Measured, max_products: int) -> bool:
+    """Whether a gradient is zero but for the noise of another place: along the Ritz vectors of the Krylov space of g.
+
+    They part g into directions of different curvature. Those of like curvature are asked together, as the noise of the
+    stiff ones would hide what is left of g along the others.
+    """
+    g, leak = there.gradient, _ROUNDING * float(np.finfo(H.dtype).eps) * norm(there.gradient)
+    if not g.any() or not is_noise(g, here.gradients, leak):
+        return not g.any()
+    krylov = tridiagonal(H, g / scale_of(g), min(max_products, _VECTORS))
+    values, Y = krylov.ritz()
+    along, of_noise = norm(g) * Y[0], here.gradients @ krylov.basis @ Y
+    sizes = np.abs(values) / max(float(np.abs(values).max()), float(np.finfo(float).tiny))
+    decades = np.floor(np.log10(np.maximum(sizes, _ROUNDING * H.shape[0] * float(np.finfo(H.dtype).eps))))
+    return all(is_noise(along[decades == d], of_noise[:, decades == d], leak) for d in np.unique(decades))
 
 
-def _evidence(objective: Objective, theta: Array, V: Array, value: float, size: float) -> tuple[str, ...]:
+def _evidence(
+    objective: Objective, here: Measured, theta: Array, V: Array, rng: np.random.Generator
+) -> tuple[str, ...]:
     """That the loss itself falls along the lowest eigenvector and rises along the highest, in words; () if not."""
-    noise = _NOISE * float(np.finfo(theta.dtype).eps) * abs(value)
-    down = escape(objective, theta, V[:, 0], size)
-    rises = [objective.value(theta + sign * t * size * V[:, -1]) - value for t in _RADII for sign in (1, -1)]
-    up = max((rise for rise in rises if math.isfinite(rise)), default=0.0)
-    if not (down.measured > noise and up > noise):
+    size = size_of(theta)
+    ways = [escape(objective, theta, V[:, 0], size).theta]
+    ways += [theta + sign * t * size * V[:, -1] for t in _RADII for sign in (1, -1)]
+    changes = [_change(objective, here, there, rng) for there in ways]
+    fall, rise = -changes[0], max(changes[1:])
+    if not (fall > 0 and rise > 0):
         return ()
     return (
-        f"the loss falls by {down.measured:.2g} along the lowest eigenvector, and rises by {up:.2g} along the highest",
-        f"Newton's steps bring the gradient down to its own noise, along {V.shape[1]} eigenvectors and across them",
+        f"the loss falls by {fall:.2g} along the lowest eigenvector, and rises by {rise:.2g} along the highest",
+        "Newton's steps bring the gradient down to its own noise, along directions of each size of curvature",
     )
+
+
+def _change(objective: Objective, here: Measured, theta: Array, rng: np.random.Generator) -> float:
+    """How the loss changes on the way to θ; 0 where that is noise, or not finite."""
+    try:
+        there = measured(objective, theta, rng, np.zeros((len(theta), 0)))
+    except NonFiniteError:
+        return 0.0
+    change = there.value - here.value
+    return change if here.value_noise + there.value_noise < abs(change) < math.inf else 0.0
 
 
 def _time_to_decide(n: int, seconds_for_a_product: float) -> float:

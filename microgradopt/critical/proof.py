@@ -111,6 +111,9 @@ def prove(objective: Objective, theta: npt.ArrayLike | None = None, rng: np.rand
         negative, positive = (int(np.sum(sign * point.values > point.tolerance)) for sign in (-1, 1))
         if not negative + positive:
             return _refused(point.theta, "no direction has curvature")
+        once, again = (objective.value_and_gradient(point.theta) for _ in range(2))
+        if once[0] != again[0] or not np.array_equal(once[1], again[1]):
+            return _refused(point.theta, "the loss does not give the same answer each time: it is many functions")
         try:
             program = _Program(objective, point)
             radius, without_effect = program.box()

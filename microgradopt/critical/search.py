@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from microgradopt.critical.local import units_of
 from microgradopt.critical.point import NOT_CRITICAL, CriticalPoint, short
 from microgradopt.critical.verdict import classify
 from microgradopt.curvature.operator import HessianOperator
@@ -394,11 +395,18 @@ def _sizes(values: Array) -> Array:
 
 
 def _polished(objective: Objective, theta: Array, steps: int = 10) -> Search:
-    """Newton's steps −H⁺g as long as they make the gradient smaller, at least by half: to rounding."""
+    """Newton's steps −H⁺g as long as they make the gradient smaller, at least by half: to rounding.
+
+    While H is a matrix, in units of its own: MINRES ends before soft parameters are exact beside stiff ones.
+    """
     for _ in range(steps):
         H, g = yield from _curvature(objective, theta)
-        new = theta + minres(H, -g).x
-        if not norm((yield "gradients", new)) < norm(g) / 2:
+        D: Any = np.ones(objective.n, theta.dtype)
+        if isinstance(H, np.ndarray):
+            D = units_of(np.abs(H), np.zeros_like(H), theta).astype(theta.dtype)
+            H = D[:, None] * H * D
+        new = theta + D * minres(H, -D * g).x
+        if not norm(D * (yield "gradients", new)) < norm(D * g) / 2:
             break
         theta = new
     return theta

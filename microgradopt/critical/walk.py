@@ -108,12 +108,12 @@ def nearest(
        until one gains less than 1e-5 of the loss. From a saddle `CriticalPoint.escape` leads on.
     2. "infinity" is asked from where a tenth of the way down was left, along the way and along θ itself: the loss has
        to fall strictly from 1 to 4 times the distance, in 60 steps, until a millionth of that fall is left, and not to
-       rise up to 1,024 times. A gradient of exactly 0 at the end is that of a floor instead.
+       rise up to 1,024 times. A gradient of exactly 0, at the end or there, is that of a floor instead.
     3. "critical" is what `classify` says.
     4. Else 300 iterations of L-BFGS, with little memory and with much, and 300 samples at distances from 1e-6 to 0.1 of
        the size of θ are tried. `left` is ten times what they gained, and at least 1e-4 of the loss: a margin for what
        was not tried. "kinks" where there are some within 1e-6 of the size of θ, else "flat"; "still
-       falling" where `left` is 1% of the loss.
+       falling" where `left` is 1% of the loss, and more than the rounding of the loss at the start.
 
     Raises what `classify` raises.
 
@@ -130,6 +130,7 @@ def nearest(
     with np.errstate(all="ignore"):
         for _ in range(_SADDLES + 1):
             way = _downhill(objective, way, max_iter)
+            way[-1] = _without_rounding(objective, way)
             point = classify(objective, way[-1], rng=rng)
             if not (point.certified and point.strict) and (found := _for_ever(objective, way, rng)) is not None:
                 return found
@@ -145,7 +146,8 @@ def _ended(objective: Objective, way: list[Array], point: CriticalPoint, rng: np
     if point.kind not in (NOT_CRITICAL, ON_KINK) and not on_kinks:
         return Nearest(CRITICAL, point, *_gone(objective, way))
     left = _left(objective, point.theta, rng)
-    enough = max(_WORTH * abs(point.value), float(np.finfo(point.theta.dtype).tiny))  # where the loss is 0, nothing is
+    limits = np.finfo(point.theta.dtype)
+    enough = max(_WORTH * abs(point.value), float(limits.eps) * abs(objective.value(way[0])), float(limits.tiny))
     end = FALLING if left > enough else KINKS if on_kinks else FLAT
     return Nearest(end, point, *_gone(objective, way), left)
 
@@ -171,6 +173,16 @@ def _downhill(objective: Objective, way: list[Array], max_iter: int) -> list[Arr
         if before - objective.value(way[-1]) <= _LITTLE * abs(before):
             break
     return way
+
+
+def _without_rounding(objective: Objective, way: list[Array]) -> Array:
+    """The end of a way, 0 where a parameter is less than the rounding of where it was, if that is no higher.
+
+    From a minimum at 0 Newton's steps leave 1e-20 and then 1e-40, but never 0: by itself no number is small.
+    """
+    end, largest = way[-1], np.max(np.abs(way), axis=0)
+    there = np.where(np.abs(end) <= np.finfo(end.dtype).eps * largest, 0, end).astype(end.dtype)
+    return there if objective.value(there) <= objective.value(end) else end
 
 
 def _lbfgs(parameters: list[Tensor], history_size: int = 100) -> LBFGS:
@@ -228,16 +240,19 @@ def _for_ever(objective: Objective, way: list[Array], rng: np.random.Generator) 
 
 def _falls(objective: Objective, origin: Array, ray: Array) -> bool:
     """Whether the loss falls strictly along a ray, as far as rounding lets see, and does not rise far out."""
-    near, beyond = (np.array([objective.value(origin + t * ray) for t in times]) for times in (_NEAR, _BEYOND))
-    if not (np.isfinite(near).all() and np.isfinite(beyond).all()):
+    times = np.append(_NEAR, _BEYOND)
+    values = np.array([objective.value(origin + t * ray) for t in times])
+    if not np.isfinite(values).all():
         return False
-    left = near - beyond[-1]
-    rounding = _ROUNDING * float(np.finfo(origin.dtype).eps) * max(abs(near[0]), abs(beyond[-1]))
-    gone = int(np.argmax(np.append(left <= max(_GONE * left[0], rounding), True)))  # as good as at its limit
-    strictly = gone > 0 and bool((np.diff(near[: gone + 1]) < 0).all())
-    after = np.append(near[min(gone, len(near) - 1) :], beyond)
-    lowest = np.minimum.accumulate(after)
-    rises = after[1:] - lowest[:-1] > _ROUNDING * float(np.finfo(origin.dtype).eps) * np.abs(after[1:])
+    left, rounding = values - values[-1], _ROUNDING * float(np.finfo(origin.dtype).eps)
+    # Where it is as good as at its limit. If the gradient is exactly 0 there, it is a floor.
+    gone = int(np.argmax(left <= max(_GONE * left[0], rounding * max(abs(values[0]), abs(values[-1])))))
+    if gone == 0 or not objective.gradient(origin + times[gone] * ray).any():
+        return False
+    near = values[: len(_NEAR)]
+    strictly = bool((np.diff(near[: gone + 1]) < 0).all())
+    after = values[min(gone, len(_NEAR) - 1) :]
+    rises = after[1:] - np.minimum.accumulate(after)[:-1] > rounding * np.abs(after[1:])
     return strictly and not rises.any()
 
 

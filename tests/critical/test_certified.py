@@ -195,6 +195,33 @@ def test_what_broke_a_certificate_breaks_none(name):
     assert not (point.kind in (MIN, MAX) and point.certified)
 
 
+@pytest.mark.parametrize("bend", [(0.7, 1e-3, 0.03), (0.25, 2e-3, 0.14)])
+def test_a_valley_is_followed_around_its_bends(bend):
+    """y = g(x) bends too often for long steps; along it the loss falls, at first by less than rounding."""
+    high, long, fall = bend
+
+    def f(p):
+        x = p[0] - 1
+        return (p[1] - high * (np.cos(x / long) - 1)) ** 2 - fall * x**10
+
+    assert not critical.classify(mg.Objective(f, [1.0, 0.0])).certified
+
+
+@pytest.mark.parametrize("hvp", [None, lambda x, v: 2 * v])
+def test_a_jump_of_a_loss_that_is_computed_elsewhere(hvp):
+    """Beside θ the loss is lower by 0.1. The gradient does not tell; it is no noise."""
+    center = np.array([1.0, 2.0])
+
+    def jumping(x):
+        return (x - center) @ (x - center) - 0.1 * (x[0] > 1), 2 * (x - center)
+
+    def smooth(x):
+        return (x - center) @ (x - center), 2 * (x - center)
+
+    assert not critical.classify(mg.Objective.external(jumping, center, hvp)).certified
+    assert critical.classify(mg.Objective.external(smooth, center, hvp)).certified
+
+
 def test_a_one_pass_variance_is_not_certified_a_maximum():
     d = 1e8 + np.arange(3.0)
     point = critical.classify(mg.Objective(lambda t: np.mean((t[0] * d) ** 2) - np.mean(t[0] * d) ** 2, [0.0]))

@@ -99,6 +99,51 @@ class TestMatrixFree:
 
         assert not critical.classify(Objective(f, np.full(60, center)), dense_up_to=10).certified
 
+    @pytest.mark.parametrize(
+        ("soft", "certified"),
+        [
+            (lambda u: 1e-5 * u, False),
+            (lambda u: 1e-5 * (u + u**2 + 100 * u**3), False),
+            (lambda u: 5e-6 * (u - 1) ** 2, False),
+            (lambda u: 5e-6 * u**2, True),
+        ],
+    )
+    def test_what_forty_stiff_directions_hide(self, soft, certified):
+        """Their rounding, 1e-5, is as large as a slope along a soft direction: there is no critical point nearby."""
+        rng = np.random.default_rng(0)
+        Q, center = np.linalg.qr(rng.normal(size=(120, 60)))[0], rng.normal(size=120)
+
+        def f(x):
+            z = Q.T @ (x - center)
+            return 1e10 * (z[:40] ** 2).sum() - 1e9 * z[40] ** 2 + soft(z[41])
+
+        assert critical.classify(Objective(f, center), dense_up_to=10).certified == certified
+
+    @pytest.mark.parametrize("dense_up_to", [10, 2000])
+    def test_what_the_noise_where_a_step_begins_hides(self, dense_up_to):
+        """A little off along stiff directions the noise is 1e-6 along all others: more than a slope there."""
+        rng = np.random.default_rng(0)
+        Q, center = np.linalg.qr(rng.normal(size=(120, 60)))[0], rng.normal(size=120)
+
+        def f(x):
+            z = Q.T @ (x - center)
+            return 1e12 * (z[:40] ** 2).sum() - 1e11 * z[40] ** 2 + 1e-7 * z[41]
+
+        beside = center + 1e-4 * Q[:, :40] @ rng.normal(size=40)
+        assert not critical.classify(Objective(f, beside), dense_up_to=dense_up_to).certified
+
+    @pytest.mark.parametrize("seed", [0, 1, 3])
+    def test_curvature_that_is_rounding_is_no_saddle(self, seed):
+        """p² and q² have coefficients of zero; computed, they are 1e-17, one positive and one negative."""
+        rng = np.random.default_rng(seed)
+        Q, center = np.linalg.qr(rng.normal(size=(40, 40)))[0], rng.normal(size=40)
+
+        def f(x):
+            p, q = Q[:2] @ (x - center)
+            return 1e10 * (0.1 * p * p + 0.2 * p * p - 0.3 * p * p + 0.3 * q * q - 0.2 * q * q - 0.1 * q * q)
+
+        assert not critical.classify(Objective(f, center), dense_up_to=10).certified
+
     @pytest.mark.parametrize("scale", [1e-200, 1e200])
     def test_the_scale_of_the_loss_changes_nothing(self, scale):
         s = np.r_[-1.0, np.ones(59)]
@@ -289,6 +334,20 @@ class TestFind:
             Objective(lambda w: himmelblau((w - shift) / unit), [shift, shift]), np.array(GRID) * unit + shift
         )
         assert (len(found), found.euler, found.unfinished, found.runaways) == (9, 1, 0, 0)
+
+    @pytest.mark.parametrize("method", ["newton-mr", "saddle-free"])
+    def test_parameters_of_different_units_are_polished(self, method):
+        """Soft beside stiff parameters by 1e18: all the same to rounding, and each point once."""
+        units, rotation = np.array([1e-4, 1e5, 3e-3]), np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+        starts = np.random.default_rng(0).uniform(-1.6, 1.6, size=(12, 3))
+
+        def f(x):
+            return (((rotation @ (x / units)) ** 2 - 1) ** 2).sum()
+
+        found = critical.find(Objective(f, units), units * (starts @ rotation), method)
+        z = np.array([rotation @ (point.theta / units) for point in found])
+        np.testing.assert_allclose(z, z.round(), atol=1e-10)
+        assert len(np.unique(z.round(), axis=0)) == len(found) > 1
 
     def test_what_stands_still_has_not_run_away(self):
         """On a plateau all points are critical; and (x − 1)³ (x − 2) has nowhere to run to."""

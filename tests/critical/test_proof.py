@@ -270,6 +270,7 @@ FALSE = {
     "tanh of an integer": (lambda x: (100 * x**4).sum() + ((x + 1e20 * (1 - np.tanh(TWENTY))) ** 2).sum(), [0.0]),
     "a detached part": (lambda x: ((x - 1) ** 2).sum() + ((x.detach() - 3) ** 2).sum(), [1.0]),
     "the value itself": (lambda x: (x * x).sum() + np.arctan2(x.value, -1.0).sum(), [0.0]),
+    "another answer each time": (lambda x: (x * x).sum() + np.random.default_rng().normal() * x.sum(), [0.0]),
     "the cut of arctan2": (
         lambda p: np.arctan2(p[1], p[0]) + p[1] + np.cosh(30 * (p[0] + 1)) / 90 + np.cosh(30 * p[1]) / 90, [-1.0, 0.0],
     ),

@@ -112,6 +112,20 @@ def test_what_falls_for_long_but_not_for_ever(name):
 
 def test_where_the_floor_is_flat_nothing_falls_for_ever():
     assert critical.nearest(mg.Objective(lambda w: np.maximum(100 - w[0], 0), [0.0])).end != "infinity"
+    rng = np.random.default_rng(7)
+    start, data = 5 * rng.normal(size=2), rng.normal(size=(3, 2))
+    hinge = mg.Objective(lambda w: (np.maximum(1 - data @ w, 0) ** 2).mean(), start)
+    assert critical.nearest(hinge).end != "infinity", "0 is reached at 64 times the distance"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_minimum_at_0_is_reached(seed):
+    """Exactly: what is 1e-30 where it was 1 is no longer falling."""
+    rng = np.random.default_rng(seed)
+    A, start = rng.normal(size=(3, 3)), rng.normal(size=3)
+    found = critical.nearest(mg.Objective(lambda w: ((A @ w) ** 2).sum(), start))
+    assert (found.end, found.point.kind, found.point.certified) == ("critical", "local minimum", True)
+    assert found.distance == pytest.approx(np.linalg.norm(start))
 
 
 # On kinks, and in between ---------------------------------------------------------------------------------------------
