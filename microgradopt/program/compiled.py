@@ -56,9 +56,10 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
 
     There is one program for each combination of shapes, dtypes and Python values. Tensors and arrays from outside are
     read at each call. What else the code names (closures, globals, functions, attributes and methods of objects and
-    classes, items of lists and dicts) is checked at each call, and a change makes a new program. Results are the same
-    as the function's own, to the last bit, and are never overwritten by a later call. What a call writes (gradients,
-    parameters, an optimizer's state) is written as a whole, or not at all.
+    classes, items of lists and dicts) is checked at each call, and a change makes a new program; libraries are taken as
+    they are, and a schedule as a function of the step alone. Results are the same as the function's own, to the last
+    bit, and are never overwritten by a later call. What a call writes (gradients, parameters, an optimizer's state) is
+    written as a whole, or not at all.
 
     check: which calls of a program are computed by the function as well, from the same state, and compared bit for bit:
     "doubling" (calls 1, 2, 4, 8, …), "always" or "never".
@@ -77,9 +78,9 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
 
     Raises TracingError while tracing: for ``if`` and ``while`` on a tensor's value, ``float(tensor)``, np.asarray of a
     traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for what is read and cannot be watched
-    (getattr, a deque, chance); for a function that changes Python values outside of it. StaleProgramError where a check
-    finds a difference. Then nothing has been changed. TypeError for arguments that cannot be hashed. ImportError, of
-    "numba", without Numba.
+    (getattr, a deque, functools.cache, chance); for a function that changes Python values, or arrays that it is given.
+    StaleProgramError where a check finds a difference. Then nothing has been changed. TypeError for arguments that
+    cannot be hashed. ImportError, of "numba", without Numba.
 
     >>> import microgradopt as mg
     >>> w = mg.Tensor([1.0, 2.0], requires_grad=True)
@@ -220,7 +221,10 @@ class Compiled(Generic[P, T]):
 
     def _traced(self, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> Program:
         """Traced twice: what comes out differently depends on something that a program cannot know."""
-        first, second = (Program(traced(self._function, args, kwargs, leaves, statics)) for _ in range(2))
+        trace = traced(self._function, args, kwargs, leaves, statics)
+        first, second = (
+            Program(x) for x in (trace, traced(self._function, args, kwargs, leaves, statics, before=trace))
+        )
         if not first.is_same(second):
             raise TracingError(
                 f"compile: {function_name(self._function)} is not the same when it is traced twice. Is there "

@@ -4,12 +4,15 @@ import collections
 import contextlib
 import contextvars
 import copy
+import dataclasses
 import enum
+import functools
 import gc
 import operator
 import os
 import pickle
 import random
+import sys
 import tempfile
 import threading
 import types
@@ -139,6 +142,64 @@ class Below(Model):
         return x * self.temperature
 
 
+class Meta(type):
+    factor = 2.0
+
+
+class Made(metaclass=Meta):
+    unit = 1.0
+
+    def __init__(self, x):
+        self.scaled = x * Settings.penalty
+
+    @property
+    def power(self):
+        return self.unit * 2.0
+
+    @staticmethod
+    def shifted(x):
+        return x + 1.0
+
+    @classmethod
+    def of(cls, x):
+        return x * cls.unit
+
+    def times(self, k, x):
+        return x * k * self.unit
+
+    twice = functools.partialmethod(times, 2.0)
+
+
+class Other(Made):
+    unit = 5.0
+
+
+class Kind(enum.Enum):
+    SOFT = 1.0
+
+    def __init__(self, k):
+        self.weight = k
+
+    def scaled(self, x):
+        return x * self.value * Settings.penalty
+
+
+@dataclass
+class Range:
+    low: float
+    high: float
+
+
+class Scaled(optim.SGD):
+    factor = 1.0
+
+    def update(self, theta, g, state, lr, group):
+        return super().update(theta, g * self.factor, state, lr, group)
+
+
+MADE = dict(vars(Made))
+
+
 def tripled(x):
     return x * 3
 
@@ -252,7 +313,54 @@ def watched():
     yield "descriptor", lambda x: x * row.share, lambda: setattr(Row.share, "value", 3.0)
     yield "memory-mapped array", lambda x: x + mapped, lambda: mapped.__setitem__(0, 5.0)
     yield "Counter", lambda x: x * counter["a"], lambda: counter.update(a=3)
+    yield from watched_in_classes()
     yield "OrderedDict", lambda x: x * ordered["a"], lambda: ordered.update(a=3.0)
+
+
+def watched_in_classes():
+    """What Python reads and calls without that the code of the function names it."""
+    for key in ("power", "shifted", "of", "unit"):
+        setattr(Made, key, MADE[key])
+    Meta.factor, Kind.SOFT.weight, Scaled.factor, Kind.SOFT._value_ = 2.0, 1.0, 1.0, 1.0
+    made, span, same, w = Made(1.0), Range(1.0, 2.0), Range(1.0, 2.0), needing(np.ones(3))
+    optimizer, module = Scaled([w], lr=0.5), types.ModuleType("settings_of_a_test")
+    module.__file__, module.scale, module.others, sys.modules[module.__name__] = __file__, 2.0, {"k": 2.0}, module
+    exec("def __getattr__(name): return others[name]", vars(module))
+
+    def imported(x):
+        import settings_of_a_test
+
+        return x * settings_of_a_test.scale
+
+    def matched(x):
+        match span:
+            case Range(low, high):
+                return x * low + high
+
+    def step(x):
+        w.data, w.grad = np.ones(3), x.copy()
+        optimizer.step()
+        return w.data - 0.0
+
+    yield "property, replaced", lambda x: x * made.power, lambda: setattr(Made, "power", property(lambda self: 7.0))
+    yield "staticmethod, replaced", lambda x: Made.shifted(x), lambda: setattr(Made, "shifted", staticmethod(tripled))
+    yield (
+        "classmethod, replaced",
+        lambda x: Other.of(x),
+        lambda: setattr(Made, "of", classmethod(lambda cls, x: x * 9.0)),
+    )
+    yield "partialmethod", lambda x: made.twice(x), lambda: setattr(Made, "unit", 3.0)
+    yield "metaclass", lambda x: x * Made.factor, lambda: setattr(Meta, "factor", 3.0)
+    yield "constructor", lambda x: Made(x).scaled, lambda: setattr(Settings, "penalty", 3.0)
+    yield "another class of an object", lambda x: x * made.unit, lambda: setattr(made, "__class__", Other)
+    yield "attribute of an enum's member", lambda x: x * Kind.SOFT.weight, lambda: setattr(Kind.SOFT, "weight", 3.0)
+    yield "value of an enum's member", lambda x: x * Kind.SOFT.value, lambda: setattr(Kind.SOFT, "_value_", 3.0)
+    yield "method of an enum", lambda x: Kind.SOFT.scaled(x), lambda: setattr(Settings, "penalty", 4.0)
+    yield "comparison of dataclasses", lambda x: x * (2.0 if span == same else 1.0), lambda: setattr(span, "low", 3.0)
+    yield "match", matched, lambda: setattr(span, "low", 3.0)
+    yield "import in the function", imported, lambda: setattr(module, "scale", 3.0)
+    yield "__getattr__ of a module", lambda x: x * module.k, lambda: module.others.update(k=3.0)
+    yield "optimizer of one's own", step, lambda: setattr(optimizer, "factor", 3.0)
 
 
 def unwatched():
@@ -275,12 +383,23 @@ def unwatched():
     yield "MappingProxyType", lambda x: x * proxy["k"], lambda: setattr(m, "k", 3.0)
     yield "environ", lambda x: x * len(os.environ), lambda: None
     yield "errstate", lambda x: _careful(x), lambda: None
+    yield "methodcaller", lambda x: x * operator.methodcaller("__getitem__", 0)(_KEPT), lambda: None
+    yield "cache", lambda x: x * _remembered(), lambda: None
+    yield "asdict", lambda x: x * dataclasses.asdict(Range(1.0, 2.0))["low"], lambda: None
     yield "RandomState", lambda x: x * state.rand(), lambda: None
     w = needing([1.0, 2.0, 3.0])
     yield "text of a value", lambda x: f"{(x * w).mean():.2f}", lambda: None
     yield "str of a value", lambda x: str((x * w.data).sum()), lambda: None
     for name, draw in (("random", random.random), ("np.random", np.random.rand)):
         yield name, lambda x, draw=draw: x * 2 if draw() < 0.5 else x, lambda: None
+
+
+_KEPT = {"o": Own()}.values()
+
+
+@functools.cache
+def _remembered():
+    return Settings.penalty
 
 
 def _careful(x):
