@@ -29,7 +29,7 @@ from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.saving import whole
 from microgradopt.program.captures import Captures, Place, is_of_library
 from microgradopt.program.tape import Tape
-from microgradopt.program.tracer import Tracer, TracingError
+from microgradopt.program.tracer import Tracer, TracingError, concrete
 from microgradopt.program.writer import Returned
 from microgradopt.tensor import Array, Tensor, plain
 from microgradopt.tensor import result as made
@@ -341,8 +341,9 @@ class Trace:
             self.conditions.append(f"{text}._blocks[{i}] == {self._call(blocks)}")
             for key in rates:
                 self._undo.append(functools.partial(group.__setitem__, key, group[key]))
-                group[key] = self._input(optimizer.rate(key, i), f"{text}.rate({key!r}, {i})", key)
-                self.rates[group[key].node] = text, key, i
+                rate = self._input(optimizer.rate(key, i), f"{text}.rate({key!r}, {i})", key)
+                group[key] = _at(optimizer._steps[i], rate) if callable(group[key]) else rate
+                self.rates[rate.node] = text, key, i
             for key in free:
                 self._hyperparameter(optimizer, i, key, f"{text}.param_groups[{i}][{key!r}]")
             self._slot(Place(optimizer._steps, i, "step"), f"{text}._steps[{i}]", f"{text}._steps[{i}] = {{}}")
@@ -504,6 +505,19 @@ def _randomness(name: str, source: str) -> TracingError:
 def _chance() -> tuple[Any, Any]:
     """The global states of chance."""
     return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _at(step: int, rate: Tracer) -> Callable[[Any], Tracer]:
+    """A schedule, at one step."""
+
+    def schedule(t: Any) -> Tracer:
+        if concrete(t) != step:
+            raise TracingError(
+                "compile: a schedule is asked for another step than this one: read the rate before step()"
+            )
+        return rate
+
+    return schedule
 
 
 def _is_real(x: Any) -> bool:

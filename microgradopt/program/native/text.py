@@ -237,6 +237,8 @@ class NativeText:
         """Elements put, or added, to places of an array."""
         array, _, value = node.arguments
         parts = places(node)
+        if node.function not in (operator.setitem, np.add.at):
+            raise NotNativeError("a write by a ufunc other than add.at")
         sign = "=" if node.function is operator.setitem else "+="
         if all(type(x) is Node and len(x.shape) <= 1 and x.dtype.kind in "iu" for x in parts):
             shape = np.broadcast_shapes(*(x.shape for x in parts))
