@@ -228,9 +228,11 @@ class Captures:
                 self.modules.append(x)
                 self._inner.update({module: label for label, module in x.named_modules()})
             name = self._inner[x]
-        if not _is_of_library(type(x)):
+        own_class = not _is_of_library(type(x))
+        if own_class:
             self.of_classes.append(x)
-        yield from self._of_class(type(x), x)
+        if own_class or not isinstance(x, Optimizer):
+            yield from self._of_class(type(x), x)
         prefix = f"{name}." if name else ""
         caches = _OF_OPTIMIZERS if isinstance(x, Optimizer) else getattr(type(x), "caches", ())
         if isinstance(x, enum.Enum):

@@ -18,6 +18,7 @@ from microgradopt.graph.graph import Graph
 from microgradopt.mode import current_mode
 from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
+from microgradopt.program.captures import is_of_library
 from microgradopt.program.loop import Loop
 from microgradopt.program.native import native_loop
 from microgradopt.program.program import MISFIT, Program, Source
@@ -253,7 +254,9 @@ class Compiled(Generic[P, T]):
             except TypeError:  # an instance that cannot be held weakly gets a new one each time
                 return Compiled(self._function.__get__(instance, owner), self._check, self._engine)
             self._bound[key] = Compiled(_method(self._function, held), self._check, self._engine)
-        return self._bound[key]
+        bound = _Bound.__new__(_Bound)
+        bound.__dict__, bound.instance = self._bound[key].__dict__, instance
+        return bound
 
     def __reduce__(self) -> Any:
         """A copy has no programs: it compiles for itself."""
@@ -303,6 +306,26 @@ class Compiled(Generic[P, T]):
         return shown(table(name, rows), folded("source of the program used last", self.source))
 
 
+class _Bound(Compiled[P, T]):
+    """A compiled function as the method of an instance, which it keeps alive while it is called."""
+
+    __slots__ = ("instance",)
+    instance: Any
+
+
+class Itself:
+    """An argument that only itself is equal to, whatever its class says."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Itself and self.x is other.x
+
+    def __hash__(self) -> int:
+        return id(self.x)
+
+
 def _described(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], list[Any], tuple[Any, ...]]:
     """What a program for a call depends on; the arrays and tensors among the arguments; and their other objects."""
     mode = current_mode.get()
@@ -340,5 +363,7 @@ def describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> N
                 f"compile: an argument is a {kind.__name__}, which cannot be told from another one: give arrays, "
                 "Tensors, or Python values that can be hashed"
             ) from None
-        key.append((kind, repr(x) if kind is float else x))  # 0.0 is not -0.0
+        code = getattr(kind.__eq__, "__code__", None)
+        itself = Itself(x) if code is not None and not is_of_library(code, {}) else x
+        key.append((kind, repr(x) if kind is float else itself))  # 0.0 is not -0.0
         statics.append(x)

@@ -797,6 +797,20 @@ def test_methods_of_instances_that_are_equal_or_have_no_hash():
     assert repr(thing.scaled) == "Compiled(scaled, 2 programs)"
 
 
+def test_a_method_of_an_object_that_nobody_else_holds():
+    """It was gone when its method was called."""
+    for k in (2.0, 3.0):
+        assert Named("a", [k, k, k]).loss(X3).item() == 3.0 * k
+
+
+def test_arguments_that_are_equal_and_not_the_same():
+    one, other = Named("a", [1.0, 2.0, 3.0]), Named("a", [4.0, 5.0, 6.0])
+    compiled = mg.compile(lambda x, named: named.w * x, check="never")
+    assert [bits(compiled(X3, named)) for named in (one, other, one)] == [
+        bits(named.w * X3) for named in (one, other, one)
+    ]
+
+
 def test_a_model_with_a_compiled_method_is_freed():
     model = Net()
     model.predict(np.ones((1, 2)))
