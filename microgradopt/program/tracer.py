@@ -103,6 +103,8 @@ def _in_place(operate: Callable[..., Any]) -> Callable[..., Any]:
         self.tape.computed(itself, (self.value.copy(), other), {})  # NumPy's error, where it has one
         result = operate(self, other)
         result = result if result.dtype == self.dtype else result.astype(self.dtype)
+        if not isinstance(result.value, np.ndarray):  # of an array without axes NumPy makes a number
+            result = self.tape.call(np.copy, (result,), {})
         self.node, self.value = result.node, result.value
         return self
 
@@ -152,7 +154,8 @@ class Tracer(ArrayMethods):
             if type(target) is not Tracer:
                 raise TracingError(f"{ufunc.__name__}.at: a traced value cannot be written into an array")
             return target._written(ufunc.at, rest)
-        return self.tape.call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+        result = self.tape.call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+        return result._parts() if isinstance(result.value, tuple) else result
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if Tensor in types or Stack in types:

@@ -637,6 +637,22 @@ def test_learning_rates_as_numbers():
             assert compiled(True)[-1] == lr
 
 
+def test_numbers_in_arrays_without_axes_are_written_in_place():
+    def f(x):
+        y = np.copy(x)
+        other = y
+        y *= 3.0
+        y -= 1.0
+        fraction, exponent = parts = np.frexp(other)
+        return [other, fraction, exponent, isinstance(parts, tuple)]
+
+    x = np.array(2.0)
+    found = mg.compile(f, check="never")(x)
+    assert [bits(part) for part in found[:3]] == [bits(part) for part in f(x)[:3]]
+    assert type(found[0]) is np.ndarray
+    assert found[3]
+
+
 def test_objects_that_answer_in_an_arrays_place():
     class Factor:
         __array_ufunc__ = None
