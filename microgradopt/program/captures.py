@@ -11,6 +11,7 @@ function calls besides (a constructor, a comparison of dataclasses) is followed 
 
 from __future__ import annotations
 
+import collections
 import datetime
 import decimal
 import dis
@@ -67,6 +68,7 @@ _UNCHANGING = (
     range, slice, type(...), PurePath, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time,
     datetime.timedelta, re.Pattern, GenericAlias, MethodWrapperType, WrapperDescriptorType, MethodDescriptorType,
     ClassMethodDescriptorType, GetSetDescriptorType, MemberDescriptorType,
+    collections._tuplegetter,  # type: ignore[attr-defined]
 )  # fmt: skip
 
 # Names in the code of a function by which it reads what cannot be watched, and what to write instead.
@@ -183,7 +185,7 @@ class Captures:
             yield from self._of_object(name, x) if hasattr(x, "__dict__") else ()
         elif (parts := _parts(x)) is not None:
             yield from ((None, part) for part in parts)
-            yield from self._of_object(name, x) if isinstance(x, tuple) and hasattr(x, "__dict__") else ()
+            yield from self._of_object(name, x) if isinstance(x, tuple) and type(x) is not tuple else ()
         elif not isinstance(x, _UNCHANGING):
             if not _can_be_watched(x):
                 raise TracingError(

@@ -353,6 +353,8 @@ def describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> N
         leaves.append(x)
     elif (parts := tree.children(x)) is not None:
         key.append(tree.structure(x))
+        if kind not in (list, tuple, dict):  # its methods and the attributes of its class are read, too
+            statics.append(kind)
         for part in parts:
             describe(part, key, leaves, statics)
     else:

@@ -401,7 +401,12 @@ class Trace:
             if vector._theta is not flat:  # type: ignore[comparison-overlap]
                 lines = {f"{self.texts[p]}.write({{}})" for p in vector.parameters}
                 self.effects = [effect for effect in self.effects if effect.line not in lines]
-                self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta, flat.node))
+                if not all(p.value.flags.c_contiguous for p in vector.parameters):
+                    raise TracingError(
+                        "compile: what is written to a parameter after step() has another layout: copy it"
+                    )
+                theta = vector.theta()  # gathered anew, where a parameter was written after the step
+                self.effects.append(Effect("theta", f"{text}.write({{}})", theta, flat.node))
 
         def undo() -> None:
             vector._theta, vector._views = held

@@ -317,6 +317,13 @@ def watched():
     yield "OrderedDict", lambda x: x * ordered["a"], lambda: ordered.update(a=3.0)
 
 
+class Gain(NamedTuple):
+    gain: float
+
+    def of(self, x):
+        return x * self.gain * Settings.penalty
+
+
 def watched_in_classes():
     """What Python reads and calls without that the code of the function names it."""
     for key in ("power", "shifted", "of", "unit"):
@@ -357,6 +364,8 @@ def watched_in_classes():
     yield "value of an enum's member", lambda x: x * Kind.SOFT.value, lambda: setattr(Kind.SOFT, "_value_", 3.0)
     yield "method of an enum", lambda x: Kind.SOFT.scaled(x), lambda: setattr(Settings, "penalty", 4.0)
     yield "comparison of dataclasses", lambda x: x * (2.0 if span == same else 1.0), lambda: setattr(span, "low", 3.0)
+    gain = Gain(2.0)
+    yield "method of a named tuple", lambda x: gain.of(x), lambda: setattr(Settings, "penalty", 5.0)
     yield "match", matched, lambda: setattr(span, "low", 3.0)
     yield "import in the function", imported, lambda: setattr(module, "scale", 3.0)
     yield "__getattr__ of a module", lambda x: x * module.k, lambda: module.others.update(k=3.0)
@@ -554,6 +563,15 @@ def test_a_group_added_to_an_optimizer():
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize("make", [Gain, lambda k: Batch(k, k)])
+def test_methods_of_containers_that_are_arguments(make):
+    Settings.penalty = 2.0
+    compiled = mg.compile(lambda c, x: c.of(x), check="never")
+    for penalty in (2.0, 3.0, 2.0):
+        Settings.penalty = penalty
+        assert bits(compiled(make(2.0), X3)) == bits(make(2.0).of(X3))
+
+
 # What it writes -------------------------------------------------------------------------------------------------------
 
 
@@ -653,6 +671,33 @@ def test_numbers_in_arrays_without_axes_are_written_in_place():
     assert found[3]
 
 
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, lr=0.1), lambda p: optim.Adam(p, lr=0.1)])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_parameters_that_are_written_after_the_step(make, repeated):
+    """As the weights of a critic are clipped. The step's own result had been kept in place of what was written."""
+    batches, ends = np.random.default_rng(0).normal(size=(20, 3)), []
+    for is_compiled in (False, True):
+        w, b = needing([1.0, 2.0, 3.0]), needing(1.0)
+        optimizer, second = make([w, b]), make([b])
+
+        def step(x, w=w, b=b, optimizer=optimizer, second=second):
+            optimizer.zero_grad()
+            loss = ((w * x - b) ** 2).sum()
+            loss.backward()
+            second.step()
+            optimizer.step()
+            w.data = np.clip(w.data, -0.9, 0.9)
+            return loss
+
+        if not is_compiled or not repeated:
+            run = mg.compile(step, check="never") if is_compiled else step
+            losses = [run(x).item() for x in batches]
+        else:
+            losses = mg.compile(step, check="never").repeat(len(batches), over=(0,))(batches).tolist()
+        ends.append((losses, w.data.tolist(), b.item()))
+    assert ends[0] == ends[1]
+
+
 def test_objects_that_answer_in_an_arrays_place():
     class Factor:
         __array_ufunc__ = None
@@ -676,6 +721,9 @@ class Pair(NamedTuple):
 class Batch:
     x: object
     scale: object
+
+    def of(self, x):
+        return x * self.scale * Settings.penalty
 
 
 @pytest.mark.parametrize(
