@@ -331,8 +331,10 @@ def watched_in_classes():
     Meta.factor, Kind.SOFT.weight, Scaled.factor, Kind.SOFT._value_ = 2.0, 1.0, 1.0, 1.0
     made, span, same, w = Made(1.0), Range(1.0, 2.0), Range(1.0, 2.0), needing(np.ones(3))
     optimizer, module = Scaled([w], lr=0.5), types.ModuleType("settings_of_a_test")
-    module.__file__, module.scale, module.others, sys.modules[module.__name__] = __file__, 2.0, {"k": 2.0}, module
-    exec("def __getattr__(name): return others[name]", vars(module))
+    module.__file__, module.scale, sys.modules[module.__name__] = __file__, 2.0, module
+    asked = types.ModuleType("asked")
+    asked.__file__, asked.others = __file__, {"k": 2.0}
+    exec("def __getattr__(name): return others[name]", vars(asked))
 
     def imported(x):
         import settings_of_a_test
@@ -368,7 +370,7 @@ def watched_in_classes():
     yield "method of a named tuple", lambda x: gain.of(x), lambda: setattr(Settings, "penalty", 5.0)
     yield "match", matched, lambda: setattr(span, "low", 3.0)
     yield "import in the function", imported, lambda: setattr(module, "scale", 3.0)
-    yield "__getattr__ of a module", lambda x: x * module.k, lambda: module.others.update(k=3.0)
+    yield "__getattr__ of a module", lambda x: x * asked.k, lambda: asked.others.update(k=3.0)
     yield "optimizer of one's own", step, lambda: setattr(optimizer, "factor", 3.0)
 
 
