@@ -330,6 +330,7 @@ def watched_in_classes():
         setattr(Made, key, MADE[key])
     Meta.factor, Kind.SOFT.weight, Scaled.factor, Kind.SOFT._value_ = 2.0, 1.0, 1.0, 1.0
     made, span, same, w = Made(1.0), Range(1.0, 2.0), Range(1.0, 2.0), needing(np.ones(3))
+    w.grad = np.ones(3)
     optimizer, module = Scaled([w], lr=0.5), types.ModuleType("settings_of_a_test")
     module.__file__, module.scale, sys.modules[module.__name__] = __file__, 2.0, module
     asked = types.ModuleType("asked")
@@ -359,6 +360,7 @@ def watched_in_classes():
         lambda: setattr(Made, "of", classmethod(lambda cls, x: x * 9.0)),
     )
     yield "partialmethod", lambda x: made.twice(x), lambda: setattr(Made, "unit", 3.0)
+    yield "methodcaller", lambda x: operator.methodcaller("times", 2.0, x)(made), lambda: setattr(Made, "unit", 3.0)
     yield "metaclass", lambda x: x * Made.factor, lambda: setattr(Meta, "factor", 3.0)
     yield "constructor", lambda x: Made(x).scaled, lambda: setattr(Settings, "penalty", 3.0)
     yield "another class of an object", lambda x: x * made.unit, lambda: setattr(made, "__class__", Other)
@@ -394,7 +396,8 @@ def unwatched():
     yield "MappingProxyType", lambda x: x * proxy["k"], lambda: setattr(m, "k", 3.0)
     yield "environ", lambda x: x * len(os.environ), lambda: None
     yield "errstate", lambda x: _careful(x), lambda: None
-    yield "methodcaller", lambda x: x * operator.methodcaller("__getitem__", 0)(_KEPT), lambda: None
+    span = Range(1.0, 2.0)
+    yield "text of a dataclass", lambda x: x * len(repr(span)), lambda: None
     yield "cache", lambda x: x * _remembered(), lambda: None
     yield "asdict", lambda x: x * dataclasses.asdict(Range(1.0, 2.0))["low"], lambda: None
     yield "RandomState", lambda x: x * state.rand(), lambda: None
@@ -403,9 +406,6 @@ def unwatched():
     yield "str of a value", lambda x: str((x * w.data).sum()), lambda: None
     for name, draw in (("random", random.random), ("np.random", np.random.rand)):
         yield name, lambda x, draw=draw: x * 2 if draw() < 0.5 else x, lambda: None
-
-
-_KEPT = {"o": Own()}.values()
 
 
 @functools.cache
