@@ -389,7 +389,7 @@ class Tensor(ArrayMethods):
 _POWERS: dict[float, np.ufunc] = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
 
 # Functions that write into their first argument, a plain array.
-_WRITERS = {np.put, np.copyto, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
+WRITERS = {np.put, np.copyto, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
 
 _UFUNC_METHODS: dict[tuple[np.ufunc, str], Function] = {
     (np.add, "reduce"): np.sum,
@@ -611,7 +611,7 @@ def _is_like_an_array(x: Any) -> bool:
 def _values_only(function: Function, args: Args, kwargs: Kwargs, name: str) -> Any:
     """Call a function without using rules. Raises if an argument needs a gradient; gives floats as constant tensors."""
     if current_mode.get().recording and _needs_grad((*args, *kwargs.values())):
-        if function in _WRITERS:
+        if function in WRITERS:
             raise cut(name)
         raise NotDifferentiableError(
             f"{name}: no derivative rule, and a gradient would flow through it. {near(name)}mg.rules.supported() lists "

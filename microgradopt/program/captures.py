@@ -5,13 +5,16 @@ else is what it was. So all of it is found here, with the place where it is kept
 its module, an attribute, an item of a list or a dictionary.
 
 The search follows the function's own code and that of the functions it refers to; of modules and objects it looks at
-what is named in this code. Of functions of libraries only the closures are followed, not the globals.
+what is named in this code. Of functions of libraries only the closures are followed, not the globals. What a run of the
+function calls besides (a constructor, a comparison of dataclasses) is followed in a second search.
 """
 
 from __future__ import annotations
 
+import collections
 import datetime
 import decimal
+import dis
 import enum
 import fractions
 import functools
@@ -20,14 +23,17 @@ import re
 import sys
 import sysconfig
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
     CellType,
+    ClassMethodDescriptorType,
     CodeType,
     FunctionType,
     GenericAlias,
+    GetSetDescriptorType,
+    MemberDescriptorType,
     MethodDescriptorType,
     MethodType,
     MethodWrapperType,
@@ -43,6 +49,7 @@ from microgradopt.graph.graph import Graph
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.program.tracer import TracingError
+from microgradopt.rules.registry import KNOWN
 from microgradopt.tensor import Tensor
 
 _PATHS = sysconfig.get_paths()
@@ -50,23 +57,29 @@ _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _LIBRARIES = (*(_PATHS[place] + os.sep for place in ("stdlib", "purelib", "platlib")), _OURS)
 _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 _PLAIN = (*_NUMBERS_AND_WORDS, np.ndarray)
+# Followed only where a run has called them.
 _NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__reduce__", "__post_init__"}
+_OF_OPTIMIZERS = {"param_groups", "_checked", "_blocks", "_steps", "_rates", "_defaults"}  # trace.py looks at them
 
 
 # What cannot change, though it is no number or word; or is looked at elsewhere.
 _UNCHANGING = (
     np.ndarray, BuiltinFunctionType, CodeType, np.ufunc, RecordedGradient, Graph,
-    range, slice, type(...), enum.Enum, PurePath, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time,
+    range, slice, type(...), PurePath, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time,
     datetime.timedelta, re.Pattern, GenericAlias, MethodWrapperType, WrapperDescriptorType, MethodDescriptorType,
+    ClassMethodDescriptorType, GetSetDescriptorType, MemberDescriptorType,
+    collections._tuplegetter,  # type: ignore[attr-defined]
 )  # fmt: skip
 
 # Names in the code of a function by which it reads what cannot be watched, and what to write instead.
 _UNWATCHED = {
     **dict.fromkeys(("getattr", "hasattr", "vars", "globals", "locals", "eval", "exec"), "name the attribute itself"),
     **dict.fromkeys(("__dict__", "__getattribute__", "attrgetter"), "name the attribute itself"),
+    **dict.fromkeys(("asdict", "astuple"), "name the fields"),
+    **dict.fromkeys(("import_module", "__import__"), "write an import statement"),
     **dict.fromkeys(("setattr", "delattr"), "do it outside"),
     **dict.fromkeys(("environ", "getenv"), "read it outside, and give it as an argument"),
-    **dict.fromkeys(("errstate", "seterr", "geterr"), "put it around the compiled function"),
+    **dict.fromkeys(("errstate", "seterr", "geterr", "catch_warnings"), "put it around the compiled function"),
 }
 
 
@@ -97,19 +110,28 @@ class Place(NamedTuple):
 class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
+    called: code that the function is known to run, to be followed where no name leads to it.
+
     places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class, an
     attribute that is read from it, the class that has it, and the dictionary of the instance that it is read from, or
-    None. tensors: the leaves, with a name for each. modules: those that are in no other. optimizers, containers (lists,
-    dictionaries), generators, objects: those that it can reach.
+    None. descriptors: a class, and a property or the like that is read from it. of_classes: objects of classes that are
+    not a library's; has_classes: whether there are such classes, of which Python calls methods that no code names.
+    codes: all code that was followed. tensors: the leaves, with a name for each. modules: those that are in no other.
+    optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
     """
 
-    def __init__(self, function: Any, others: tuple[Any, ...]) -> None:
+    def __init__(self, function: Any, others: tuple[Any, ...], called: Container[CodeType] = ()) -> None:
+        self._called = called
         self._names: set[str] = set()
+        self.codes: set[CodeType] = set()
+        self.has_classes = False
         known = -1
         while len(self._names) > known:  # what is found may hold code that names more
             known = len(self._names)
             self.places: list[Place] = []
             self.inherited: list[tuple[type, str, type, dict[str, Any] | None]] = []
+            self.descriptors: list[tuple[type, str, Any]] = []
+            self.of_classes: list[Any] = []
             self.tensors: dict[Tensor, str] = {}
             self._of_modules: set[Tensor] = set()
             self.modules: list[Module] = []
@@ -136,10 +158,10 @@ class Captures:
                 continue
             if isinstance(x, np.random.Generator):
                 self.generators.append(x)
-            elif isinstance(x, Optimizer):
-                self.optimizers.append(x)
-                stack += [(f"parameter_{i}", p) for i, p in enumerate(x.parameters())][::-1]
             else:
+                if isinstance(x, Optimizer):
+                    self.optimizers.append(x)
+                    stack += [(f"parameter_{i}", p) for i, p in enumerate(x.parameters())][::-1]
                 found = list(self._inside(name, x))
                 for place, _ in found:
                     if place is not None and (id(place.holder), place.key) not in seen_places:
@@ -152,17 +174,18 @@ class Captures:
         if isinstance(x, FunctionType):
             yield from self._of_function(x)
         elif isinstance(x, ModuleType):
-            if not _is_library(getattr(x, "__file__", None)):
-                yield from _entries(vars(x), "", self._names)
+            if not _is_library(vars(x).get("__file__")):
+                yield from _entries(vars(x), "", {*self._names, "__getattr__"})
         elif isinstance(x, type):
-            yield from () if issubclass(x, enum.Enum) else self._of_class(x, None)
+            yield from self._of_class(x, None)
+            yield from self._of_class(type(x), x) if type(x) is not type else ()
         elif isinstance(x, list | dict):
             self.containers.append(x)
             yield from _entries(x, name)
             yield from self._of_object(name, x) if hasattr(x, "__dict__") else ()
         elif (parts := _parts(x)) is not None:
             yield from ((None, part) for part in parts)
-            yield from self._of_object(name, x) if isinstance(x, tuple) and hasattr(x, "__dict__") else ()
+            yield from self._of_object(name, x) if isinstance(x, tuple) and type(x) is not tuple else ()
         elif not isinstance(x, _UNCHANGING):
             if not _can_be_watched(x):
                 raise TracingError(
@@ -183,6 +206,12 @@ class Captures:
                 yield Place(cell, "cell_contents", variable), cell.cell_contents
         if not _is_library(code.co_filename):
             yield from _entries(function.__globals__, "", named)
+            package = function.__globals__.get("__package__")
+            for x in named if _has(code, "IMPORT_NAME") else ():
+                yield None, sys.modules.get(x) or sys.modules.get(f"{package}.{x}")
+        if function in KNOWN:  # a function with rules of its own
+            rules = (x for x in KNOWN[function].rules if isinstance(x, FunctionType))
+            yield from ((None, x) for x in rules if not _is_library(x.__code__.co_filename))
         if function.__defaults__:
             yield Place(function, "__defaults__", "default"), function.__defaults__
         yield from _entries(function.__kwdefaults__ or {}, "")
@@ -201,9 +230,15 @@ class Captures:
                 self.modules.append(x)
                 self._inner.update({module: label for label, module in x.named_modules()})
             name = self._inner[x]
-        yield from self._of_class(type(x), x)
+        own_class = not _is_of_library(type(x))
+        if own_class:
+            self.of_classes.append(x)
+        if own_class or not isinstance(x, Optimizer):
+            yield from self._of_class(type(x), x)
         prefix = f"{name}." if name else ""
-        caches = getattr(type(x), "caches", ())
+        caches = _OF_OPTIMIZERS if isinstance(x, Optimizer) else getattr(type(x), "caches", ())
+        if isinstance(x, enum.Enum):
+            yield Place(own, "_value_", f"{prefix}value"), x._value_
         for key in [key for key in own if key in self._names and key not in caches]:
             yield Place(own, key, prefix + key), own[key]
         for key in [key for key in _slots(type(x)) if key in self._names and hasattr(x, key)]:
@@ -217,30 +252,36 @@ class Captures:
         own_dict = getattr(instance, "__dict__", None)
         before = set(own_dict or ())  # attributes that are found before those of a class
         for cls in x.__mro__[:-1]:
-            own = not _is_library(getattr(sys.modules.get(cls.__module__), "__file__", cls.__module__))
+            own = not _is_of_library(cls)
+            self.has_classes |= own
             for key, kept in list(vars(cls).items()):
-                value = getattr(kept, "__func__", kept.fget if isinstance(kept, property) else kept)
-                unnamed = key.startswith("__") and key not in _NOT_FOLLOWED
-                if unnamed and getattr(getattr(value, "__code__", None), "co_filename", "") == "<string>":
-                    continue  # of a dataclass, that compares all fields: they would all be watched
-                if isinstance(value, FunctionType):
-                    if not (key in self._names or key == "forward" or (unnamed and (own or key == "__call__"))):
-                        continue
-                    self._read(value.__code__)
-                    is_kept = own and value is kept
-                    if not is_kept and not _is_library(value.__code__.co_filename):
-                        yield None, value
-                else:
-                    is_kept = key in self._names and not unnamed and (own or isinstance(value, _PLAIN))
-                    if hasattr(value, "__get__"):  # a descriptor is code, and may keep something
-                        if is_kept and hasattr(value, "__dict__"):
-                            yield None, value
-                        is_kept = False
-                if is_kept:
-                    yield Place(cls, key, key), value
+                behind = kept.fget if isinstance(kept, property) else getattr(kept, "__func__", kept)
+                code = getattr(behind, "__code__", None)
+                if not self._is_asked(key, kept, code, own):
+                    continue
+                if code is not None:
+                    self._read(code)
+                if isinstance(kept, FunctionType) or not hasattr(kept, "__get__"):
+                    if own or isinstance(kept, _PLAIN) or (code and not _is_library(code.co_filename)):
+                        yield Place(cls, key, key), kept
+                        if key not in before:
+                            self.inherited.append((x, key, cls, own_dict))
+                    if key == "__match_args__":
+                        self._names.update(kept)
+                elif own:  # a descriptor is code, and may keep something
+                    yield None, kept
                     if key not in before:
-                        self.inherited.append((x, key, cls, own_dict))
+                        self.descriptors.append((x, key, kept))
             before |= vars(cls).keys()
+
+    def _is_asked(self, key: str, kept: Any, code: CodeType | None, own: bool) -> bool:
+        """Whether an entry of a class is named in code, or is a method that Python may call unnamed."""
+        if key in self._names or code in self._called:
+            return True
+        unnamed = key.startswith("__") and key not in _NOT_FOLLOWED and (own or key == "__call__")
+        if isinstance(kept, FunctionType):  # those of a dataclass compare all fields: they would all be watched
+            return key == "forward" or (unnamed and kept.__code__.co_filename != "<string>")
+        return unnamed and isinstance(kept, classmethod | staticmethod)
 
     def _refuse_unwatched(self, function: FunctionType, named: set[str]) -> None:
         for name in sorted(named & _UNWATCHED.keys() - function.__globals__.keys()):
@@ -251,7 +292,10 @@ class Captures:
 
     def _read(self, code: CodeType) -> set[str]:
         """The names in a function's code, and in that of functions defined in it. They are remembered."""
+        self.codes.add(code)
         named = set(code.co_names)
+        if _has(code, "MATCH_CLASS"):
+            named |= {"__match_args__", *(x for part in code.co_consts if isinstance(part, tuple) for x in part)}
         for constant in code.co_consts:
             if isinstance(constant, CodeType):
                 named |= self._read(constant)
@@ -272,19 +316,34 @@ def _parts(x: Any) -> Iterable[Any] | None:
         return x
     if isinstance(x, MethodType):
         return x.__self__, x.__func__
-    if isinstance(x, functools.partial):
+    if isinstance(x, functools.partial | functools.partialmethod):
         return x.func, *x.args, x.keywords
+    if isinstance(x, classmethod | staticmethod):
+        return (x.__func__,)
+    if isinstance(x, property):
+        return x.fget, x.fset, x.fdel
     return (x(),) if isinstance(x, weakref.ref) else None
 
 
 def _can_be_watched(x: Any) -> bool:
     """Whether its attributes say all of it: not where a class of a library has its own ways to keep something."""
-    for cls in type(x).__mro__[:-1]:
+    if isinstance(x, functools._lru_cache_wrapper):
+        return _is_library(x.__wrapped__.__code__.co_filename)
+    for cls in () if isinstance(x, enum.Enum) else type(x).__mro__[:-1]:
         file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         ways = vars(cls).keys() & {"__getitem__", "__getattr__", "__iter__"}
         if (_is_library(file) and not _is_ours(file)) and (ways or not hasattr(x, "__dict__")):
             return False
     return True
+
+
+def found_in(cls: type, key: str) -> Any:
+    """What a class keeps under a name, itself or by inheritance; a property as it is."""
+    return next((vars(x)[key] for x in cls.__mro__ if key in vars(x)), None)
+
+
+def _has(code: CodeType, operation: str) -> bool:
+    return dis.opmap[operation] in code.co_code[::2]
 
 
 def _slots(cls: type) -> list[str]:
@@ -294,6 +353,23 @@ def _slots(cls: type) -> list[str]:
 
 def _is_ours(filename: str | None) -> bool:
     return filename is not None and filename.startswith(_OURS)
+
+
+def _is_of_library(cls: type) -> bool:
+    return _is_library(_file_of(cls.__module__))
+
+
+def _file_of(module: Any) -> Any:
+    """The file of a module; without one, as in a notebook, its name; None of one that is Python's own."""
+    return None if module in sys.builtin_module_names else getattr(sys.modules.get(module), "__file__", module)
+
+
+def is_of_library(code: CodeType, names: dict[str, Any]) -> bool:
+    """Whether code is a library's, or was made for it, as for a named tuple. names: its globals."""
+    file = code.co_filename
+    return _is_library(_file_of(names.get("__name__")) if file == "<string>" else file) or (
+        names.get("__name__", "").startswith("namedtuple_")
+    )
 
 
 def _is_library(filename: str | None) -> bool:

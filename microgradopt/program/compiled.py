@@ -18,6 +18,7 @@ from microgradopt.graph.graph import Graph
 from microgradopt.mode import current_mode
 from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
+from microgradopt.program.captures import is_of_library
 from microgradopt.program.loop import Loop
 from microgradopt.program.native import native_loop
 from microgradopt.program.program import MISFIT, Program, Source
@@ -56,9 +57,10 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
 
     There is one program for each combination of shapes, dtypes and Python values. Tensors and arrays from outside are
     read at each call. What else the code names (closures, globals, functions, attributes and methods of objects and
-    classes, items of lists and dicts) is checked at each call, and a change makes a new program. Results are the same
-    as the function's own, to the last bit, and are never overwritten by a later call. What a call writes (gradients,
-    parameters, an optimizer's state) is written as a whole, or not at all.
+    classes, items of lists and dicts) is checked at each call, and a change makes a new program; libraries are taken as
+    they are, and a schedule as a function of the step alone. Results are the same as the function's own, to the last
+    bit, and are never overwritten by a later call. What a call writes (gradients, parameters, an optimizer's state) is
+    written as a whole, or not at all.
 
     check: which calls of a program are computed by the function as well, from the same state, and compared bit for bit:
     "doubling" (calls 1, 2, 4, 8, …), "always" or "never".
@@ -77,9 +79,9 @@ def compile(function: Callable[P, T], check: str = "doubling", engine: str = "nu
 
     Raises TracingError while tracing: for ``if`` and ``while`` on a tensor's value, ``float(tensor)``, np.asarray of a
     traced value; for shapes that depend on a tensor's values (``x[x > 0]``); for what is read and cannot be watched
-    (getattr, a deque, chance); for a function that changes Python values outside of it. StaleProgramError where a check
-    finds a difference. Then nothing has been changed. TypeError for arguments that cannot be hashed. ImportError, of
-    "numba", without Numba.
+    (getattr, a deque, functools.cache, chance); for a function that changes Python values, or arrays that it is given.
+    StaleProgramError where a check finds a difference. Then nothing has been changed. TypeError for arguments that
+    cannot be hashed. ImportError, of "numba", without Numba.
 
     >>> import microgradopt as mg
     >>> w = mg.Tensor([1.0, 2.0], requires_grad=True)
@@ -220,7 +222,10 @@ class Compiled(Generic[P, T]):
 
     def _traced(self, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...]) -> Program:
         """Traced twice: what comes out differently depends on something that a program cannot know."""
-        first, second = (Program(traced(self._function, args, kwargs, leaves, statics)) for _ in range(2))
+        trace = traced(self._function, args, kwargs, leaves, statics)
+        first, second = (
+            Program(x) for x in (trace, traced(self._function, args, kwargs, leaves, statics, before=trace))
+        )
         if not first.is_same(second):
             raise TracingError(
                 f"compile: {function_name(self._function)} is not the same when it is traced twice. Is there "
@@ -249,7 +254,9 @@ class Compiled(Generic[P, T]):
             except TypeError:  # an instance that cannot be held weakly gets a new one each time
                 return Compiled(self._function.__get__(instance, owner), self._check, self._engine)
             self._bound[key] = Compiled(_method(self._function, held), self._check, self._engine)
-        return self._bound[key]
+        bound = _Bound.__new__(_Bound)
+        bound.__dict__, bound.instance = self._bound[key].__dict__, instance
+        return bound
 
     def __reduce__(self) -> Any:
         """A copy has no programs: it compiles for itself."""
@@ -299,6 +306,26 @@ class Compiled(Generic[P, T]):
         return shown(table(name, rows), folded("source of the program used last", self.source))
 
 
+class _Bound(Compiled[P, T]):
+    """A compiled function as the method of an instance, which it keeps alive while it is called."""
+
+    __slots__ = ("instance",)
+    instance: Any
+
+
+class Itself:
+    """An argument that only itself is equal to, whatever its class says."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Itself and self.x is other.x
+
+    def __hash__(self) -> int:
+        return id(self.x)
+
+
 def _described(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], list[Any], tuple[Any, ...]]:
     """What a program for a call depends on; the arrays and tensors among the arguments; and their other objects."""
     mode = current_mode.get()
@@ -326,6 +353,8 @@ def describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> N
         leaves.append(x)
     elif (parts := tree.children(x)) is not None:
         key.append(tree.structure(x))
+        if kind not in (list, tuple, dict):  # its methods and the attributes of its class are read, too
+            statics.append(kind)
         for part in parts:
             describe(part, key, leaves, statics)
     else:
@@ -336,5 +365,7 @@ def describe(x: Any, key: list[Any], leaves: list[Any], statics: list[Any]) -> N
                 f"compile: an argument is a {kind.__name__}, which cannot be told from another one: give arrays, "
                 "Tensors, or Python values that can be hashed"
             ) from None
-        key.append((kind, repr(x) if kind is float else x))  # 0.0 is not -0.0
+        code = getattr(kind.__eq__, "__code__", None)
+        itself = Itself(x) if code is not None and not is_of_library(code, {}) else x
+        key.append((kind, repr(x) if kind is float else itself))  # 0.0 is not -0.0
         statics.append(x)

@@ -80,6 +80,8 @@ class Terms:
         places = node.function in (operator.getitem, operator.setitem, np.add.at)
         args = [tree.mapped(self._place if i == 1 and places else self._known, x) for i, x in enumerate(node.arguments)]
         kwargs = tree.mapped(self._known, dict(node.kwargs))
+        if is_write(node) and not places:
+            raise refused(node)
         if is_write(node):
             (operator.setitem if node.function is operator.setitem else added)(*args)
             return args[0]

@@ -13,6 +13,7 @@ from microgradopt import tree
 from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import NUMPY, Language, Text, Texts, identifier, spelled
 from microgradopt.optim.saving import whole
+from microgradopt.program.captures import found_in
 from microgradopt.program.state import State, same
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
@@ -382,6 +383,6 @@ def _write_whole(write: Callable[[list[Any], list[Any]], None], args: list[Any],
 
 
 RUNTIME: dict[str, Any] = {
-    "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": same, "_tensor": _tensor, "_constant": _constant,
-    "whole__": _write_whole,
+    "np": np, "misfit": MISFIT, "_with": tree.with_children, "_same": same, "_found": found_in, "_tensor": _tensor,
+    "_constant": _constant, "whole__": _write_whole,
 }  # fmt: skip

@@ -16,7 +16,7 @@ from microgradopt.graph.graph import CONSTANT, INPUT, Node, overlap, role_at
 from microgradopt.graph.text import is_literal
 from microgradopt.mode import Observer, clock, current_mode
 from microgradopt.program.tracer import Tracer, TracingError, concrete
-from microgradopt.rules.registry import KNOWN, is_composite
+from microgradopt.rules.registry import KNOWN, is_composite, name_of
 from microgradopt.rules.stack import Stack
 from microgradopt.tensor import Tensor, plain
 
@@ -59,12 +59,18 @@ class Tape(Observer):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tracer:
         """Compute, and write down, one call."""
+        out = self.computed(function, args, kwargs)
+        if out is None:
+            raise TracingError(f"{name_of(function)} has no result, and what it does besides a program would not do")
+        return self.note(function, args, kwargs, out)
+
+    def computed(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a call gives. An error is remembered: the function may catch it."""
         try:
-            out = function(*concrete(args), **concrete(kwargs))
+            return function(*concrete(args), **concrete(kwargs))
         except Exception as error:
             self.failed = error
             raise
-        return self.note(function, args, kwargs, out)
 
     def note(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Tracer:
         """Write down a call that gave `out`."""

@@ -8,10 +8,14 @@ call only while it holds.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import random
+import sys
+import weakref
 from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +27,9 @@ from microgradopt.graph.modules import Calls
 from microgradopt.mode import clock, observed
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.saving import whole
-from microgradopt.program.captures import Captures, Place
+from microgradopt.program.captures import Captures, Place, is_of_library
 from microgradopt.program.tape import Tape
-from microgradopt.program.tracer import Tracer, TracingError
+from microgradopt.program.tracer import Tracer, TracingError, concrete
 from microgradopt.program.writer import Returned
 from microgradopt.tensor import Array, Tensor, plain
 from microgradopt.tensor import result as made
@@ -70,13 +74,22 @@ class Trace:
     learning rates, with the text of their optimizer, their name and the number of their group. settings: those that are
     other hyperparameters, with name and group. texts: what each tensor is called in these texts. objects: what names in
     them stand for. result: what the function returned, with nodes in place of Tracers and `Returned` in place of
-    Tensors.
+    Tensors. missed: code of the user that has run, and to which no name led, where it `notes` what runs. called: with
+    what had been missed before.
 
     In the texts, ``args`` is the list of the arrays and tensors among the arguments.
     """
 
     def __init__(
-        self, function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...], free: bool = False
+        self,
+        function: Any,
+        args: Any,
+        kwargs: Any,
+        leaves: list[Any],
+        statics: tuple[Any, ...],
+        free: bool = False,
+        called: frozenset[CodeType] = frozenset(),
+        notes: bool = False,
     ) -> None:
         self.name = function_name(function)
         self._free = free
@@ -96,13 +109,19 @@ class Trace:
         self.sources: list[str] = []  # the tensors that a gradient would flow to, as the program calls them
         self._kept: list[Array] = []  # arrays that come out
         try:
-            self._find(Captures(function, statics))
+            found = Captures(function, statics, called)
+            self._find(found)
+            notes = notes and found.has_classes
             traced = iter(self._arguments(leaves, _names(function, args, kwargs)))
             args = rebuilt(args, traced)
+            ran: dict[CodeType, dict[str, Any]] = {}
             with observed(self.tape):
-                result = function(*args, **rebuilt(kwargs, traced))
+                with _noted(ran) if notes else contextlib.nullcontext():
+                    result = function(*args, **rebuilt(kwargs, traced))
                 for look in self._look:
                     look()
+                missed = {x for x, names in ran.items() if not is_of_library(x, names)} - found.codes
+                self.called, self.missed = called | missed, missed
                 self._note_frames()
                 self._check_caught()
                 self.effects = [effect._replace(value=self._own(effect.value)) for effect in self.effects]
@@ -157,6 +176,11 @@ class Trace:
                 self.conditions.append(f"{key!r} not in {self._call(own)}")
             if reader is not cls:
                 self.conditions.append(f"{self._call(reader)}.{key} is {self._call(cls)}.{key}")
+        for reader, key, kept in found.descriptors:
+            self.conditions.append(f"_found({self._call(reader)}, {key!r}) is {self._call(kept)}")
+        for thing in found.of_classes:
+            held = weakref.ref(thing) if type(thing).__weakrefoffset__ else lambda thing=thing: thing
+            self.conditions.append(f"{self._call(held)}().__class__ is {self._call(type(thing))}")
         for container in found.containers:
             self._container(container)
         for generator in found.generators:
@@ -317,8 +341,9 @@ class Trace:
             self.conditions.append(f"{text}._blocks[{i}] == {self._call(blocks)}")
             for key in rates:
                 self._undo.append(functools.partial(group.__setitem__, key, group[key]))
-                group[key] = self._input(optimizer.rate(key, i), f"{text}.rate({key!r}, {i})", key)
-                self.rates[group[key].node] = text, key, i
+                rate = self._input(optimizer.rate(key, i), f"{text}.rate({key!r}, {i})", key)
+                group[key] = _at(optimizer._steps[i], rate) if callable(group[key]) else rate
+                self.rates[rate.node] = text, key, i
             for key in free:
                 self._hyperparameter(optimizer, i, key, f"{text}.param_groups[{i}][{key!r}]")
             self._slot(Place(optimizer._steps, i, "step"), f"{text}._steps[{i}]", f"{text}._steps[{i}] = {{}}")
@@ -376,7 +401,12 @@ class Trace:
             if vector._theta is not flat:  # type: ignore[comparison-overlap]
                 lines = {f"{self.texts[p]}.write({{}})" for p in vector.parameters}
                 self.effects = [effect for effect in self.effects if effect.line not in lines]
-                self.effects.append(Effect("theta", f"{text}.write({{}})", vector._theta, flat.node))
+                if not all(p.value.flags.c_contiguous for p in vector.parameters):
+                    raise TracingError(
+                        "compile: what is written to a parameter after step() has another layout: copy it"
+                    )
+                theta = vector.theta()  # gathered anew, where a parameter was written after the step
+                self.effects.append(Effect("theta", f"{text}.write({{}})", theta, flat.node))
 
         def undo() -> None:
             vector._theta, vector._views = held
@@ -411,28 +441,63 @@ class Trace:
 
 
 def traced(
-    function: Any, args: Any, kwargs: Any, leaves: list[Any], statics: tuple[Any, ...], free: bool = False
+    function: Any,
+    args: Any,
+    kwargs: Any,
+    leaves: list[Any],
+    statics: tuple[Any, ...],
+    free: bool = False,
+    before: Trace | None = None,
 ) -> Trace:
     """The Trace of one call. free: whether the hyperparameters of optimizers are inputs, not constants.
+
+    before: one that has been made already, which knows what code runs.
 
     Raises TracingError for a function that draws from the global state of chance.
 
     That state belongs to all threads. What another one draws meanwhile is no fault of the function, and stays drawn;
-    the function itself draws in each of some traces.
+    the function itself draws in each of some traces. Code that ran, though nothing had led to it, is followed from
+    then on; what is still not found is refused.
     """
     start = _chance()
+    called = before.called if before else frozenset()
     try:
         for _ in range(_TRIES):
-            before = _chance()
-            trace = Trace(function, args, kwargs, leaves, statics, free)
-            after = _chance()
-            if after[0] == before[0] and all(map(np.array_equal, after[1], before[1])):
+            known, state = called, _chance()
+            trace = Trace(function, args, kwargs, leaves, statics, free, called, before is None)
+            after, called = _chance(), trace.called
+            if called > known:
+                continue
+            if trace.missed:
+                raise TracingError(
+                    f"compile: {trace.name} runs {', '.join(sorted(x.co_qualname for x in trace.missed))}, which was "
+                    "not found in what its code names, so that what it reads cannot be watched: call it by its name"
+                )
+            if after[0] == state[0] and all(map(np.array_equal, after[1], state[1])):
                 return trace
         raise _randomness(function_name(function), "the global state of random or np.random")
     except BaseException:
         random.setstate(start[0])
         np.random.set_state(start[1])  # noqa: NPY002
         raise
+
+
+@contextlib.contextmanager
+def _noted(ran: dict[CodeType, dict[str, Any]]) -> Iterator[None]:
+    """Note all Python code that is run inside, with its globals; unless somebody else is profiling."""
+    if sys.getprofile() is not None:
+        yield
+        return
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            ran[frame.f_code] = frame.f_globals
+
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
 
 
 def _randomness(name: str, source: str) -> TracingError:
@@ -445,6 +510,19 @@ def _randomness(name: str, source: str) -> TracingError:
 def _chance() -> tuple[Any, Any]:
     """The global states of chance."""
     return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _at(step: int, rate: Tracer) -> Callable[[Any], Tracer]:
+    """A schedule, at one step."""
+
+    def schedule(t: Any) -> Tracer:
+        if concrete(t) != step:
+            raise TracingError(
+                "compile: a schedule is asked for another step than this one: read the rate before step()"
+            )
+        return rate
+
+    return schedule
 
 
 def _is_real(x: Any) -> bool:

@@ -23,7 +23,7 @@ from microgradopt.rules.outputs import astype, view
 from microgradopt.rules.registry import KNOWN, Known, is_composite, name_of
 from microgradopt.rules.stack import Stack
 from microgradopt.rules.values import expect, floats, read_only
-from microgradopt.tensor import Tensor
+from microgradopt.tensor import WRITERS, Tensor
 
 if TYPE_CHECKING:
     from microgradopt.program.tape import Tape
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 class TracingError(TypeError):
     """While a program was being traced, something was asked of a value that a program cannot give."""
+
+
+class UnknownAttributeError(TracingError, AttributeError):
+    """A traced value was asked for what it does not have."""
 
 
 class StaleProgramError(RuntimeError):
@@ -87,13 +91,17 @@ def _operator(operate: Callable[..., Any], swapped: bool = False) -> Callable[..
 
 def _in_place(operate: Callable[..., Any]) -> Callable[..., Any]:
     """The method for ``x *= y``: from now on x is the result, in x's own dtype."""
+    itself = getattr(operator, f"i{operate.__name__.strip('_')}")
 
     def method(self: Tracer, other: Any) -> Tracer:
         if not isinstance(self.value, np.ndarray):  # numbers are not changed in place, but replaced
             return operate(self, other)
         self._refuse_writing(name_of(operate))
+        self.tape.computed(itself, (self.value.copy(), other), {})  # NumPy's error, where it has one
         result = operate(self, other)
         result = result if result.dtype == self.dtype else result.astype(self.dtype)
+        if not isinstance(result.value, np.ndarray):  # of an array without axes NumPy makes a number
+            result = self.tape.call(np.copy, (result,), {})
         self.node, self.value = result.node, result.value
         return self
 
@@ -113,8 +121,8 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., Tracer]:
 
 
 def _leads(other: Any) -> bool:
-    """Whether another value is to answer in a Tracer's place: one that is made of Tracers itself."""
-    return type(other) in (Tensor, Stack)
+    """Whether another value is to answer in a Tracer's place: one that is made of Tracers, or asks for it (NEP 13)."""
+    return type(other) in (Tensor, Stack) or getattr(other, "__array_ufunc__", ...) is None
 
 
 class Tracer(ArrayMethods):
@@ -127,9 +135,9 @@ class Tracer(ArrayMethods):
 
     def __getattr__(self, name: str) -> Any:
         """What depends on shape, dtype and layout alone is known."""
-        if name in ("shape", "dtype", "ndim", "size", "itemsize", "strides", "flags"):
-            return getattr(self.value, name)
-        raise AttributeError(f"tracing: a traced {type(self.value).__name__} has no {name}")
+        if name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides", "flags"):
+            return getattr(self.value if isinstance(self.value, NUMPY) else np.asarray(self.value), name)
+        raise UnknownAttributeError(f"tracing: a traced {type(self.value).__name__} has no {name}")
 
     # NumPy's dispatch protocols
 
@@ -143,7 +151,8 @@ class Tracer(ArrayMethods):
             if type(target) is not Tracer:
                 raise TracingError(f"{ufunc.__name__}.at: a traced value cannot be written into an array")
             return target._written(ufunc.at, rest)
-        return self.tape.call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+        result = self.tape.call(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+        return result._parts() if isinstance(result.value, tuple) else result
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if Tensor in types or Stack in types:
@@ -152,8 +161,11 @@ class Tracer(ArrayMethods):
             return _OF_TRACERS[function](*args, **kwargs)
         if KNOWN.get(function, Known(function)).static:
             return function(*concrete(args), **concrete(kwargs))
-        if kwargs.pop("out", None) is not None:
-            raise TracingError(f"{name_of(function)}: a traced program does not write into arrays (out=)")
+        if kwargs.pop("out", None) is not None or function in WRITERS:
+            raise TracingError(
+                f"{name_of(function)}: a traced program does not write into arrays by functions (out=): x[index] = ... "
+                "writes into x, np.where makes another array"
+            )
         if is_composite(function) and (body := self.tape.body_of(function)) is not None:
             return self._through_body(function, body, args, kwargs)
         result = self.tape.call(function, args, kwargs)
@@ -244,7 +256,7 @@ class Tracer(ArrayMethods):
 
     def _written(self, write: Callable[..., Any], rest: Sequence[Any]) -> None:
         self._refuse_writing(name_of(write))
-        write(self.value, *concrete(list(rest)))
+        self.tape.computed(write, (self.value, *rest), {})
         node = self.tape.note(write, (self, *rest), {}, self.value).node
         node.is_view = False  # it is the array itself
         self.tape.with_views -= {self.node, node}
@@ -313,6 +325,8 @@ class Tracer(ArrayMethods):
     __mod__, __rmod__ = _operator(operator.mod), _operator(operator.mod, True)
     __pow__, __rpow__ = _operator(operator.pow), _operator(operator.pow, True)
     __matmul__, __rmatmul__ = _operator(operator.matmul), _operator(operator.matmul, True)
+    __lshift__, __rlshift__ = _operator(operator.lshift), _operator(operator.lshift, True)
+    __rshift__, __rrshift__ = _operator(operator.rshift), _operator(operator.rshift, True)
     __and__, __rand__ = _operator(operator.and_), _operator(operator.and_, True)
     __or__, __ror__ = _operator(operator.or_), _operator(operator.or_, True)
     __xor__, __rxor__ = _operator(operator.xor), _operator(operator.xor, True)
@@ -323,6 +337,11 @@ class Tracer(ArrayMethods):
     __eq__, __ne__ = _operator(operator.eq), _operator(operator.ne)
     __iadd__, __isub__ = _in_place(operator.add), _in_place(operator.sub)
     __imul__, __itruediv__ = _in_place(operator.mul), _in_place(operator.truediv)
+    __ifloordiv__, __imod__ = _in_place(operator.floordiv), _in_place(operator.mod)
+    __ipow__, __imatmul__ = _in_place(operator.pow), _in_place(operator.matmul)
+    __iand__, __ior__ = _in_place(operator.and_), _in_place(operator.or_)
+    __ixor__ = _in_place(operator.xor)
+    __ilshift__, __irshift__ = _in_place(operator.lshift), _in_place(operator.rshift)
 
 
 def _floats(data: Tracer, dtype: Any = None, name: str = "") -> Tracer:

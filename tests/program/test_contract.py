@@ -4,12 +4,15 @@ import collections
 import contextlib
 import contextvars
 import copy
+import dataclasses
 import enum
+import functools
 import gc
 import operator
 import os
 import pickle
 import random
+import sys
 import tempfile
 import threading
 import types
@@ -139,6 +142,64 @@ class Below(Model):
         return x * self.temperature
 
 
+class Meta(type):
+    factor = 2.0
+
+
+class Made(metaclass=Meta):
+    unit = 1.0
+
+    def __init__(self, x):
+        self.scaled = x * Settings.penalty
+
+    @property
+    def power(self):
+        return self.unit * 2.0
+
+    @staticmethod
+    def shifted(x):
+        return x + 1.0
+
+    @classmethod
+    def of(cls, x):
+        return x * cls.unit
+
+    def times(self, k, x):
+        return x * k * self.unit
+
+    twice = functools.partialmethod(times, 2.0)
+
+
+class Other(Made):
+    unit = 5.0
+
+
+class Kind(enum.Enum):
+    SOFT = 1.0
+
+    def __init__(self, k):
+        self.weight = k
+
+    def scaled(self, x):
+        return x * self.value * Settings.penalty
+
+
+@dataclass
+class Range:
+    low: float
+    high: float
+
+
+class Scaled(optim.SGD):
+    factor = 1.0
+
+    def update(self, theta, g, state, lr, group):
+        return super().update(theta, g * self.factor, state, lr, group)
+
+
+MADE = dict(vars(Made))
+
+
 def tripled(x):
     return x * 3
 
@@ -252,7 +313,67 @@ def watched():
     yield "descriptor", lambda x: x * row.share, lambda: setattr(Row.share, "value", 3.0)
     yield "memory-mapped array", lambda x: x + mapped, lambda: mapped.__setitem__(0, 5.0)
     yield "Counter", lambda x: x * counter["a"], lambda: counter.update(a=3)
+    yield from watched_in_classes()
     yield "OrderedDict", lambda x: x * ordered["a"], lambda: ordered.update(a=3.0)
+
+
+class Gain(NamedTuple):
+    gain: float
+
+    def of(self, x):
+        return x * self.gain * Settings.penalty
+
+
+def watched_in_classes():
+    """What Python reads and calls without that the code of the function names it."""
+    for key in ("power", "shifted", "of", "unit"):
+        setattr(Made, key, MADE[key])
+    Meta.factor, Kind.SOFT.weight, Scaled.factor, Kind.SOFT._value_ = 2.0, 1.0, 1.0, 1.0
+    made, span, same, w = Made(1.0), Range(1.0, 2.0), Range(1.0, 2.0), needing(np.ones(3))
+    w.grad = np.ones(3)
+    optimizer, module = Scaled([w], lr=0.5), types.ModuleType("settings_of_a_test")
+    module.__file__, module.scale, sys.modules[module.__name__] = __file__, 2.0, module
+    asked = types.ModuleType("asked")
+    asked.__file__, asked.others = __file__, {"k": 2.0}
+    exec("def __getattr__(name): return others[name]", vars(asked))
+
+    def imported(x):
+        import settings_of_a_test
+
+        return x * settings_of_a_test.scale
+
+    def matched(x):
+        match span:
+            case Range(low, high):
+                return x * low + high
+
+    def step(x):
+        w.data, w.grad = np.ones(3), x.copy()
+        optimizer.step()
+        return w.data - 0.0
+
+    yield "property, replaced", lambda x: x * made.power, lambda: setattr(Made, "power", property(lambda self: 7.0))
+    yield "staticmethod, replaced", lambda x: Made.shifted(x), lambda: setattr(Made, "shifted", staticmethod(tripled))
+    yield (
+        "classmethod, replaced",
+        lambda x: Other.of(x),
+        lambda: setattr(Made, "of", classmethod(lambda cls, x: x * 9.0)),
+    )
+    yield "partialmethod", lambda x: made.twice(x), lambda: setattr(Made, "unit", 3.0)
+    yield "methodcaller", lambda x: operator.methodcaller("times", 2.0, x)(made), lambda: setattr(Made, "unit", 3.0)
+    yield "metaclass", lambda x: x * Made.factor, lambda: setattr(Meta, "factor", 3.0)
+    yield "constructor", lambda x: Made(x).scaled, lambda: setattr(Settings, "penalty", 3.0)
+    yield "another class of an object", lambda x: x * made.unit, lambda: setattr(made, "__class__", Other)
+    yield "attribute of an enum's member", lambda x: x * Kind.SOFT.weight, lambda: setattr(Kind.SOFT, "weight", 3.0)
+    yield "value of an enum's member", lambda x: x * Kind.SOFT.value, lambda: setattr(Kind.SOFT, "_value_", 3.0)
+    yield "method of an enum", lambda x: Kind.SOFT.scaled(x), lambda: setattr(Settings, "penalty", 4.0)
+    yield "comparison of dataclasses", lambda x: x * (2.0 if span == same else 1.0), lambda: setattr(span, "low", 3.0)
+    gain = Gain(2.0)
+    yield "method of a named tuple", lambda x: gain.of(x), lambda: setattr(Settings, "penalty", 5.0)
+    yield "match", matched, lambda: setattr(span, "low", 3.0)
+    yield "import in the function", imported, lambda: setattr(module, "scale", 3.0)
+    yield "__getattr__ of a module", lambda x: x * asked.k, lambda: asked.others.update(k=3.0)
+    yield "optimizer of one's own", step, lambda: setattr(optimizer, "factor", 3.0)
 
 
 def unwatched():
@@ -275,12 +396,21 @@ def unwatched():
     yield "MappingProxyType", lambda x: x * proxy["k"], lambda: setattr(m, "k", 3.0)
     yield "environ", lambda x: x * len(os.environ), lambda: None
     yield "errstate", lambda x: _careful(x), lambda: None
+    span = Range(1.0, 2.0)
+    yield "text of a dataclass", lambda x: x * len(repr(span)), lambda: None
+    yield "cache", lambda x: x * _remembered(), lambda: None
+    yield "asdict", lambda x: x * dataclasses.asdict(Range(1.0, 2.0))["low"], lambda: None
     yield "RandomState", lambda x: x * state.rand(), lambda: None
     w = needing([1.0, 2.0, 3.0])
     yield "text of a value", lambda x: f"{(x * w).mean():.2f}", lambda: None
     yield "str of a value", lambda x: str((x * w.data).sum()), lambda: None
     for name, draw in (("random", random.random), ("np.random", np.random.rand)):
         yield name, lambda x, draw=draw: x * 2 if draw() < 0.5 else x, lambda: None
+
+
+@functools.cache
+def _remembered():
+    return Settings.penalty
 
 
 def _careful(x):
@@ -435,6 +565,152 @@ def test_a_group_added_to_an_optimizer():
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize("make", [Gain, lambda k: Batch(k, k)])
+def test_methods_of_containers_that_are_arguments(make):
+    Settings.penalty = 2.0
+    compiled = mg.compile(lambda c, x: c.of(x), check="never")
+    for penalty in (2.0, 3.0, 2.0):
+        Settings.penalty = penalty
+        assert bits(compiled(make(2.0), X3)) == bits(make(2.0).of(X3))
+
+
+# What it writes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "k", "dtype"),
+    [(getattr(operator, f"i{name}"), 2.0, float) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")]
+    + [(getattr(operator, f"i{name}"), 2, int) for name in ("floordiv", "pow", "lshift", "rshift", "and", "or", "xor")]
+    + [(operator.imatmul, np.eye(3) * 2.0, float), (operator.iand, False, bool), (operator.ixor, True, bool)]
+    + [(operator.itruediv, 2, int), (operator.iadd, 2.5, int), (operator.iadd, np.ones((2, 3)), float)],
+)
+def test_operators_in_place(change, k, dtype):
+    """Some were taken for ``x = x // k``: another name of the same array, and a caller's, kept the old numbers."""
+
+    def own(x):
+        y = x.copy()
+        other = y
+        y = change(y, k)
+        return [y, other]
+
+    x = np.array([1, 2, 3]).astype(dtype)
+    compiled = mg.compile(own, check="never")
+    try:
+        expected = [bits(y) for y in own(x)]
+    except (TypeError, ValueError) as error:
+        with pytest.raises(type(error)):
+            compiled(x)
+    else:
+        assert [bits(y) for y in compiled(x)] == expected
+    with pytest.raises(mg.TracingError, match="copy it first"):
+        mg.compile(lambda x: change(x, k), check="never")(x)
+    assert bits(x) == bits(np.array([1, 2, 3]).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: np.fill_diagonal(x, 0.0),
+        lambda x: np.copyto(x, 0.0),
+        lambda x: np.put(x, [0], [0.0]),
+        lambda x: np.putmask(x, x > 1, 0.0),
+        lambda x: np.place(x, x > 1, [0.0]),
+        lambda x: np.put_along_axis(x, np.array([[0], [0]]), 0.0, axis=1),
+        lambda x: np.save(os.devnull, x),
+    ],
+)
+def test_functions_that_write_are_refused(write):
+    """They have no result, and were left out as what nobody needs."""
+
+    def f(x):
+        write(x)
+        return x * 2.0
+
+    x = np.arange(4.0).reshape(2, 2)
+    for given in (f, lambda x: f(x.copy())):
+        with pytest.raises(mg.TracingError):
+            mg.source(given, x)
+    assert bits(x) == bits(np.arange(4.0).reshape(2, 2))
+
+
+def test_learning_rates_as_numbers():
+    w = needing(np.ones(3, np.float32))
+    for lr in (0.5, lambda t: 0.5 / (1 + t)):
+        optimizer = optim.SGD([w], lr=lr)
+
+        def step(is_late, optimizer=optimizer):
+            w.data, w.grad = np.ones(3, np.float32), np.ones(3, np.float32)
+            before = w * optimizer.lr, np.maximum(w, optimizer.lr)
+            optimizer.step()
+            return [*before, optimizer.lr] if is_late else before
+
+        compiled = mg.compile(step, check="never")
+        for _ in range(2):
+            steps = list(optimizer._steps)
+            expected = [bits(x) for x in step(False)]
+            optimizer._steps[:] = steps
+            assert [bits(x) for x in compiled(False)] == expected
+        if callable(lr):
+            with pytest.raises(mg.TracingError, match="read the rate before step"):
+                compiled(True)
+        else:
+            assert compiled(True)[-1] == lr
+
+
+def test_numbers_in_arrays_without_axes_are_written_in_place():
+    def f(x):
+        y = np.copy(x)
+        other = y
+        y *= 3.0
+        y -= 1.0
+        fraction, exponent = parts = np.frexp(other)
+        return [other, fraction, exponent, isinstance(parts, tuple)]
+
+    x = np.array(2.0)
+    found = mg.compile(f, check="never")(x)
+    assert [bits(part) for part in found[:3]] == [bits(part) for part in f(x)[:3]]
+    assert type(found[0]) is np.ndarray
+    assert found[3]
+
+
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, lr=0.1), lambda p: optim.Adam(p, lr=0.1)])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_parameters_that_are_written_after_the_step(make, repeated):
+    """As the weights of a critic are clipped. The step's own result had been kept in place of what was written."""
+    batches, ends = np.random.default_rng(0).normal(size=(20, 3)), []
+    for is_compiled in (False, True):
+        w, b = needing([1.0, 2.0, 3.0]), needing(1.0)
+        optimizer, second = make([w, b]), make([b])
+
+        def step(x, w=w, b=b, optimizer=optimizer, second=second):
+            optimizer.zero_grad()
+            loss = ((w * x - b) ** 2).sum()
+            loss.backward()
+            second.step()
+            optimizer.step()
+            w.data = np.clip(w.data, -0.9, 0.9)
+            return loss
+
+        if not is_compiled or not repeated:
+            run = mg.compile(step, check="never") if is_compiled else step
+            losses = [run(x).item() for x in batches]
+        else:
+            losses = mg.compile(step, check="never").repeat(len(batches), over=(0,))(batches).tolist()
+        ends.append((losses, w.data.tolist(), b.item()))
+    assert ends[0] == ends[1]
+
+
+def test_objects_that_answer_in_an_arrays_place():
+    class Factor:
+        __array_ufunc__ = None
+
+        def __rmul__(self, x):
+            return x * 3.0
+
+    factor = Factor()
+    np.testing.assert_array_equal(mg.compile(lambda x: x * factor)(X3), X3 * 3.0)
+
+
 # Arguments and results ------------------------------------------------------------------------------------------------
 
 
@@ -447,6 +723,9 @@ class Pair(NamedTuple):
 class Batch:
     x: object
     scale: object
+
+    def of(self, x):
+        return x * self.scale * Settings.penalty
 
 
 @pytest.mark.parametrize(
@@ -582,6 +861,20 @@ def test_methods_of_instances_that_are_equal_or_have_no_hash():
         thing.scale = scale
         assert bits(thing.scaled(X3)) == bits(X3 * scale)
     assert repr(thing.scaled) == "Compiled(scaled, 2 programs)"
+
+
+def test_a_method_of_an_object_that_nobody_else_holds():
+    """It was gone when its method was called."""
+    for k in (2.0, 3.0):
+        assert Named("a", [k, k, k]).loss(X3).item() == 3.0 * k
+
+
+def test_arguments_that_are_equal_and_not_the_same():
+    one, other = Named("a", [1.0, 2.0, 3.0]), Named("a", [4.0, 5.0, 6.0])
+    compiled = mg.compile(lambda x, named: named.w * x, check="never")
+    assert [bits(compiled(X3, named)) for named in (one, other, one)] == [
+        bits(named.w * X3) for named in (one, other, one)
+    ]
 
 
 def test_a_model_with_a_compiled_method_is_freed():

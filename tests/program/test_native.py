@@ -214,6 +214,29 @@ def test_what_has_no_native_form_is_numpy_s():
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.long
+def test_parameters_that_are_written_after_the_step():
+    """They are joined to θ, whose memory is another one in each round; parts of it had been computed in that of one."""
+    batches, ends = rng.normal(size=(20, 5, 3)), []
+    for engine in (NATIVE, NUMPY):
+        model = nn.Linear(3, 2, rng=0)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x, model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (model(x) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            for p in model.parameters():
+                p.data = np.clip(p.data, -0.3, 0.3)
+            return loss
+
+        losses = engine(step).repeat(len(batches), over=(0,))(batches)
+        ends.append((losses, *(p.data for p in model.parameters())))
+    for found, expected in zip(*ends, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_a_number_that_is_not_finite_ends_it_there():
     batches = np.ones((30, 6))
     batches[17, 2] = np.nan

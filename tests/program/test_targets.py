@@ -452,6 +452,20 @@ def test_what_a_function_of_torch_does_not_do_is_refused_at_once(what):
         mg.source(OF_TORCH[what], w, target=target)
 
 
+@pytest.mark.parametrize("target", ["jax", "torch", "javascript"])
+@pytest.mark.parametrize("write", [np.subtract.at, np.multiply.at, np.maximum.at])
+def test_only_sums_are_made_at_places(write, target):
+    """JavaScript added where it should have multiplied."""
+
+    def f(x):
+        y = x * 2.0
+        write(y, np.array([0, 0, 2]), 3.0)
+        return y
+
+    with pytest.raises(mg.TracingError, match=f"np.{write.__self__.__name__}.at"):
+        mg.source(f, np.ones(3), target=target)
+
+
 def test_a_spelling_more(monkeypatch):
     monkeypatch.setitem(TARGETS["jax"].spellings, np.signbit, "jnp.signbit")
     assert "jnp.signbit(x)" in mg.source(lambda x: np.signbit(x), np.eye(3), target="jax")

@@ -67,12 +67,13 @@ class NativeText:
     # Memory
 
     def _joined(self) -> None:
-        """What is only joined afterwards is computed where it will be."""
+        """What is only joined afterwards is computed where it will be: not where that changes from round to round."""
+        carried = set(nodes_in(list(self.body.carried.values())))
         for node in self.body.nodes:
             if node.function is not np.concatenate or len(node.shape) != 1:
                 continue
             for place, _, source in self._pieces(node):
-                if self._has_memory(source) and source not in self.body.carried.values():
+                if self._has_memory(source) and carried.isdisjoint((node, source)):
                     shaped = place if len(source.shape) == 1 else f"{place}.reshape({source.shape})"
                     self._within.setdefault(source, shaped)
             self._allocate(node)
@@ -237,6 +238,8 @@ class NativeText:
         """Elements put, or added, to places of an array."""
         array, _, value = node.arguments
         parts = places(node)
+        if node.function not in (operator.setitem, np.add.at):
+            raise NotNativeError("a write by a ufunc other than add.at")
         sign = "=" if node.function is operator.setitem else "+="
         if all(type(x) is Node and len(x.shape) <= 1 and x.dtype.kind in "iu" for x in parts):
             shape = np.broadcast_shapes(*(x.shape for x in parts))
