@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from microgradopt.critical.local import Local
 from microgradopt.critical.nonsmooth import kinks
+from microgradopt.curvature.solvers import norm
 from microgradopt.rules.registry import SINGULAR
 
 Array = npt.NDArray[Any]
@@ -49,28 +50,23 @@ def _stays(point: Local, direction: Array, rng: np.random.Generator) -> bool:
 
     A step that is too long for the bends of the surface is halved, until the place is found.
     """
-    here, reached, long, tries = point, 0.0, point.long(direction), 0
+    here, reached, tries, long = point, 0.0, 0, point.long(direction)
     for round_radius in _RADII if point.size else _RADII_AT_ORIGIN:
         radius = round_radius * (1 + _LONGER * rng.random())
         length = longest = (radius - reached) * long / (1 if round_radius <= _FAR or not point.size else _STEPS)
         while (radius - reached) * long > _SHORTEST * longest:
-            if (tries := tries + 1) > _TRIES:
+            tries += 1
+            if tries > _TRIES or length < _SHORTEST * longest:
                 return reached >= _FAR
             there = _across(here, here.at_step(length * direction), rng)
             if there is not None and not there.rests_along(there.flat):
                 return reached >= _FAR and _ends_at_a_kink(here, there, length * direction, rng)
-            ahead = (
-                0 * direction
-                if there is None
-                else there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
-            )
-            if there is not None and np.linalg.norm(ahead) >= 0.3 * length:
-                direction, here, reached = ahead / np.linalg.norm(ahead), there, reached + length / long
-                length = min(2 * length, longest, (radius - reached) * long)
-            elif length > _SHORTEST * longest:
+            ahead = None if there is None else there.flat @ (there.flat.T @ ((there.theta - here.theta) / here.units))
+            if there is None or ahead is None or norm(ahead) < 0.3 * length:
                 length /= 2
-            else:
-                return reached >= _FAR
+                continue
+            here, direction, reached = there, ahead / norm(ahead), reached + length / long
+            length = min(2 * length, longest, (radius - reached) * long)
     return True
 
 

@@ -67,7 +67,9 @@ def outlined(
     critical = near if gradient_tolerance is None else gradient_norm <= gradient_tolerance
     on_kinks = kinks(objective, theta, step)
     kind = SADDLE if negative and positive else DEGENERATE if negative else NO_NEGATIVE
-    is_saddle = near and critical and not on_kinks and kind == SADDLE
+    # In float32 the noise of stiff directions is larger than the slopes that soft ones have.
+    is_double = theta.dtype == np.float64
+    is_saddle = near and critical and not on_kinks and kind == SADDLE and is_double
     evidence = _evidence(objective, here, theta, V, rng) if is_saddle else ()
     return CriticalPoint(
         objective=objective,

@@ -61,7 +61,7 @@ def classify(
     SciPy said. gradient_tolerance: count the point as critical when ‖g‖ is at most this, as the lecture does with 1e-3;
     such a verdict is certified only if it would have been without. dense_up_to: for larger n only the ends of the
     spectrum are computed, by Lanczos' method with about `max_products` products H v; then negative curvature can be
-    proved, but not its absence. rng: a Generator or a seed, for all that is tried.
+    proved, but not its absence, and nothing is certified in float32. rng: a Generator or a seed, for all that is tried.
 
     1. Units: H is replaced by D H D, with D diagonal so that every row has size 1, which changes no sign (Sylvester).
        Scaling a parameter or the loss changes no verdict.

@@ -119,6 +119,18 @@ class TestMatrixFree:
 
         assert critical.classify(Objective(f, center), dense_up_to=10).certified == certified
 
+    def test_in_float32_no_saddle_is_certified_by_products(self):
+        """A slope of 1e-4 is nothing beside what rounding of θ does along the stiff direction: there is no saddle."""
+        rng = np.random.default_rng(0)
+        Q, center = np.linalg.qr(rng.normal(size=(120, 3)))[0], rng.normal(size=120).astype(np.float32)
+
+        def f(x):
+            z = Q.T @ (x - center)
+            return 1e10 * z[0] ** 2 - 1e9 * z[1] ** 2 + 1e-4 * z[2]
+
+        point = critical.classify(Objective(f, center), dense_up_to=10)
+        assert (point.kind, point.certified) == ("saddle point", False)
+
     @pytest.mark.parametrize("dense_up_to", [10, 2000])
     def test_what_the_noise_where_a_step_begins_hides(self, dense_up_to):
         """A little off along stiff directions the noise is 1e-6 along all others: more than a slope there."""
