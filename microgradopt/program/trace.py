@@ -484,20 +484,19 @@ def traced(
 
 @contextlib.contextmanager
 def _noted(ran: dict[CodeType, dict[str, Any]]) -> Iterator[None]:
-    """Note all Python code that is run inside, with its globals; unless somebody else is profiling."""
-    if sys.getprofile() is not None:
-        yield
-        return
+    """Note all Python code that is run inside, with its globals; unless a profiler and a debugger both run already."""
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "call":
             ran[frame.f_code] = frame.f_globals
 
-    sys.setprofile(note)
+    hooks = ((sys.getprofile, sys.setprofile), (sys.gettrace, sys.settrace))
+    hook = next((put for get, put in hooks if get() is None), lambda _: None)
+    hook(note)
     try:
         yield
     finally:
-        sys.setprofile(None)
+        hook(None)
 
 
 def _randomness(name: str, source: str) -> TracingError:
