@@ -59,6 +59,7 @@ _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.gene
 _PLAIN = (*_NUMBERS_AND_WORDS, np.ndarray)
 # Followed only where a run has called them.
 _NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__reduce__", "__post_init__"}
+_OF_GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _OF_OPTIMIZERS = {"param_groups", "_checked", "_blocks", "_steps", "_rates", "_defaults"}  # trace.py looks at them
 
 
@@ -205,7 +206,7 @@ class Captures:
             if cell != CellType():  # an empty one is not filled yet
                 yield Place(cell, "cell_contents", variable), cell.cell_contents
         if not _is_library(code.co_filename):
-            yield from _entries(function.__globals__, "", named)
+            yield from _entries(function.__globals__, "", _globals_in(code))
             package = function.__globals__.get("__package__")
             for x in named if _has(code, "IMPORT_NAME") else ():
                 yield None, sys.modules.get(x) or sys.modules.get(f"{package}.{x}")
@@ -276,6 +277,8 @@ class Captures:
 
     def _is_asked(self, key: str, kept: Any, code: CodeType | None, own: bool) -> bool:
         """Whether an entry of a class is named in code, or is a method that Python may call unnamed."""
+        if key == "_value2member_map_":  # what an enum remembers of the calls that asked for its members
+            return False
         if key in self._names or code in self._called:
             return True
         unnamed = key.startswith("__") and key not in _NOT_FOLLOWED and (own or key == "__call__")
@@ -330,9 +333,9 @@ def _can_be_watched(x: Any) -> bool:
     if isinstance(x, functools._lru_cache_wrapper):
         return _is_library(x.__wrapped__.__code__.co_filename)
     for cls in () if isinstance(x, enum.Enum) else type(x).__mro__[:-1]:
-        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         ways = vars(cls).keys() & {"__getitem__", "__getattr__", "__iter__"}
-        if (_is_library(file) and not _is_ours(file)) and (ways or not hasattr(x, "__dict__")):
+        theirs = _is_of_library(cls) and not _is_ours(_file_of(cls.__module__))
+        if theirs and (ways or not hasattr(x, "__dict__")):
             return False
     return True
 
@@ -340,6 +343,13 @@ def _can_be_watched(x: Any) -> bool:
 def found_in(cls: type, key: str) -> Any:
     """What a class keeps under a name, itself or by inheritance; a property as it is."""
     return next((vars(x)[key] for x in cls.__mro__ if key in vars(x)), None)
+
+
+@functools.lru_cache(1024)
+def _globals_in(code: CodeType) -> frozenset[str]:
+    """The names that code looks up among its globals: an attribute of the same name is another thing."""
+    own = frozenset(x.argval for x in dis.get_instructions(code) if x.opname in _OF_GLOBALS)
+    return own.union(*(_globals_in(x) for x in code.co_consts if isinstance(x, CodeType)))
 
 
 def _has(code: CodeType, operation: str) -> bool:

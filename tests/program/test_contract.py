@@ -438,6 +438,60 @@ def test_what_cannot_be_watched_is_refused(f, change):
     assert (random.getstate(), repr(np.random.get_state())) == chance
 
 
+class Access(enum.IntFlag):
+    READ, WRITE = 1, 2
+
+
+def test_enums_remember_which_members_were_asked_for():
+    compiled = mg.compile(lambda x: x * (Access.READ | Access.WRITE).value)
+    assert [bits(compiled(X3)) for _ in range(3)] == [bits(X3 * 3)] * 3
+
+
+NOTEBOOK = """
+class Slots:
+    __slots__ = ("k",)
+
+class Answers:
+    def __getattr__(self, name):
+        return self.own[name]
+
+class Trainer:
+    def loss(self, x):
+        return x * slots.k + answers.k
+
+slots, answers = Slots(), Answers()
+slots.k, answers.own = 2.0, {"k": 1.0}
+compiled = compile(Trainer().loss)
+"""
+
+
+def test_cells_of_a_notebook(monkeypatch):
+    """A module without a file. Its ``loss = compiled(x)`` is another thing than the method that the function names."""
+    cells = types.ModuleType("cells")
+    monkeypatch.setitem(sys.modules, "cells", cells)
+    cells.compile = mg.compile
+    exec(compile(NOTEBOOK, "/tmp/ipykernel_1/1.py", "exec"), vars(cells))
+    for _ in range(5):
+        cells.loss = cells.compiled(X3)
+    assert repr(cells.compiled) == "Compiled(loss, 1 program)"
+    cells.slots.k, cells.answers.own["k"] = 3.0, 5.0
+    assert bits(cells.compiled(X3)) == bits(X3 * 3 + 5)
+
+
+@pytest.mark.parametrize(("get", "put"), [(sys.getprofile, sys.setprofile), (sys.gettrace, sys.settrace)])
+def test_what_runs_is_found_beside_a_profiler_or_a_debugger(get, put):
+    first, second = Range(0.0, 1.0), Range(0.0, 1.0)
+    compiled, own, before = mg.compile(lambda x: x * 2 if first == second else x, "never"), lambda *_: None, get()
+    put(own)
+    try:
+        compiled(X3)
+        assert get() is own
+    finally:
+        put(before)
+    second.high = 2.0
+    assert bits(compiled(X3)) == bits(X3)
+
+
 def test_a_spot_check_finds_what_was_not_watched():
     """In a module that is taken for a library: its globals are not searched."""
     module = types.ModuleType("elsewhere")
