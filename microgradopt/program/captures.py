@@ -5,8 +5,9 @@ else is what it was. So all of it is found here, with the place where it is kept
 its module, an attribute, an item of a list or a dictionary.
 
 The search follows the function's own code and that of the functions it refers to; of modules and objects it looks at
-what is named in this code. Of functions of libraries only the closures are followed, not the globals. What a run of the
-function calls besides (a constructor, a comparison of dataclasses) is followed in a second search.
+what is named in this code. Of functions of libraries only the closures are followed, not the globals. A second search
+knows what code has run, and follows this alone; also that to which no name leads (a constructor, a comparison of
+dataclasses).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _LIBRARIES = (*(_PATHS[place] + os.sep for place in ("stdlib", "purelib", "platlib")), _OURS)
 _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 _PLAIN = (*_NUMBERS_AND_WORDS, np.ndarray)
-# Followed only where a run has called them.
+# Followed only where they have run.
 _NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__reduce__", "__post_init__"}
 _OF_GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _OF_OPTIMIZERS = {"param_groups", "_checked", "_blocks", "_steps", "_rates", "_defaults"}  # trace.py looks at them
@@ -111,18 +112,18 @@ class Place(NamedTuple):
 class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
-    called: code that the function is known to run, to be followed where no name leads to it.
+    ran: the code that the function runs, if that is known; then no other is followed.
 
     places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class, an
     attribute that is read from it, the class that has it, and the dictionary of the instance that it is read from, or
     None. descriptors: a class, and a property or the like that is read from it. of_classes: objects of classes that are
     not a library's; has_classes: whether there are such classes, of which Python calls methods that no code names.
-    codes: all code that was followed. tensors: the leaves, with a name for each. modules: those that are in no other.
-    optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
+    codes: the user's code that was followed. tensors: the leaves, with a name for each. modules: those that are in no
+    other. optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
     """
 
-    def __init__(self, function: Any, others: tuple[Any, ...], called: Container[CodeType] = ()) -> None:
-        self._called = called
+    def __init__(self, function: Any, others: tuple[Any, ...], ran: Container[CodeType] | None = None) -> None:
+        self._ran = ran
         self._names: set[str] = set()
         self.codes: set[CodeType] = set()
         self.has_classes = False
@@ -197,6 +198,11 @@ class Captures:
 
     def _of_function(self, function: FunctionType) -> Iterator[tuple[Place | None, Any]]:
         code = function.__code__
+        if function in KNOWN:  # a function with rules of its own
+            rules = (x for x in KNOWN[function].rules if isinstance(x, FunctionType))
+            yield from ((None, x) for x in rules if not _is_library(x.__code__.co_filename))
+        if not self._may_run(code):
+            return
         named = self._read(code)
         if not _is_library(code.co_filename):
             self._refuse_unwatched(function, named)
@@ -210,9 +216,6 @@ class Captures:
             package = function.__globals__.get("__package__")
             for x in named if _has(code, "IMPORT_NAME") else ():
                 yield None, sys.modules.get(x) or sys.modules.get(f"{package}.{x}")
-        if function in KNOWN:  # a function with rules of its own
-            rules = (x for x in KNOWN[function].rules if isinstance(x, FunctionType))
-            yield from ((None, x) for x in rules if not _is_library(x.__code__.co_filename))
         if function.__defaults__:
             yield Place(function, "__defaults__", "default"), function.__defaults__
         yield from _entries(function.__kwdefaults__ or {}, "")
@@ -248,7 +251,8 @@ class Captures:
     def _of_class(self, x: type, instance: Any) -> Iterator[tuple[Place | None, Any]]:
         """The attributes of a class that some code names, read from an instance or from the class itself; its methods.
 
-        Python calls some methods unnamed: ``o[0]`` is __getitem__. Those of a user's class are all followed.
+        Python calls some methods unnamed: ``o[0]`` is __getitem__. Those of a user's class are all followed, until it
+        is known which have run.
         """
         own_dict = getattr(instance, "__dict__", None)
         before = set(own_dict or ())  # attributes that are found before those of a class
@@ -260,7 +264,7 @@ class Captures:
                 code = getattr(behind, "__code__", None)
                 if not self._is_asked(key, kept, code, own):
                     continue
-                if code is not None:
+                if code is not None and self._may_run(code):
                     self._read(code)
                 if isinstance(kept, FunctionType) or not hasattr(kept, "__get__"):
                     if own or isinstance(kept, _PLAIN) or (code and not _is_library(code.co_filename)):
@@ -275,12 +279,17 @@ class Captures:
                         self.descriptors.append((x, key, kept))
             before |= vars(cls).keys()
 
+    def _may_run(self, code: CodeType) -> bool:
+        return self._ran is None or code in self._ran
+
     def _is_asked(self, key: str, kept: Any, code: CodeType | None, own: bool) -> bool:
         """Whether an entry of a class is named in code, or is a method that Python may call unnamed."""
         if key == "_value2member_map_":  # what an enum remembers of the calls that asked for its members
             return False
-        if key in self._names or code in self._called:
+        if key in self._names:
             return True
+        if self._ran is not None and code is not None:
+            return code in self._ran
         unnamed = key.startswith("__") and key not in _NOT_FOLLOWED and (own or key == "__call__")
         if isinstance(kept, FunctionType):  # those of a dataclass compare all fields: they would all be watched
             return key == "forward" or (unnamed and kept.__code__.co_filename != "<string>")
@@ -295,7 +304,8 @@ class Captures:
 
     def _read(self, code: CodeType) -> set[str]:
         """The names in a function's code, and in that of functions defined in it. They are remembered."""
-        self.codes.add(code)
+        if not _is_library(code.co_filename):
+            self.codes.add(code)
         named = set(code.co_names)
         if _has(code, "MATCH_CLASS"):
             named |= {"__match_args__", *(x for part in code.co_consts if isinstance(part, tuple) for x in part)}

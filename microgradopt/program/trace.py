@@ -74,8 +74,8 @@ class Trace:
     learning rates, with the text of their optimizer, their name and the number of their group. settings: those that are
     other hyperparameters, with name and group. texts: what each tensor is called in these texts. objects: what names in
     them stand for. result: what the function returned, with nodes in place of Tracers and `Returned` in place of
-    Tensors. missed: code of the user that has run, and to which no name led, where it `notes` what runs. called: with
-    what had been missed before.
+    Tensors. ran: the code that runs, where a search that knows it finds something else; None, where it does not matter.
+    missed: code of the user that has run, and was not found.
 
     In the texts, ``args`` is the list of the arrays and tensors among the arguments.
     """
@@ -88,7 +88,7 @@ class Trace:
         leaves: list[Any],
         statics: tuple[Any, ...],
         free: bool = False,
-        called: frozenset[CodeType] = frozenset(),
+        ran: frozenset[CodeType] | None = None,
         notes: bool = False,
     ) -> None:
         self.name = function_name(function)
@@ -109,19 +109,19 @@ class Trace:
         self.sources: list[str] = []  # the tensors that a gradient would flow to, as the program calls them
         self._kept: list[Array] = []  # arrays that come out
         try:
-            found = Captures(function, statics, called)
+            found = Captures(function, statics, ran)
             self._find(found)
-            notes = notes and found.has_classes
             traced = iter(self._arguments(leaves, _names(function, args, kwargs)))
             args = rebuilt(args, traced)
-            ran: dict[CodeType, dict[str, Any]] = {}
+            noted: dict[CodeType, dict[str, Any]] = {}
             with observed(self.tape):
-                with _noted(ran) if notes else contextlib.nullcontext():
+                with _noted(noted) if notes and found.has_classes else contextlib.nullcontext():
                     result = function(*args, **rebuilt(kwargs, traced))
                 for look in self._look:
                     look()
-                missed = {x for x, names in ran.items() if not is_of_library(x, names)} - found.codes
-                self.called, self.missed = called | missed, missed
+                self.missed = {x for x, names in noted.items() if not is_of_library(x, names)} - found.codes
+                idle = noted and ran is None and not found.codes <= noted.keys()
+                self.ran = (ran or frozenset()) | noted.keys() if self.missed or idle else ran
                 self._note_frames()
                 self._check_caught()
                 self.effects = [effect._replace(value=self._own(effect.value)) for effect in self.effects]
@@ -456,17 +456,17 @@ def traced(
     Raises TracingError for a function that draws from the global state of chance.
 
     That state belongs to all threads. What another one draws meanwhile is no fault of the function, and stays drawn;
-    the function itself draws in each of some traces. Code that ran, though nothing had led to it, is followed from
-    then on; what is still not found is refused.
+    the function itself draws in each of some traces. Where code ran to which nothing had led, or code was followed that
+    did not run, another trace follows what ran; what is still not found is refused.
     """
     start = _chance()
-    called = before.called if before else frozenset()
+    ran = before.ran if before else None
     try:
         for _ in range(_TRIES):
-            known, state = called, _chance()
-            trace = Trace(function, args, kwargs, leaves, statics, free, called, before is None)
-            after, called = _chance(), trace.called
-            if called > known:
+            known, state = ran, _chance()
+            trace = Trace(function, args, kwargs, leaves, statics, free, ran, before is None)
+            after, ran = _chance(), trace.ran
+            if ran != known:
                 continue
             if trace.missed:
                 raise TracingError(
@@ -484,13 +484,13 @@ def traced(
 
 @contextlib.contextmanager
 def _noted(ran: dict[CodeType, dict[str, Any]]) -> Iterator[None]:
-    """Note all Python code that is run inside, with its globals; unless a profiler and a debugger both run already."""
+    """Note all Python code that is run inside, with its globals; unless a debugger and a profiler both run already."""
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "call":
             ran[frame.f_code] = frame.f_globals
 
-    hooks = ((sys.getprofile, sys.setprofile), (sys.gettrace, sys.settrace))
+    hooks = ((sys.gettrace, sys.settrace), (sys.getprofile, sys.setprofile))  # the first is told of less: quicker
     hook = next((put for get, put in hooks if get() is None), lambda _: None)
     hook(note)
     try:

@@ -542,6 +542,43 @@ class Cold(Model):
     temperature = 0.5
 
 
+class Trainer:
+    """Its history is read only by methods that a step does not run, though Python may call them, or a step names them."""
+
+    def __init__(self):
+        self.w, self.history, self.careful = needing(X3), [], False
+
+    def __call__(self, n):
+        self.history.append(n)
+
+    def __len__(self):
+        return len(self.history)
+
+    @property
+    def mean(self):
+        return np.mean(self.history)
+
+    def checked(self, x):
+        return x * len(self.history)
+
+    def step(self, x):
+        loss = ((x * self.w) ** 2).mean()
+        return mg.grad(self.checked(loss) if self.careful else loss, self.w)
+
+
+def test_methods_that_do_not_run_are_not_watched():
+    trainer, plain_one = Trainer(), Trainer()
+    compiled = mg.compile(trainer.step, check="never")
+    for n in range(4):
+        compiled(X3)
+        trainer(n)
+    assert repr(compiled) == "Compiled(step, 1 program)"
+    trainer.careful = plain_one.careful = True
+    for n in range(3):  # from here on it is read
+        trainer.history, plain_one.history = [1.0] * n, [1.0] * n
+        assert bits(compiled(X3)[0]) == bits(plain_one.step(X3)[0])
+
+
 def test_an_attribute_that_hides_another_has_one_program():
     """The one that was hidden was asked for at each call, and each call was traced anew."""
     model, own = Cold(), Model()
