@@ -114,12 +114,11 @@ class Captures:
 
     ran: the code that the function runs, if that is known; then no other is followed.
 
-    places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class, an
-    attribute that is read from it, the class that has it, and the dictionary of the instance that it is read from, or
-    None. descriptors: a class, and a property or the like that is read from it. of_classes: objects of classes that are
-    not a library's; has_classes: whether there are such classes, of which Python calls methods that no code names.
-    codes: the user's code that was followed. tensors: the leaves, with a name for each. modules: those that are in no
-    other. optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
+    places: where arrays, numbers and objects are kept that the function can reach, each once. conditions: texts that
+    have to stay true besides, so that the same is found in classes, and the objects that stand in the places of their
+    {}. has_classes: whether there are classes that are not a library's, of which Python calls methods that no code
+    names. codes: the user's code that was followed. tensors: the leaves, with a name for each. modules: those that are
+    in no other. optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
     """
 
     def __init__(self, function: Any, others: tuple[Any, ...], ran: Container[CodeType] | None = None) -> None:
@@ -131,9 +130,7 @@ class Captures:
         while len(self._names) > known:  # what is found may hold code that names more
             known = len(self._names)
             self.places: list[Place] = []
-            self.inherited: list[tuple[type, str, type, dict[str, Any] | None]] = []
-            self.descriptors: list[tuple[type, str, Any]] = []
-            self.of_classes: list[Any] = []
+            self.conditions: list[tuple[str, tuple[Any, ...]]] = []
             self.tensors: dict[Tensor, str] = {}
             self._of_modules: set[Tensor] = set()
             self.modules: list[Module] = []
@@ -236,7 +233,8 @@ class Captures:
             name = self._inner[x]
         own_class = not _is_of_library(type(x))
         if own_class:
-            self.of_classes.append(x)
+            held = weakref.ref(x) if type(x).__weakrefoffset__ else lambda: x
+            self.conditions.append(("{}().__class__ is {}", (held, type(x))))
         if own_class or not isinstance(x, Optimizer):
             yield from self._of_class(type(x), x)
         prefix = f"{name}." if name else ""
@@ -269,14 +267,16 @@ class Captures:
                 if isinstance(kept, FunctionType) or not hasattr(kept, "__get__"):
                     if own or isinstance(kept, _PLAIN) or (code and not _is_library(code.co_filename)):
                         yield Place(cls, key, key), kept
-                        if key not in before:
-                            self.inherited.append((x, key, cls, own_dict))
+                        if key not in before and own_dict is not None:
+                            self.conditions.append((f"{key!r} not in {{}}", (own_dict,)))
+                        if key not in before and x is not cls:
+                            self.conditions.append((f"{{}}.{key} is {{}}.{key}", (x, cls)))
                     if key == "__match_args__":
                         self._names.update(kept)
                 elif own:  # a descriptor is code, and may keep something
                     yield None, kept
                     if key not in before:
-                        self.descriptors.append((x, key, kept))
+                        self.conditions.append((f"_found({{}}, {key!r}) is {{}}", (x, kept)))
             before |= vars(cls).keys()
 
     def _may_run(self, code: CodeType) -> bool:
@@ -289,7 +289,7 @@ class Captures:
         if key in self._names:
             return True
         if self._ran is not None and code is not None:
-            return code in self._ran
+            return code in self._ran and not (key in _NOT_FOLLOWED and _is_library(code.co_filename))
         unnamed = key.startswith("__") and key not in _NOT_FOLLOWED and (own or key == "__call__")
         if isinstance(kept, FunctionType):  # those of a dataclass compare all fields: they would all be watched
             return key == "forward" or (unnamed and kept.__code__.co_filename != "<string>")

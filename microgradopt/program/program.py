@@ -97,7 +97,7 @@ class Program:
         effects = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
         functions = {
             "fits__(args)": [
-                f"try: return {' and '.join(self._trace.conditions or ['True'])}",
+                f"try: return {' and '.join(dict.fromkeys(self._trace.conditions)) or 'True'}",
                 "except (KeyError, IndexError, ValueError, AttributeError): return False  # something is not there now",
             ],
             "run__(args)": [*inputs, *runner.lines()],

@@ -101,6 +101,7 @@ class Trace:
         self.rates: dict[Node, tuple[str, str, int]] = {}
         self.settings: dict[Node, tuple[str, int]] = {}
         self.objects: dict[str, Any] = {}
+        self._called: dict[int, str] = {}  # what they are called, by their addresses
         self._undo: list[Callable[[], Any]] = []
         self._look: list[Callable[[], None]] = []
         self.texts: dict[Tensor, str] = {}
@@ -153,10 +154,15 @@ class Trace:
             raise CaughtError(f"compile: {self.name} catches an error, {self.tape.failed!r:.100}") from self.tape.failed
 
     def _call(self, x: Any) -> str:
-        """A name for an object in the texts."""
-        name = f"_{type(x).__name__.strip('_').lower()}{len(self.objects)}"
-        self.objects[name] = x
-        return name
+        """The name of an object in the texts."""
+        if id(x) not in self._called:
+            self._called[id(x)] = name = f"_{type(x).__name__.strip('_').lower()}{len(self.objects)}"
+            self.objects[name] = x
+        return self._called[id(x)]
+
+    def _condition(self, text: str, *objects: Any) -> None:
+        """What has to stay true; {} in it are objects."""
+        self.conditions.append(text.format(*map(self._call, objects)))
 
     # What goes in
 
@@ -166,21 +172,13 @@ class Trace:
         self.tensors, self.optimizers, self._modules = found.tensors, found.optimizers, found.modules
         for tensor, name in found.tensors.items():
             text = self._call(tensor)
-            self.conditions.append(f"{text}.needs_grad is {tensor.needs_grad}")
-            self.conditions.append(f"({text}.grad is None) is {tensor.grad is None}")
+            self._condition(f"{text}.needs_grad is {tensor.needs_grad}")
+            self._condition(f"({text}.grad is None) is {tensor.grad is None}")
             self._tensor(tensor, text, name)
         for place in found.places:
             self._place(place)
-        for reader, key, cls, own in found.inherited:
-            if own is not None:
-                self.conditions.append(f"{key!r} not in {self._call(own)}")
-            if reader is not cls:
-                self.conditions.append(f"{self._call(reader)}.{key} is {self._call(cls)}.{key}")
-        for reader, key, kept in found.descriptors:
-            self.conditions.append(f"_found({self._call(reader)}, {key!r}) is {self._call(kept)}")
-        for thing in found.of_classes:
-            held = weakref.ref(thing) if type(thing).__weakrefoffset__ else lambda thing=thing: thing
-            self.conditions.append(f"{self._call(held)}().__class__ is {self._call(type(thing))}")
+        for text, objects in found.conditions:
+            self._condition(text, *objects)
         for container in found.containers:
             self._container(container)
         for generator in found.generators:
@@ -244,29 +242,26 @@ class Trace:
     def _place(self, place: Place) -> None:
         """An array is read at each call. All else has to stay what it is."""
         value = place.get()
-        holder = self._call(place.holder)
+        text = f"{self._call(place.holder)}.{place.key}"
         if place.is_entry:
-            text = f"{holder}[{repr(place.key) if type(place.key) in (str, int) else self._call(place.key)}]"
-        else:
-            text = f"{holder}.{place.key}"
+            simple = type(place.key) is int or (type(place.key) is str and place.key.isidentifier())
+            text = f"{self._call(place.holder)}[{repr(place.key) if simple else self._call(place.key)}]"
         if isinstance(value, np.ndarray):
             if not is_leaf(value):
                 raise TracingError(
                     f"compile: {place.name} is a {type(value).__name__}, which is more than an array: use np.asarray"
                 )
-            known = self._call((value.shape, value.strides, value.dtype))
-            self.conditions.append(f"({text}.shape, {text}.strides, {text}.dtype) == {known}")
+            known = value.shape, value.strides, value.dtype
+            self._condition(f"({text}.shape, {text}.strides, {text}.dtype) == {{}}", known)
             self._slot(place, text, f"{text} = {{}}")
             self.places.append(place)
             return
-        known, kept = self._call(value), value
+        kept = value
         if isinstance(value, tuple):  # of the arrays in it only the contents can change
             kept = self._in_tuple(value, text, place.name)
             place.put(kept)
-        if isinstance(value, _SIMPLE):
-            self.conditions.append(f"({text} is {known} or _same({text}, {known}))")
-        else:
-            self.conditions.append(f"{text} is {known}")
+        alike = f" or _same({text}, {{}})" if isinstance(value, _SIMPLE) else ""
+        self._condition(f"({text} is {{}}{alike})", value, value)
         self._look.append(lambda: self._unchanged(place.get() is kept, place.name))
         self._undo.append(lambda: None if place.get() is value else place.put(value))
 
@@ -314,7 +309,7 @@ class Trace:
         """A list keeps its length, a dictionary its keys and their order."""
         fixed: Callable[[Any], Any] = list if isinstance(container, dict) else len
         before, kept = container.copy(), fixed(container)
-        self.conditions.append(f"{fixed.__name__}({self._call(container)}) == {self._call(kept)}")
+        self._condition(f"{fixed.__name__}({{}}) == {{}}", container, kept)
         self._look.append(
             lambda: self._unchanged(fixed(container) == kept, f"the size of a {type(container).__name__}")
         )
@@ -330,15 +325,14 @@ class Trace:
     # Optimizers: their state is read and written as tensors are, and so are numbers of steps and learning rates
 
     def _optimizer(self, optimizer: Optimizer, text: str) -> None:
-        self.conditions.append(f"len({text}.param_groups) == {len(optimizer.param_groups)}")
+        self._condition(f"len({text}.param_groups) == {len(optimizer.param_groups)}")
         for i, group in enumerate(optimizer.param_groups):
             rates = [key for key in optimizer._rates if key in group]
             free = [key for key, value in group.items() if self._free and key not in rates and _is_real(value)]
             settings = {key: value for key, value in group.items() if key not in ("params", *rates, *free)}
-            known = self._call(settings)
-            self.conditions.append(f"all({text}.param_groups[{i}][k] == v for k, v in {known}.items())")
+            self._condition(f"all({text}.param_groups[{i}][k] == v for k, v in {{}}.items())", settings)
             blocks = list(optimizer._blocks[i])
-            self.conditions.append(f"{text}._blocks[{i}] == {self._call(blocks)}")
+            self._condition(f"{text}._blocks[{i}] == {{}}", blocks)
             for key in rates:
                 self._undo.append(functools.partial(group.__setitem__, key, group[key]))
                 rate = self._input(optimizer.rate(key, i), f"{text}.rate({key!r}, {i})", key)
@@ -376,7 +370,7 @@ class Trace:
     def _state(self, state: dict[str, Any], text: str) -> None:
         """The vectors and numbers that an optimizer keeps; those that it begins to keep, too."""
         before = dict(state)
-        self.conditions.append(f"{text}.keys() == {self._call(set(state))}")
+        self._condition(f"{text}.keys() == {{}}", set(state))
         self._undo.append(lambda: _restore(state, before))
         for key, value in before.items():
             read = f"{text}[{key!r}]"

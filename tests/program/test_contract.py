@@ -863,6 +863,19 @@ def test_results_that_are_objects_are_the_very_objects():
     assert list(mg.compile(lambda x: {Word("k"): x})(X3)) == ["k"]
 
 
+def test_keys_with_braces():
+    """The lines of a program that write have {} for what is written."""
+    kept = {"{}": np.ones(3), "{a} b": 2.0}
+
+    def f(x):
+        kept["{}"] = kept["{}"] + x * kept["{a} b"]
+        return kept["{}"] * 1
+
+    compiled = mg.compile(f)
+    for i in range(1, 4):
+        assert bits(compiled(X3)) == bits(1 + X3 * 2 * i) == bits(kept["{}"])
+
+
 def test_keys_that_are_enums():
     class Key(str, enum.Enum):  # noqa: UP042 (as people write it)
         A = "a"
