@@ -13,7 +13,6 @@ import functools
 import inspect
 import random
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
