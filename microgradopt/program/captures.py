@@ -61,7 +61,7 @@ _PLAIN = (*_NUMBERS_AND_WORDS, np.ndarray)
 # Followed only where they have run.
 _NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__reduce__", "__post_init__"}
 _OF_GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
-_OF_OPTIMIZERS = {"param_groups", "_checked", "_blocks", "_steps", "_rates", "_defaults"}  # trace.py looks at them
+_OF_OPTIMIZERS = {"param_groups", "_checked", "_blocks", "_steps", "_rates", "_defaults"}  # optimizers.py looks at them
 
 
 # What cannot change, though it is no number or word; or is looked at elsewhere.

@@ -14,10 +14,11 @@ from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import NUMPY, Language, Text, Texts, identifier, spelled
 from microgradopt.optim.saving import whole
 from microgradopt.program.captures import found_in
+from microgradopt.program.slots import Effect
 from microgradopt.program.state import State, same
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
-from microgradopt.program.trace import Effect, Trace
+from microgradopt.program.trace import Trace
 from microgradopt.program.writer import Returned, Writer, function_text
 from microgradopt.rules.registry import NotDifferentiableError, derivative
 from microgradopt.tensor import Tensor, constant, result
