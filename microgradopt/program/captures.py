@@ -19,10 +19,8 @@ import dis
 import enum
 import fractions
 import functools
-import os
 import re
 import sys
-import sysconfig
 import weakref
 from collections.abc import Container, Iterable, Iterator
 from pathlib import PurePath
@@ -49,13 +47,11 @@ from microgradopt.autodiff import RecordedGradient
 from microgradopt.graph.graph import Graph
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.program.origins import is_class_of_library, is_library
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.registry import KNOWN
 from microgradopt.tensor import Tensor
 
-_PATHS = sysconfig.get_paths()
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_LIBRARIES = (*(_PATHS[place] + os.sep for place in ("stdlib", "purelib", "platlib")), _OURS)
 _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 _PLAIN = (*_NUMBERS_AND_WORDS, np.ndarray)
 # Followed only where they have run.
@@ -173,7 +169,7 @@ class Captures:
         if isinstance(x, FunctionType):
             yield from self._of_function(x)
         elif isinstance(x, ModuleType):
-            if not _is_library(vars(x).get("__file__")):
+            if not is_library(vars(x).get("__file__")):
                 yield from _entries(vars(x), "", {*self._names, "__getattr__"})
         elif isinstance(x, type):
             yield from self._of_class(x, None)
@@ -197,18 +193,18 @@ class Captures:
         code = function.__code__
         if function in KNOWN:  # a function with rules of its own
             rules = (x for x in KNOWN[function].rules if isinstance(x, FunctionType))
-            yield from ((None, x) for x in rules if not _is_library(x.__code__.co_filename))
+            yield from ((None, x) for x in rules if not is_library(x.__code__.co_filename))
         if not self._may_run(code):
             return
         named = self._read(code)
-        if not _is_library(code.co_filename):
+        if not is_library(code.co_filename):
             self._refuse_unwatched(function, named)
             yield Place(function, "__code__", function.__name__), code
             yield from _entries(vars(function), function.__name__, named - {"__wrapped__"})
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if cell != CellType():  # an empty one is not filled yet
                 yield Place(cell, "cell_contents", variable), cell.cell_contents
-        if not _is_library(code.co_filename):
+        if not is_library(code.co_filename):
             yield from _entries(function.__globals__, "", _globals_in(code))
             package = function.__globals__.get("__package__")
             for x in named if _has(code, "IMPORT_NAME") else ():
@@ -231,7 +227,7 @@ class Captures:
                 self.modules.append(x)
                 self._inner.update({module: label for label, module in x.named_modules()})
             name = self._inner[x]
-        own_class = not _is_of_library(type(x))
+        own_class = not is_class_of_library(type(x))
         if own_class:
             held = weakref.ref(x) if type(x).__weakrefoffset__ else lambda: x
             self.conditions.append(("{}().__class__ is {}", (held, type(x))))
@@ -255,7 +251,7 @@ class Captures:
         own_dict = getattr(instance, "__dict__", None)
         before = set(own_dict or ())  # attributes that are found before those of a class
         for cls in x.__mro__[:-1]:
-            own = not _is_of_library(cls)
+            own = not is_class_of_library(cls)
             self.has_classes |= own
             for key, kept in list(vars(cls).items()):
                 behind = kept.fget if isinstance(kept, property) else getattr(kept, "__func__", kept)
@@ -265,7 +261,7 @@ class Captures:
                 if code is not None and self._may_run(code):
                     self._read(code)
                 if isinstance(kept, FunctionType) or not hasattr(kept, "__get__"):
-                    if own or isinstance(kept, _PLAIN) or (code and not _is_library(code.co_filename)):
+                    if own or isinstance(kept, _PLAIN) or (code and not is_library(code.co_filename)):
                         yield Place(cls, key, key), kept
                         if key not in before and own_dict is not None:
                             self.conditions.append((f"{key!r} not in {{}}", (own_dict,)))
@@ -289,7 +285,7 @@ class Captures:
         if key in self._names:
             return True
         if self._ran is not None and code is not None:
-            return code in self._ran and not (key in _NOT_FOLLOWED and _is_library(code.co_filename))
+            return code in self._ran and not (key in _NOT_FOLLOWED and is_library(code.co_filename))
         unnamed = key.startswith("__") and key not in _NOT_FOLLOWED and (own or key == "__call__")
         if isinstance(kept, FunctionType):  # those of a dataclass compare all fields: they would all be watched
             return key == "forward" or (unnamed and kept.__code__.co_filename != "<string>")
@@ -304,7 +300,7 @@ class Captures:
 
     def _read(self, code: CodeType) -> set[str]:
         """The names in a function's code, and in that of functions defined in it. They are remembered."""
-        if not _is_library(code.co_filename):
+        if not is_library(code.co_filename):
             self.codes.add(code)
         named = set(code.co_names)
         if _has(code, "MATCH_CLASS"):
@@ -341,10 +337,10 @@ def _parts(x: Any) -> Iterable[Any] | None:
 def _can_be_watched(x: Any) -> bool:
     """Whether its attributes say all of it: not where a class of a library has its own ways to keep something."""
     if isinstance(x, functools._lru_cache_wrapper):
-        return _is_library(x.__wrapped__.__code__.co_filename)
+        return is_library(x.__wrapped__.__code__.co_filename)
     for cls in () if isinstance(x, enum.Enum) else type(x).__mro__[:-1]:
         ways = vars(cls).keys() & {"__getitem__", "__getattr__", "__iter__"}
-        theirs = _is_of_library(cls) and not _is_ours(_file_of(cls.__module__))
+        theirs = is_class_of_library(cls) and not cls.__module__.startswith("microgradopt.")
         if theirs and (ways or not hasattr(x, "__dict__")):
             return False
     return True
@@ -369,28 +365,3 @@ def _has(code: CodeType, operation: str) -> bool:
 def _slots(cls: type) -> list[str]:
     slots = [getattr(base, "__slots__", ()) for base in cls.__mro__]
     return [name for names in slots for name in ((names,) if isinstance(names, str) else names)]
-
-
-def _is_ours(filename: str | None) -> bool:
-    return filename is not None and filename.startswith(_OURS)
-
-
-def _is_of_library(cls: type) -> bool:
-    return _is_library(_file_of(cls.__module__))
-
-
-def _file_of(module: Any) -> Any:
-    """The file of a module; without one, as in a notebook, its name; None of one that is Python's own."""
-    return None if module in sys.builtin_module_names else getattr(sys.modules.get(module), "__file__", module)
-
-
-def is_of_library(code: CodeType, names: dict[str, Any]) -> bool:
-    """Whether code is a library's, or was made for it, as for a named tuple. names: its globals."""
-    file = code.co_filename
-    return _is_library(_file_of(names.get("__name__")) if file == "<string>" else file) or (
-        names.get("__name__", "").startswith("namedtuple_")
-    )
-
-
-def _is_library(filename: str | None) -> bool:
-    return filename is None or filename.startswith((*_LIBRARIES, "<frozen"))

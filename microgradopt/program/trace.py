@@ -23,8 +23,9 @@ from microgradopt.graph.modules import Calls
 from microgradopt.mode import observed
 from microgradopt.optim.optimizer import Optimizer
 from microgradopt.optim.saving import whole
-from microgradopt.program.captures import Captures, Place, is_of_library
+from microgradopt.program.captures import Captures, Place
 from microgradopt.program.optimizers import OptimizerSlots
+from microgradopt.program.origins import is_of_library
 from microgradopt.program.slots import is_leaf, randomness
 from microgradopt.program.tracer import Tracer, TracingError
 from microgradopt.program.writer import Returned
