@@ -232,12 +232,13 @@ def _noted(ran: dict[CodeType, dict[str, Any]]) -> Iterator[None]:
             ran[frame.f_code] = frame.f_globals
 
     hooks = ((sys.gettrace, sys.settrace), (sys.getprofile, sys.setprofile))  # the first is told of less: quicker
-    hook = next((put for get, put in hooks if get() is None), lambda _: None)
-    hook(note)
+    asked, put = next(((get, put) for get, put in hooks if get() is None), (lambda: None, lambda _: None))
+    put(note)
     try:
         yield
     finally:
-        hook(None)
+        if asked() is note:  # else a breakpoint inside has put a debugger there
+            put(None)
 
 
 def _chance() -> tuple[Any, Any]:

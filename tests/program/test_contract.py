@@ -492,6 +492,24 @@ def test_what_runs_is_found_beside_a_profiler_or_a_debugger(get, put):
     assert bits(compiled(X3)) == bits(X3)
 
 
+def test_a_debugger_that_starts_inside_stays():
+    def debugger(*_):
+        return None
+
+    scale, before = Own(), sys.gettrace()
+
+    def f(x):
+        sys.settrace(debugger)
+        return x * scale.k
+
+    sys.settrace(None)
+    try:
+        mg.compile(f)(X3)
+        assert sys.gettrace() is debugger
+    finally:
+        sys.settrace(before)
+
+
 def test_a_spot_check_finds_what_was_not_watched():
     """In a module that is taken for a library: its globals are not searched."""
     module = types.ModuleType("elsewhere")
