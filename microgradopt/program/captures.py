@@ -5,8 +5,9 @@ else is what it was. So all of it is found here, with the place where it is kept
 its module, an attribute, an item of a list or a dictionary.
 
 The search follows the function's own code and that of the functions it refers to; of modules and objects it looks at
-what is named in this code. Of functions of libraries only the closures are followed, not the globals. What a run of the
-function calls besides (a constructor, a comparison of dataclasses) is followed in a second search.
+what is named in this code. Of functions of libraries only the closures are followed, not the globals. A second search
+knows what code has run, and follows this alone; also that to which no name leads (a constructor, a comparison of
+dataclasses).
 """
 
 from __future__ import annotations
@@ -18,10 +19,8 @@ import dis
 import enum
 import fractions
 import functools
-import os
 import re
 import sys
-import sysconfig
 import weakref
 from collections.abc import Container, Iterable, Iterator
 from pathlib import PurePath
@@ -48,18 +47,17 @@ from microgradopt.autodiff import RecordedGradient
 from microgradopt.graph.graph import Graph
 from microgradopt.nn.module import Module
 from microgradopt.optim.optimizer import Optimizer
+from microgradopt.program.origins import is_class_of_library, is_library
 from microgradopt.program.tracer import TracingError
 from microgradopt.rules.registry import KNOWN
 from microgradopt.tensor import Tensor
 
-_PATHS = sysconfig.get_paths()
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_LIBRARIES = (*(_PATHS[place] + os.sep for place in ("stdlib", "purelib", "platlib")), _OURS)
 _NUMBERS_AND_WORDS = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 _PLAIN = (*_NUMBERS_AND_WORDS, np.ndarray)
-# Followed only where a run has called them.
+# Followed only where they have run.
 _NOT_FOLLOWED = {"__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__reduce__", "__post_init__"}
-_OF_OPTIMIZERS = {"param_groups", "_checked", "_blocks", "_steps", "_rates", "_defaults"}  # trace.py looks at them
+_OF_GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+_OF_OPTIMIZERS = {"param_groups", "_checked", "_blocks", "_steps", "_rates", "_defaults"}  # optimizers.py looks at them
 
 
 # What cannot change, though it is no number or word; or is looked at elsewhere.
@@ -110,18 +108,17 @@ class Place(NamedTuple):
 class Captures:
     """What was found. function, others: where the search begins; others are its arguments that are objects.
 
-    called: code that the function is known to run, to be followed where no name leads to it.
+    ran: the code that the function runs, if that is known; then no other is followed.
 
-    places: where arrays, numbers and objects are kept that the function can reach, each once. inherited: a class, an
-    attribute that is read from it, the class that has it, and the dictionary of the instance that it is read from, or
-    None. descriptors: a class, and a property or the like that is read from it. of_classes: objects of classes that are
-    not a library's; has_classes: whether there are such classes, of which Python calls methods that no code names.
-    codes: all code that was followed. tensors: the leaves, with a name for each. modules: those that are in no other.
-    optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
+    places: where arrays, numbers and objects are kept that the function can reach, each once. conditions: texts that
+    have to stay true besides, so that the same is found in classes, and the objects that stand in the places of their
+    {}. has_classes: whether there are classes that are not a library's, of which Python calls methods that no code
+    names. codes: the user's code that was followed. tensors: the leaves, with a name for each. modules: those that are
+    in no other. optimizers, containers (lists, dictionaries), generators, objects: those that it can reach.
     """
 
-    def __init__(self, function: Any, others: tuple[Any, ...], called: Container[CodeType] = ()) -> None:
-        self._called = called
+    def __init__(self, function: Any, others: tuple[Any, ...], ran: Container[CodeType] | None = None) -> None:
+        self._ran = ran
         self._names: set[str] = set()
         self.codes: set[CodeType] = set()
         self.has_classes = False
@@ -129,9 +126,7 @@ class Captures:
         while len(self._names) > known:  # what is found may hold code that names more
             known = len(self._names)
             self.places: list[Place] = []
-            self.inherited: list[tuple[type, str, type, dict[str, Any] | None]] = []
-            self.descriptors: list[tuple[type, str, Any]] = []
-            self.of_classes: list[Any] = []
+            self.conditions: list[tuple[str, tuple[Any, ...]]] = []
             self.tensors: dict[Tensor, str] = {}
             self._of_modules: set[Tensor] = set()
             self.modules: list[Module] = []
@@ -174,7 +169,7 @@ class Captures:
         if isinstance(x, FunctionType):
             yield from self._of_function(x)
         elif isinstance(x, ModuleType):
-            if not _is_library(vars(x).get("__file__")):
+            if not is_library(vars(x).get("__file__")):
                 yield from _entries(vars(x), "", {*self._names, "__getattr__"})
         elif isinstance(x, type):
             yield from self._of_class(x, None)
@@ -196,22 +191,24 @@ class Captures:
 
     def _of_function(self, function: FunctionType) -> Iterator[tuple[Place | None, Any]]:
         code = function.__code__
+        if function in KNOWN:  # a function with rules of its own
+            rules = (x for x in KNOWN[function].rules if isinstance(x, FunctionType))
+            yield from ((None, x) for x in rules if not is_library(x.__code__.co_filename))
+        if not self._may_run(code):
+            return
         named = self._read(code)
-        if not _is_library(code.co_filename):
+        if not is_library(code.co_filename):
             self._refuse_unwatched(function, named)
             yield Place(function, "__code__", function.__name__), code
             yield from _entries(vars(function), function.__name__, named - {"__wrapped__"})
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if cell != CellType():  # an empty one is not filled yet
                 yield Place(cell, "cell_contents", variable), cell.cell_contents
-        if not _is_library(code.co_filename):
-            yield from _entries(function.__globals__, "", named)
+        if not is_library(code.co_filename):
+            yield from _entries(function.__globals__, "", _globals_in(code))
             package = function.__globals__.get("__package__")
             for x in named if _has(code, "IMPORT_NAME") else ():
                 yield None, sys.modules.get(x) or sys.modules.get(f"{package}.{x}")
-        if function in KNOWN:  # a function with rules of its own
-            rules = (x for x in KNOWN[function].rules if isinstance(x, FunctionType))
-            yield from ((None, x) for x in rules if not _is_library(x.__code__.co_filename))
         if function.__defaults__:
             yield Place(function, "__defaults__", "default"), function.__defaults__
         yield from _entries(function.__kwdefaults__ or {}, "")
@@ -230,9 +227,10 @@ class Captures:
                 self.modules.append(x)
                 self._inner.update({module: label for label, module in x.named_modules()})
             name = self._inner[x]
-        own_class = not _is_of_library(type(x))
+        own_class = not is_class_of_library(type(x))
         if own_class:
-            self.of_classes.append(x)
+            held = weakref.ref(x) if type(x).__weakrefoffset__ else lambda: x
+            self.conditions.append(("{}().__class__ is {}", (held, type(x))))
         if own_class or not isinstance(x, Optimizer):
             yield from self._of_class(type(x), x)
         prefix = f"{name}." if name else ""
@@ -247,37 +245,47 @@ class Captures:
     def _of_class(self, x: type, instance: Any) -> Iterator[tuple[Place | None, Any]]:
         """The attributes of a class that some code names, read from an instance or from the class itself; its methods.
 
-        Python calls some methods unnamed: ``o[0]`` is __getitem__. Those of a user's class are all followed.
+        Python calls some methods unnamed: ``o[0]`` is __getitem__. Those of a user's class are all followed, until it
+        is known which have run.
         """
         own_dict = getattr(instance, "__dict__", None)
         before = set(own_dict or ())  # attributes that are found before those of a class
         for cls in x.__mro__[:-1]:
-            own = not _is_of_library(cls)
+            own = not is_class_of_library(cls)
             self.has_classes |= own
             for key, kept in list(vars(cls).items()):
                 behind = kept.fget if isinstance(kept, property) else getattr(kept, "__func__", kept)
                 code = getattr(behind, "__code__", None)
                 if not self._is_asked(key, kept, code, own):
                     continue
-                if code is not None:
+                if code is not None and self._may_run(code):
                     self._read(code)
                 if isinstance(kept, FunctionType) or not hasattr(kept, "__get__"):
-                    if own or isinstance(kept, _PLAIN) or (code and not _is_library(code.co_filename)):
+                    if own or isinstance(kept, _PLAIN) or (code and not is_library(code.co_filename)):
                         yield Place(cls, key, key), kept
-                        if key not in before:
-                            self.inherited.append((x, key, cls, own_dict))
+                        if key not in before and own_dict is not None:
+                            self.conditions.append((f"{key!r} not in {{}}", (own_dict,)))
+                        if key not in before and x is not cls:
+                            self.conditions.append((f"{{}}.{key} is {{}}.{key}", (x, cls)))
                     if key == "__match_args__":
                         self._names.update(kept)
                 elif own:  # a descriptor is code, and may keep something
                     yield None, kept
                     if key not in before:
-                        self.descriptors.append((x, key, kept))
+                        self.conditions.append((f"_found({{}}, {key!r}) is {{}}", (x, kept)))
             before |= vars(cls).keys()
+
+    def _may_run(self, code: CodeType) -> bool:
+        return self._ran is None or code in self._ran
 
     def _is_asked(self, key: str, kept: Any, code: CodeType | None, own: bool) -> bool:
         """Whether an entry of a class is named in code, or is a method that Python may call unnamed."""
-        if key in self._names or code in self._called:
+        if key == "_value2member_map_":  # what an enum remembers of the calls that asked for its members
+            return False
+        if key in self._names:
             return True
+        if self._ran is not None and code is not None:
+            return code in self._ran and not (key in _NOT_FOLLOWED and is_library(code.co_filename))
         unnamed = key.startswith("__") and key not in _NOT_FOLLOWED and (own or key == "__call__")
         if isinstance(kept, FunctionType):  # those of a dataclass compare all fields: they would all be watched
             return key == "forward" or (unnamed and kept.__code__.co_filename != "<string>")
@@ -292,7 +300,8 @@ class Captures:
 
     def _read(self, code: CodeType) -> set[str]:
         """The names in a function's code, and in that of functions defined in it. They are remembered."""
-        self.codes.add(code)
+        if not is_library(code.co_filename):
+            self.codes.add(code)
         named = set(code.co_names)
         if _has(code, "MATCH_CLASS"):
             named |= {"__match_args__", *(x for part in code.co_consts if isinstance(part, tuple) for x in part)}
@@ -328,11 +337,11 @@ def _parts(x: Any) -> Iterable[Any] | None:
 def _can_be_watched(x: Any) -> bool:
     """Whether its attributes say all of it: not where a class of a library has its own ways to keep something."""
     if isinstance(x, functools._lru_cache_wrapper):
-        return _is_library(x.__wrapped__.__code__.co_filename)
+        return is_library(x.__wrapped__.__code__.co_filename)
     for cls in () if isinstance(x, enum.Enum) else type(x).__mro__[:-1]:
-        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         ways = vars(cls).keys() & {"__getitem__", "__getattr__", "__iter__"}
-        if (_is_library(file) and not _is_ours(file)) and (ways or not hasattr(x, "__dict__")):
+        theirs = is_class_of_library(cls) and not cls.__module__.startswith("microgradopt.")
+        if theirs and (ways or not hasattr(x, "__dict__")):
             return False
     return True
 
@@ -342,6 +351,13 @@ def found_in(cls: type, key: str) -> Any:
     return next((vars(x)[key] for x in cls.__mro__ if key in vars(x)), None)
 
 
+@functools.lru_cache(1024)
+def _globals_in(code: CodeType) -> frozenset[str]:
+    """The names that code looks up among its globals: an attribute of the same name is another thing."""
+    own = frozenset(x.argval for x in dis.get_instructions(code) if x.opname in _OF_GLOBALS)
+    return own.union(*(_globals_in(x) for x in code.co_consts if isinstance(x, CodeType)))
+
+
 def _has(code: CodeType, operation: str) -> bool:
     return dis.opmap[operation] in code.co_code[::2]
 
@@ -349,28 +365,3 @@ def _has(code: CodeType, operation: str) -> bool:
 def _slots(cls: type) -> list[str]:
     slots = [getattr(base, "__slots__", ()) for base in cls.__mro__]
     return [name for names in slots for name in ((names,) if isinstance(names, str) else names)]
-
-
-def _is_ours(filename: str | None) -> bool:
-    return filename is not None and filename.startswith(_OURS)
-
-
-def _is_of_library(cls: type) -> bool:
-    return _is_library(_file_of(cls.__module__))
-
-
-def _file_of(module: Any) -> Any:
-    """The file of a module; without one, as in a notebook, its name; None of one that is Python's own."""
-    return None if module in sys.builtin_module_names else getattr(sys.modules.get(module), "__file__", module)
-
-
-def is_of_library(code: CodeType, names: dict[str, Any]) -> bool:
-    """Whether code is a library's, or was made for it, as for a named tuple. names: its globals."""
-    file = code.co_filename
-    return _is_library(_file_of(names.get("__name__")) if file == "<string>" else file) or (
-        names.get("__name__", "").startswith("namedtuple_")
-    )
-
-
-def _is_library(filename: str | None) -> bool:
-    return filename is None or filename.startswith((*_LIBRARIES, "<frozen"))

@@ -18,13 +18,15 @@ from microgradopt.graph.graph import Graph
 from microgradopt.mode import current_mode
 from microgradopt.notebook import folded, shown, table
 from microgradopt.optim.saving import whole
-from microgradopt.program.captures import is_of_library
 from microgradopt.program.loop import Loop
 from microgradopt.program.native import native_loop
+from microgradopt.program.optimizers import UnsettledError
+from microgradopt.program.origins import is_of_library
 from microgradopt.program.program import MISFIT, Program, Source
 from microgradopt.program.repeat import Repeated
+from microgradopt.program.slots import is_leaf
 from microgradopt.program.state import Moment, same
-from microgradopt.program.trace import CaughtError, UnsettledError, function_name, is_leaf, traced
+from microgradopt.program.trace import CaughtError, function_name, traced
 from microgradopt.program.tracer import StaleProgramError, TracingError
 from microgradopt.tensor import Tensor
 

@@ -22,9 +22,9 @@ from microgradopt.graph.graph import CONSTANT, SWEEPS, Node, nodes_in
 from microgradopt.graph.text import Text
 from microgradopt.mode import Switched, observed
 from microgradopt.program.program import RUNTIME, Program, Runner
+from microgradopt.program.slots import Effect
 from microgradopt.program.tape import Tape, forget
 from microgradopt.program.tidy import Checks, is_write, needed, read_by
-from microgradopt.program.trace import Effect
 from microgradopt.program.tracer import Tracer, TracingError
 from microgradopt.program.writer import Returned
 from microgradopt.rules.stack import Stack, selected

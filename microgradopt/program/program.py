@@ -14,10 +14,11 @@ from microgradopt.graph.graph import CONSTANT, Graph, Node, named, nodes_in
 from microgradopt.graph.text import NUMPY, Language, Text, Texts, identifier, spelled
 from microgradopt.optim.saving import whole
 from microgradopt.program.captures import found_in
+from microgradopt.program.slots import Effect
 from microgradopt.program.state import State, same
 from microgradopt.program.tape import forget
 from microgradopt.program.tidy import Checks, is_write, needed, shared, tidied
-from microgradopt.program.trace import Effect, Trace
+from microgradopt.program.trace import Trace
 from microgradopt.program.writer import Returned, Writer, function_text
 from microgradopt.rules.registry import NotDifferentiableError, derivative
 from microgradopt.tensor import Tensor, constant, result
@@ -97,7 +98,7 @@ class Program:
         effects = [effect.line.format(f"values[{i}]") for i, effect in enumerate(self.effects)]
         functions = {
             "fits__(args)": [
-                f"try: return {' and '.join(self._trace.conditions or ['True'])}",
+                f"try: return {' and '.join(dict.fromkeys(self._trace.conditions)) or 'True'}",
                 "except (KeyError, IndexError, ValueError, AttributeError): return False  # something is not there now",
             ],
             "run__(args)": [*inputs, *runner.lines()],

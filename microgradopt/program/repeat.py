@@ -12,7 +12,7 @@ from microgradopt.graph.graph import Node
 from microgradopt.optim.saving import whole
 from microgradopt.program.loop import Given, result_leaves
 from microgradopt.program.program import Program
-from microgradopt.program.trace import Effect, is_leaf
+from microgradopt.program.slots import Effect, is_leaf
 from microgradopt.program.tracer import TracingError
 from microgradopt.tensor import plain
 

@@ -438,6 +438,74 @@ def test_what_cannot_be_watched_is_refused(f, change):
     assert (random.getstate(), repr(np.random.get_state())) == chance
 
 
+class Access(enum.IntFlag):
+    READ, WRITE = 1, 2
+
+
+def test_enums_remember_which_members_were_asked_for():
+    compiled = mg.compile(lambda x: x * (Access.READ | Access.WRITE).value)
+    assert [bits(compiled(X3)) for _ in range(3)] == [bits(X3 * 3)] * 3
+
+
+NOTEBOOK = """
+class Slots:
+    __slots__ = ("k",)
+
+class Answers:
+    def __getattr__(self, name):
+        return self.own[name]
+
+class Trainer:
+    def loss(self, x):
+        return x * slots.k + answers.k
+
+slots, answers = Slots(), Answers()
+slots.k, answers.own = 2.0, {"k": 1.0}
+compiled = compile(Trainer().loss)
+"""
+
+
+def test_cells_of_a_notebook(monkeypatch):
+    """A module without a file. Its ``loss = compiled(x)`` is another thing than the method that the function names."""
+    cells = types.ModuleType("cells")
+    monkeypatch.setitem(sys.modules, "cells", cells)
+    cells.compile = mg.compile
+    exec(compile(NOTEBOOK, "/tmp/ipykernel_1/1.py", "exec"), vars(cells))
+    for _ in range(5):
+        cells.loss = cells.compiled(X3)
+    assert repr(cells.compiled) == "Compiled(loss, 1 program)"
+    cells.slots.k, cells.answers.own["k"] = 3.0, 5.0
+    assert bits(cells.compiled(X3)) == bits(X3 * 3 + 5)
+
+
+@pytest.mark.parametrize(("get", "put"), [(sys.getprofile, sys.setprofile), (sys.gettrace, sys.settrace)])
+def test_what_runs_is_found_beside_a_profiler_or_a_debugger(get, put):
+    first, second = Range(0.0, 1.0), Range(0.0, 1.0)
+    compiled, own, before = mg.compile(lambda x: x * 2 if first == second else x, "never"), lambda *_: None, get()
+    put(own)
+    try:
+        compiled(X3)
+        assert get() is own
+    finally:
+        put(before)
+    second.high = 2.0
+    assert bits(compiled(X3)) == bits(X3)
+
+
+def test_a_debugger_that_starts_inside_stays():
+    def debugger(*_):
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(None)
+    try:
+        with trace._noted({}):
+            sys.settrace(debugger)
+        assert sys.gettrace() is debugger
+    finally:
+        sys.settrace(before)
+
+
 def test_a_spot_check_finds_what_was_not_watched():
     """In a module that is taken for a library: its globals are not searched."""
     module = types.ModuleType("elsewhere")
@@ -486,6 +554,43 @@ def test_fields_that_the_function_does_not_name_are_not_watched():
 
 class Cold(Model):
     temperature = 0.5
+
+
+class Trainer:
+    """Its history is read only by methods that a step does not run, though Python may call them, or a step names them."""
+
+    def __init__(self):
+        self.w, self.history, self.careful = needing(X3), [], False
+
+    def __call__(self, n):
+        self.history.append(n)
+
+    def __len__(self):
+        return len(self.history)
+
+    @property
+    def mean(self):
+        return np.mean(self.history)
+
+    def checked(self, x):
+        return x * len(self.history)
+
+    def step(self, x):
+        loss = ((x * self.w) ** 2).mean()
+        return mg.grad(self.checked(loss) if self.careful else loss, self.w)
+
+
+def test_methods_that_do_not_run_are_not_watched():
+    trainer, plain_one = Trainer(), Trainer()
+    compiled = mg.compile(trainer.step, check="never")
+    for n in range(4):
+        compiled(X3)
+        trainer(n)
+    assert repr(compiled) == "Compiled(step, 1 program)"
+    trainer.careful = plain_one.careful = True
+    for n in range(3):  # from here on it is read
+        trainer.history, plain_one.history = [1.0] * n, [1.0] * n
+        assert bits(compiled(X3)[0]) == bits(plain_one.step(X3)[0])
 
 
 def test_an_attribute_that_hides_another_has_one_program():
@@ -770,6 +875,19 @@ def test_results_that_are_objects_are_the_very_objects():
     for thing in (Colour.RED, Sly(), Word("a"), {Word("k"): 1}):
         assert mg.compile(lambda x, thing=thing: (x * 2, thing))(X3)[1] is thing or isinstance(thing, dict)
     assert list(mg.compile(lambda x: {Word("k"): x})(X3)) == ["k"]
+
+
+def test_keys_with_braces():
+    """The lines of a program that write have {} for what is written."""
+    kept = {"{}": np.ones(3), "{a} b": 2.0}
+
+    def f(x):
+        kept["{}"] = kept["{}"] + x * kept["{a} b"]
+        return kept["{}"] * 1
+
+    compiled = mg.compile(f)
+    for i in range(1, 4):
+        assert bits(compiled(X3)) == bits(1 + X3 * 2 * i) == bits(kept["{}"])
 
 
 def test_keys_that_are_enums():
