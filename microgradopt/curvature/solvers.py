@@ -110,9 +110,10 @@ def _vector(name: str, A: Any, b: npt.ArrayLike) -> Array:
 
 def _to_boundary(x: Array, d: Array, radius: float) -> float:
     """t ≥ 0 with ‖x + t d‖ = radius, for an x inside."""
-    a, b, c = float(d @ d), float(x @ d), float(x @ x) - radius**2
+    x = x / radius  # its square may overflow, where b is tiny
+    a, b, c = float(d @ d), float(x @ d), float(x @ x) - 1
     root = math.sqrt(max(b * b - a * c, 0.0))
-    return -c / (b + root) if b > 0 else (root - b) / a  # the form without cancellation
+    return radius * (-c / (b + root) if b > 0 else (root - b) / a)  # the form without cancellation
 
 
 @old_arguments(max_iterations="max_iter")
@@ -216,7 +217,7 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
 
     if not np.any((gaps == 0) & (sloped != 0)):
         p = at(0.0)
-        size = float(np.linalg.norm(p))
+        size = norm(p)
         if size <= radius:
             if least:  # the hard case
                 p[0] = math.copysign(math.sqrt(radius**2 - size**2), c[0])
@@ -225,7 +226,7 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
     shift = max(0.0, float(np.max(np.abs(sloped) / radius - gaps)))
     for _ in range(_NEWTON):
         p = at(shift)
-        size = float(np.linalg.norm(p))
+        size = norm(p)
         slope = float(np.sum(np.divide(p * p, gaps + shift, out=np.zeros_like(p), where=p != 0)))
         change = size**2 / slope * (size - radius) / radius
         if shift + change <= shift:
