@@ -110,10 +110,11 @@ def _vector(name: str, A: Any, b: npt.ArrayLike) -> Array:
 
 def _to_boundary(x: Array, d: Array, radius: float) -> float:
     """t ≥ 0 with ‖x + t d‖ = radius, for an x inside."""
-    x = x / radius  # its square may overflow, where b is tiny
-    a, b, c = float(d @ d), float(x @ d), float(x @ x) - 1
+    unit = power_of_two(radius)
+    x, radius = x / unit, radius / unit
+    a, b, c = float(d @ d), float(x @ d), float(x @ x) - radius**2
     root = math.sqrt(max(b * b - a * c, 0.0))
-    return radius * (-c / (b + root) if b > 0 else (root - b) / a)  # the form without cancellation
+    return unit * (-c / (b + root) if b > 0 else (root - b) / a)  # the form without cancellation
 
 
 @old_arguments(max_iterations="max_iter")

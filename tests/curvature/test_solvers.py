@@ -93,6 +93,7 @@ class TestConjugateGradient:
 
     @pytest.mark.parametrize("size", [1e-180, 1e180])
     def test_a_right_hand_side_far_from_the_radius(self, size):
+        assert conjugate_gradient(-np.eye(2), np.array([0.6, 0.8]) * size, 0.0).x.tolist() == [0, 0]
         found = conjugate_gradient(-np.eye(2) * size, np.array([0.6, 0.8]) * size, 10.0)
         np.testing.assert_allclose(found.x, [6, 8])
         assert conjugate_gradient(np.zeros((2, 2)), np.array([0.6, 0.8]) * size, 1e3).x.tolist() == pytest.approx(
