@@ -55,14 +55,13 @@ class ArrayMethods:
     def ravel(self: Any, order: Any = "C") -> Tensor:
         return np.ravel(self) if order == "C" else np.ravel(self, order)
 
-    def flatten(self: Any) -> Tensor:
-        return np.ravel(self)
+    flatten = ravel
 
     def transpose(self: Any, *axes: Any) -> Tensor:
         return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
-    def copy(self: Any) -> Tensor:
-        return np.copy(self)
+    def copy(self: Any, order: Any = "C") -> Tensor:
+        return np.copy(self)  # the order is one of memory, which no gradient depends on
 
     # Selection
 

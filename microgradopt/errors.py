@@ -45,8 +45,9 @@ def cut(what: str) -> TypeError:
     return TypeError(
         f"{what} of a tensor that requires a gradient would cut the graph. To put tensors together: np.stack (for a "
         "list of them, or in place of an array that is filled element by element), np.concatenate, np.block; to repeat "
-        "one: np.full_like, np.broadcast_to. In place of the math module: NumPy functions, np.exp for math.exp. Where "
-        "a plain number or array is meant: .item(), .data, or .detach() for a constant"
+        "one: np.full_like, np.broadcast_to. Beside pandas or a sparse matrix: frame.to_numpy(), A.toarray(). In place "
+        "of the math module: NumPy functions, np.exp for math.exp. Where a plain number or array is meant: .item(), "
+        ".data, or .detach() for a constant"
     )
 
 

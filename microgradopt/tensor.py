@@ -30,7 +30,7 @@ from microgradopt.mode import PLAIN, clock, current_mode
 from microgradopt.rules.outputs import Outputs, astype, pick
 from microgradopt.rules.registry import KNOWN, PLAIN_TYPES, Known, NotDifferentiableError, arrays, name_of, near
 from microgradopt.rules.special import known_of_scipy
-from microgradopt.rules.values import check_real, floats, is_masked, masked, read_only
+from microgradopt.rules.values import check_real, floats, peculiar, read_only
 
 Array = npt.NDArray[Any]
 ArrayLike = Any
@@ -470,8 +470,8 @@ def _operand(function: Function, x: Any, place: int, other: Tensor) -> Any:
     """
     if type(x) is float or type(x) is int:
         return x
-    if is_masked(x):
-        raise masked(name_of(function))
+    if problem := peculiar(x):
+        raise TypeError(f"{name_of(function)}: {problem}")
     array = x if isinstance(x, ARRAYS) else np.asarray(x)
     if array.dtype.kind == "f":
         return array
@@ -581,8 +581,8 @@ def _arguments(function: Function, known: Known, args: Args) -> tuple[Args, Args
             flows, value = x.needs_grad, x.value
         elif type(x) is np.ndarray:
             flows, value = False, x
-        elif is_masked(x):
-            raise masked(name_of(function))
+        elif problem := peculiar(x):
+            raise TypeError(f"{name_of(function)}: {problem}")
         else:
             flows = isinstance(x, _SEQUENCES) and _needs_grad(x)
             x = x if rule is None else _of_arrays(x, known.broadcasts)

@@ -115,6 +115,20 @@ def test_masked_arrays_are_refused():
             call()
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrices_whose_product_is_another_are_refused():
+    """``array * matrix`` is a product of matrices, and the slope recorded for it was that of elementwise products."""
+    matrix = np.matrix([[1.0, 2.0], [3.0, 4.0]])
+    x = needing([[2.0, 0.0], [0.0, 2.0]])
+    for call in (
+        lambda: x * matrix, lambda: matrix * x, lambda: x @ matrix, lambda: np.multiply(x, matrix), lambda: x.detach() * matrix,
+        lambda: np.where(x.data > 0, x, matrix),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=r"np\.asarray\(x\) makes an array of it"):
+            call()
+    assert (x * Tensor(matrix)).data.tolist() == [[2, 0], [0, 8]]
+
+
 @pytest.mark.parametrize("weight", [np.array([1 + 5j]), [1j], np.array(["a"])])
 def test_cotangents_and_vectors_are_real(weight):
     x = needing([1.0])

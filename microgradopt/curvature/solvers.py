@@ -110,9 +110,11 @@ def _vector(name: str, A: Any, b: npt.ArrayLike) -> Array:
 
 def _to_boundary(x: Array, d: Array, radius: float) -> float:
     """t ≥ 0 with ‖x + t d‖ = radius, for an x inside."""
+    unit = power_of_two(radius)
+    x, radius = x / unit, radius / unit
     a, b, c = float(d @ d), float(x @ d), float(x @ x) - radius**2
     root = math.sqrt(max(b * b - a * c, 0.0))
-    return -c / (b + root) if b > 0 else (root - b) / a  # the form without cancellation
+    return unit * (-c / (b + root) if b > 0 else (root - b) / a)  # the form without cancellation
 
 
 @old_arguments(max_iterations="max_iter")
@@ -216,7 +218,7 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
 
     if not np.any((gaps == 0) & (sloped != 0)):
         p = at(0.0)
-        size = float(np.linalg.norm(p))
+        size = norm(p)
         if size <= radius:
             if least:  # the hard case
                 p[0] = math.copysign(math.sqrt(radius**2 - size**2), c[0])
@@ -225,7 +227,7 @@ def trust_region_step(values: Array, vectors: Array, g: Array, radius: float) ->
     shift = max(0.0, float(np.max(np.abs(sloped) / radius - gaps)))
     for _ in range(_NEWTON):
         p = at(shift)
-        size = float(np.linalg.norm(p))
+        size = norm(p)
         slope = float(np.sum(np.divide(p * p, gaps + shift, out=np.zeros_like(p), where=p != 0)))
         change = size**2 / slope * (size - radius) / radius
         if shift + change <= shift:

@@ -179,7 +179,8 @@ def _checked_labels(labels: Array, shape: tuple[int, ...]) -> Array:
             f"nll_loss: for an input of shape {shape} the labels are integers of shape {batch}, not "
             f"{labels.dtype} of shape {labels.shape}"
         )
-    if labels.size and not labels.view(f"u{labels.itemsize}").max() < classes:  # read so, a negative one is huge
+    unsigned = labels.view(labels.dtype.str.replace("i", "u"))  # a negative one is huge, read so
+    if labels.size and not unsigned.max() < classes:
         raise ValueError(f"nll_loss: labels from {labels.min()} to {labels.max()}, but classes from 0 to {classes - 1}")
     return labels
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.mode import clock
-from microgradopt.rules.values import is_masked, masked
+from microgradopt.rules.values import is_masked, peculiar
 from microgradopt.tensor import Tensor
 
 StateDict = dict[str, npt.NDArray[Any]]
@@ -214,7 +214,7 @@ class Module:
         arrays = {}
         for name in [name for name in own if name in state_dict]:
             if is_masked(state_dict[name]):
-                raise masked(f"load_state_dict: {name}")
+                raise TypeError(f"load_state_dict: {name}: {peculiar(state_dict[name])}")
             array, dtype = np.asarray(state_dict[name]), own[name].dtype
             if array.shape != own[name].shape or array.dtype.kind not in "fiu":
                 raise ValueError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from microgradopt.autodiff import jacobian
-from microgradopt.curvature.solvers import trust_region_step
+from microgradopt.curvature.solvers import norm, trust_region_step
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import half_square
 from microgradopt.optim.blocks import State
@@ -133,7 +133,7 @@ class LevenbergMarquardt(TrustRegion, LeastSquares):
         def step(radius: float) -> tuple[Array, float, float]:
             q = trust_region_step(s * s, np.eye(s.size, dtype=s.dtype), s * r, radius)  # Vᵀ D p
             promised = -float(r @ (s * q) + np.sum((s * q) ** 2) / 2)
-            return (Vt.T @ q) / D, float(np.linalg.norm(q)), promised
+            return (Vt.T @ q) / D, norm(q), promised
 
         return step
 

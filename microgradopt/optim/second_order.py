@@ -11,7 +11,7 @@ import numpy as np
 
 from microgradopt.curvature.lanczos import tridiagonal
 from microgradopt.curvature.operator import HessianOperator
-from microgradopt.curvature.solvers import conjugate_gradient, trust_region_step
+from microgradopt.curvature.solvers import conjugate_gradient, norm, trust_region_step
 from microgradopt.errors import NonFiniteError
 from microgradopt.optim.blocks import State
 from microgradopt.optim.closure import ClosureOptimizer, LocalLoss
@@ -29,8 +29,8 @@ class TrustRegion(ClosureOptimizer):
         Δ ← ¼ ‖p‖ if ρ < ¼;   2 Δ if ρ > ¾ and ‖p‖ = Δ
         θ ← θ + p if ρ > 10⁻⁴; else again with the smaller Δ, from the same H
 
-    The loss never rises. Where rounding hides every decrease, θ stays. A decrease that is predicted to be negative, as
-    it may be where eigenvalues differ by more than rounding can hold, counts as ρ < ¼.
+    The loss never rises. Where rounding hides every decrease, θ stays, and Δ. A decrease that is predicted to be
+    negative, as it may be where eigenvalues differ by more than rounding can hold, counts as ρ < ¼.
 
     Source: Nocedal & Wright 2006, algorithm 4.1.
     """
@@ -68,8 +68,8 @@ class TrustRegion(ClosureOptimizer):
                 radius = size * self._shorter
             elif ratio > 0.75:
                 radius = self.longer(radius, size)
-            state["radius"] = radius
             if ratio > 1e-4:
+                state["radius"] = radius
                 return around.theta + p
         return around.stay(f"no step lowers the loss, down to a radius of {radius:.1g}")
 
@@ -111,7 +111,7 @@ class Newton(TrustRegion):
         def step(radius: float) -> tuple[Array, float, float]:
             p = trust_region_step(values, vectors, g, radius)
             q = vectors.T @ p
-            return p, float(np.linalg.norm(p)), -float(g @ p + q @ (values * q) / 2)
+            return p, norm(p), -float(g @ p + q @ (values * q) / 2)
 
         return step
 
@@ -147,7 +147,7 @@ class NewtonCG(TrustRegion):
 
         def step(radius: float) -> tuple[Array, float, float]:
             p = conjugate_gradient(H, -g, radius, tol, group["max_iter"]).x
-            return p, float(np.linalg.norm(p)), -float(g @ p + p @ (H @ p) / 2)
+            return p, norm(p), -float(g @ p + p @ (H @ p) / 2)
 
         return step
 

@@ -10,6 +10,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from microgradopt.rules.elementwise import direction
 from microgradopt.rules.registry import arrays, composed, composite, derivative, existing
+from microgradopt.rules.values import expect
 
 Array = Any
 Axis = int | tuple[int, ...] | None
@@ -197,7 +198,10 @@ def _average(a: Array, axis: Axis = None, weights: Array = None, *, keepdims: bo
         weights = np.transpose(weights, sorted(range(len(axes)), key=axes.__getitem__))
         weights = weights.reshape([n if i in axes else 1 for i, n in enumerate(a.shape)])
         weights = np.broadcast_to(weights, a.shape)
-    return np.sum(a * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
+    total = np.sum(weights, axis=axis, keepdims=keepdims)
+    if not expect(np.all(total != 0)):
+        raise ZeroDivisionError("average: the weights sum to 0")
+    return np.sum(a * weights, axis=axis, keepdims=keepdims) / total
 
 
 # Products: trees and scans of multiplications, whose derivatives, to any order, need no division and so no care at 0. -

@@ -25,7 +25,7 @@ def floats(data: Any, dtype: Any = None, name: str = "Tensor") -> Any:
     Raises TypeError for complex numbers, strings, objects and masked arrays, and for a dtype that is not floating.
     """
     if is_masked(data):
-        raise masked(name)
+        raise TypeError(f"{name}: {peculiar(data)}")
     try:
         array = np.array(data, order="C")
     except ValueError as error:  # lists of different lengths
@@ -49,9 +49,13 @@ def check_real(name: str, array: Any) -> None:
         raise TypeError(f"{name}: real numbers are wanted, not {array.dtype} of shape {array.shape}")
 
 
-def masked(name: str) -> TypeError:
-    """The error for a masked array."""
-    return TypeError(f"{name}: a masked array would lose its mask; np.where(mask, 0, x) says what to do with it")
+def peculiar(x: Any) -> str:
+    """What to do with an operand that computes otherwise than arrays do; "" for all that computes like them."""
+    if is_masked(x):
+        return "a masked array would lose its mask; np.where(mask, 0, x) says what to do with it"
+    if isinstance(x, np.matrix):
+        return "a np.matrix has a product of its own; np.asarray(x) makes an array of it, whose * is elementwise"
+    return ""
 
 
 @dispatched

@@ -91,6 +91,15 @@ class TestConjugateGradient:
         np.testing.assert_allclose(found.x, [6, 8])
         assert found.status == "negative curvature"
 
+    @pytest.mark.parametrize("size", [1e-180, 1e180])
+    def test_a_right_hand_side_far_from_the_radius(self, size):
+        assert conjugate_gradient(-np.eye(2), np.array([0.6, 0.8]) * size, 0.0).x.tolist() == [0, 0]
+        found = conjugate_gradient(-np.eye(2) * size, np.array([0.6, 0.8]) * size, 10.0)
+        np.testing.assert_allclose(found.x, [6, 8])
+        assert conjugate_gradient(np.zeros((2, 2)), np.array([0.6, 0.8]) * size, 1e3).x.tolist() == pytest.approx(
+            [600, 800]
+        )
+
     def test_no_right_hand_side_and_no_iterations(self):
         assert conjugate_gradient(np.eye(3), np.zeros(3)).status == "converged"
         found = conjugate_gradient(np.diag([1.0, 2.0, 3.0]), np.ones(3), max_iter=2)
@@ -260,6 +269,12 @@ class TestTrustRegionStep:
         plain = trust_region_step(values, np.eye(3), g, 2.0)
         other = trust_region_step(values * of_H, np.eye(3), g * of_H * of_p, 2.0 * of_p)
         np.testing.assert_allclose(other / of_p, plain, rtol=1e-9)
+
+    def test_a_slope_far_above_the_curvature(self):
+        values, g = np.array([1e-25, 1e-24], np.float32), np.array([3.0, 4.0], np.float32)
+        np.testing.assert_allclose(
+            trust_region_step(values, np.eye(2, dtype=np.float32), g, 1.0), [-0.6, -0.8], rtol=1e-6
+        )
 
     def test_nothing_to_do(self):
         assert trust_region_step(np.array([0.0, 1.0]), np.eye(2), np.zeros(2), 5.0).tolist() == [0, 0]

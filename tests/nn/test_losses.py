@@ -167,3 +167,12 @@ def test_stable_for_large_logits(size, dtype):
 def test_refusals(call):
     with pytest.raises(ValueError, match=r"must be equal|labels|label_smoothing|reduction"):
         call(Tensor(X, requires_grad=True))
+
+
+@pytest.mark.parametrize("dtype", [">i8", "<i4", ">u2", "i1", "u1"])
+def test_labels_of_every_size_and_byte_order(dtype):
+    """Labels of big-endian files were read as huge numbers."""
+    logits, labels = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([0, 1], dtype)
+    assert nn.cross_entropy(Tensor(logits), labels).item() == nn.cross_entropy(Tensor(logits), [0, 1]).item()
+    with pytest.raises(ValueError, match="labels from 0 to 2, but classes from 0 to 1"):
+        nn.cross_entropy(Tensor(logits), np.array([0, 2], dtype))

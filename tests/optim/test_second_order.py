@@ -241,6 +241,27 @@ def test_the_radius_follows_how_well_the_model_predicts():
     assert optimizer.state_dict()["state"][0]["radius"] == pytest.approx(radius)
 
 
+@pytest.mark.parametrize("cls", [optim.Newton, optim.NewtonCG])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_step_that_is_not_made_leaves_the_radius(cls, dtype):
+    """Near 0 every log cosh is 0, so that no step lowers the loss: the radius shrank to 0, and stayed there for ever."""
+    to, w = np.zeros(2, dtype), mg.Tensor(np.array([0.5, -0.3], dtype), requires_grad=True)
+    optimizer = cls([w])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = np.log(np.cosh(w - to)).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(60):
+        optimizer.step(closure)
+    to += [2.0, 3.0]  # the data of another batch
+    for _ in range(10):
+        optimizer.step(closure)
+    np.testing.assert_allclose(w.data, to, atol=1e-3)
+
+
 def test_newton_cg_stops_at_its_tolerance(monkeypatch):
     """‖H p + g‖ ≤ min(½, √‖g‖) ‖g‖, and not before."""
     rng = np.random.default_rng(0)

@@ -96,6 +96,7 @@ REFUSED = {
     "average: axis": lambda x: np.average(x, axis=5, weights=[1.0, 2.0, 3.0]),
     "average: weights": lambda x: np.average(x, axis=1, weights=[1.0, 2.0]),
     "average: no axis": lambda x: np.average(x[:, :, 0], weights=np.ones(6)),
+    "average: weights that sum to 0": lambda x: np.average(x, axis=1, weights=[1.0, 1.0, -2.0]),
     "average: axes": lambda x: np.average(x, axis=(1, 0), weights=np.ones((2, 3))),
     "trace": lambda x: np.trace(x[0, 0]),
     "norm: axis": lambda x: np.linalg.norm(x, axis=5),
@@ -171,7 +172,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("call", list(REFUSED.values()), ids=list(REFUSED))
 def test_what_numpy_refuses_is_refused(call):
-    errors = (ValueError, TypeError, IndexError)
+    errors = (ValueError, TypeError, IndexError, ZeroDivisionError)
     with pytest.raises(errors):
         call(CUBE)
     with pytest.raises(errors):
