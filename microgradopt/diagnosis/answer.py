@@ -42,7 +42,7 @@ _FIRST: tuple[Cause, ...] = (
 _CAUSES: tuple[Cause, ...] = (
     data.all_the_same, data.contradicting_labels, data.in_order, data.unlike_scales, steps.no_rate,
     network.softmax_over_one, network.softmax_over_samples, network.broadcast, network.unreached, network.strangers,
-    network.probabilities_before_the_loss, network.out_of_reach, data.large_targets, steps.forgotten, steps.clipping,
+    network.probabilities_before_the_loss, network.out_of_reach, data.unlike_targets, steps.forgotten, steps.clipping,
     steps.weight_decay, steps.momentum, network.frozen, network.identical_units, network.stuck_units,
     network.vanishing_gradient, network.no_activation, network.zero_gradient, steps.noise, steps.too_long,
     steps.too_short, surface.saddle, surface.badly_conditioned,

@@ -220,13 +220,19 @@ def standardised(first: Product, X: Array) -> Change:
         validation = run.validation and ((np.asarray(run.validation[0]) - mean) / scale, run.validation[1])
         return run.changed(renewed(run.optimizer), X=(np.asarray(run.X) - mean) / scale, validation=validation)
 
-    return Change("inputs standardised", "X = (X - X.mean(0)) / X.std(0)", make)
+    return Change("inputs standardised", f"X = {standardising('X', X)}", make)
+
+
+def standardising(name: str, data: Array) -> str:
+    """(x − m) / s as code; a column that is constant is divided by 1."""
+    spread = f"{name}.std(0)" if data.std(axis=0).all() else f"np.where({name}.std(0) > 0, {name}.std(0), 1)"
+    return f"({name} - {name}.mean(0)) / {spread}"
 
 
 def targets_standardised(y: Array) -> Change:
     """ŷ = (y − m) / s for y. The loss is still that in the units of y, with s ŷ + m for the output."""
     mean, spread = y.mean(axis=0), float(y.std(axis=0).mean()) or 1.0
-    words, code = "targets standardised", "y = (y - y.mean(0)) / y.std(0)"
+    words, code = "targets standardised", f"y = {standardising('y', y)}"
     # The gradient of squared errors is s² times that in the units of ŷ.
     return _of_loss(words, code, lambda loss: lambda output, y: loss(output * spread + mean, y), spread**2)
 

@@ -67,32 +67,37 @@ def unlike_scales(case: Case) -> Suspicion | None:
     far = np.flatnonzero(varied & (middle > limit.TENFOLD * spread))
     if len(far):
         seen.append(f"column {listed(far)} is more than {limit.TENFOLD:g} standard deviations away from 0")
+    large = np.flatnonzero(~varied & (middle > limit.TENFOLD))
+    if len(large):
+        seen.append(f"column {listed(large)} is constant, and up to {middle[large].max():.3g}")
     if high > limit.TENFOLD or high < 1 / limit.HUNDREDFOLD:
         seen.append(f"the inputs have standard deviations up to {high:.3g}, where the initial weights are made for 1")
     if not seen:
         return None
     is_data = case.has_data and np.array_equal(case.run.X, X)
     cures = here_and_fresh(case, changes.standardised(first, X)) if is_data else (changes.LBFGS_100,)
-    action = "standardise the inputs: X = (X - X.mean(0)) / X.std(0), with these numbers for all later data too"
+    code = changes.standardising("X", X)
+    action = f"standardise the inputs: X = {code}, with these numbers for all later data too"
     is_blocked = any(layer.place == 0 for layer in case.blocked) and bool(np.abs(X).mean() > limit.HUNDREDFOLD)
     if is_blocked:
         seen.append(f"no unit of the first layer lets a gradient through ({case.layers[0]})")
     return Suspicion("inputs of unlike scale", "; ".join(seen), action, cures, is_proof=is_blocked and not is_data)
 
 
-def large_targets(case: Case) -> Suspicion | None:
-    """Targets of errors that are far from 1: weights have to grow a hundredfold for them, or steps are far too long."""
+def unlike_targets(case: Case) -> Suspicion | None:
+    """Targets of errors that are far from 1: weights have to grow for them a hundredfold, or steps are far too long."""
     output, y = case.reading.output, case.reading.target
     if case.reading.compared_by not in _ERRORS or y is None or y.shape != output.shape or output.is_leaf:
         return None
     size = float(np.abs(y).max(initial=0.0))
-    if not limit.HUNDREDFOLD < size < np.inf:
+    if not 0 < size < np.inf or 1 / limit.HUNDREDFOLD <= size <= limit.HUNDREDFOLD:
         return None
-    seen = f"the targets are as large as {size:.3g}, where initial weights are made for outputs of about 1"
-    action = "standardise the targets: y = (y - y.mean(0)) / y.std(0), and take that back for predictions"
+    cause = f"targets of {'large' if size > 1 else 'small'} scale"
+    seen = f"the targets are at most {size:.3g}, where initial weights are made for outputs of about 1"
+    action = f"standardise the targets: y = {changes.standardising('y', y)}, and take that back for predictions"
     is_data = case.has_data and np.array_equal(case.run.y, y)
     cures = here_and_fresh(case, changes.targets_standardised(y)) if is_data else (changes.LBFGS_100,)
-    return Suspicion("targets of large scale", seen, action, cures)
+    return Suspicion(cause, seen, action, cures)
 
 
 def in_order(case: Case) -> Suspicion | None:

@@ -238,7 +238,8 @@ def stuck_units(case: Case) -> Suspicion | None:
     seen = "; ".join(map(str, dead or saturated)) + ": no gradient comes through them"
     action = "start again with weights drawn for these activations, and a learning rate that does not push them there"
     action += "; or a leaky relu" if dead else ""
-    return Suspicion("dead units" if dead else "saturated units", seen, action, (fresh(case),))
+    slower = [fresh(case, case.rate * less) for less in (0.1, 0.01)] if case.has_rate else []
+    return Suspicion("dead units" if dead else "saturated units", seen, action, (fresh(case), *slower))
 
 
 def vanishing_gradient(case: Case) -> Suspicion | None:

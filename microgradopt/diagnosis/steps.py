@@ -12,7 +12,7 @@ from microgradopt.anomaly import detect_anomaly
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
-from microgradopt.diagnosis.data import large_targets
+from microgradopt.diagnosis.data import unlike_scales, unlike_targets
 from microgradopt.diagnosis.network import fresh, here_and_fresh
 from microgradopt.diagnosis.suspicion import Suspicion, listed
 from microgradopt.errors import NonFiniteError
@@ -49,9 +49,9 @@ def exploding(case: Case) -> Suspicion | None:
     seen.append(f"the largest parameter is {largest:.3g}")
     cures = [fresh(case, case.rate / shrink) for shrink in (10, 100, 1000)] if case.has_optimizer else []
     action = "start again with a smaller learning rate, or clip the gradient (max_norm)"
-    if (targets := large_targets(case)) is not None:
-        seen.append(targets.seen)
-        cures, action = [*targets.cures[1:], *cures], f"{targets.action}; or {action}"
+    for scale in filter(None, (unlike_scales(case), unlike_targets(case))):
+        seen.append(scale.seen)
+        cures, action = [*scale.cures[1:], *cures], f"{scale.action}; or {action}"
     return Suspicion("exploding", "; ".join(seen), action, tuple(cures), is_proof=True)
 
 
