@@ -64,20 +64,16 @@ def unlike_scales(case: Case) -> Suspicion | None:
     seen = []
     if high > limit.HUNDREDFOLD * low:
         seen.append(f"the columns of the inputs have standard deviations from {low:.3g} to {high:.3g}")
-    far = np.flatnonzero(varied & (middle > limit.TENFOLD * spread))
+    far = np.flatnonzero(middle > limit.TENFOLD * np.where(varied, spread, 1.0))  # a constant one too, if it is large
     if len(far):
         seen.append(f"column {listed(far)} is more than {limit.TENFOLD:g} standard deviations away from 0")
-    large = np.flatnonzero(~varied & (middle > limit.TENFOLD))
-    if len(large):
-        seen.append(f"column {listed(large)} is constant, and up to {middle[large].max():.3g}")
     if high > limit.TENFOLD or high < 1 / limit.HUNDREDFOLD:
         seen.append(f"the inputs have standard deviations up to {high:.3g}, where the initial weights are made for 1")
     if not seen:
         return None
-    is_data = case.has_data and np.array_equal(case.run.X, X)
-    cures = here_and_fresh(case, changes.standardised(first, X)) if is_data else (changes.LBFGS_100,)
-    code = changes.standardising("X", X)
-    action = f"standardise the inputs: X = {code}, with these numbers for all later data too"
+    is_data, change = case.has_data and np.array_equal(case.run.X, X), changes.standardised(first, X)
+    cures = here_and_fresh(case, change) if is_data else (changes.LBFGS_100,)
+    action = f"standardise the inputs: {change.code}, with these numbers for all later data too"
     is_blocked = any(layer.place == 0 for layer in case.blocked) and bool(np.abs(X).mean() > limit.HUNDREDFOLD)
     if is_blocked:
         seen.append(f"no unit of the first layer lets a gradient through ({case.layers[0]})")
@@ -94,9 +90,9 @@ def unlike_targets(case: Case) -> Suspicion | None:
         return None
     cause = f"targets of {'large' if size > 1 else 'small'} scale"
     seen = f"the targets are at most {size:.3g}, where initial weights are made for outputs of about 1"
-    action = f"standardise the targets: y = {changes.standardising('y', y)}, and take that back for predictions"
-    is_data = case.has_data and np.array_equal(case.run.y, y)
-    cures = here_and_fresh(case, changes.targets_standardised(y)) if is_data else (changes.LBFGS_100,)
+    is_data, change = case.has_data and np.array_equal(case.run.y, y), changes.targets_standardised(y)
+    cures = here_and_fresh(case, change) if is_data else (changes.LBFGS_100,)
+    action = f"standardise the targets: {change.code}, and take that back for predictions"
     return Suspicion(cause, seen, action, cures)
 
 

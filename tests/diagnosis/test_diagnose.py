@@ -225,7 +225,7 @@ def test_nothing_is_changed():
 
 
 def test_the_same_twice():
-    first, second = (str(critical.diagnose(digits_run(lr=1e-5), budget=480)) for _ in range(2))
+    first, second = (str(critical.diagnose(digits_run(lr=1e-5), budget=240)) for _ in range(2))
     assert first == second
 
 
@@ -301,7 +301,7 @@ def test_an_offset_makes_no_minimum(offset):
 def test_what_could_not_be_tried_is_said():
     model = nn.MLP((64, 16, 10), nn.Tanh, rng=0)
     optimizer = optim.SGD(model.parameters(), lr=1e-6)
-    found = by_hand(model, nn.cross_entropy, optimizer, X, Y, 100)
+    found = by_hand(model, nn.cross_entropy, optimizer, X, Y, 100, budget=240)
     assert "these need a training.Run" in found.not_tried[-1]
     assert critical.diagnose(digits_run(20), budget=BUDGET).not_tried == []
 
@@ -356,7 +356,7 @@ def single_precision():
         (single_precision, optim.SGD, {"lr": 1e-9}, "learning rate too small"),
         (single_precision, optim.Adam, {"lr": 1e-3}, "healthy"),
         (Residual, optim.ScheduleFreeAdamW, {"lr": 3e-3}, "healthy"),
-        (Residual, optim.SAM, {"lr": 0.02}, "healthy"),
+        pytest.param(Residual, optim.SAM, {"lr": 0.02}, "healthy", marks=pytest.mark.long),
     ],
 )
 def test_any_model_and_method(model, optimizer, settings, verdict):
@@ -463,6 +463,7 @@ def test_sums_of_gradients_in_batches_are_told_from_gradients():
         assert critical.diagnose(run, budget=BUDGET).verdict == verdict
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "verdict"),
     [({"lr": 30.0}, {"dead units", "learning rate too large"}), ({"weight_decay": 2.0}, {"weight decay"})],
@@ -474,6 +475,7 @@ def test_the_same_of_runs(settings, verdict):
     assert critical.diagnose(run, budget=BUDGET).verdict in verdict
 
 
+@pytest.mark.long
 def test_sigmoids_that_know_the_mean():
     model = nn.MLP((64, *[16] * 6, 10), nn.Sigmoid, rng=0)
     run = Run(model, nn.cross_entropy, optim.SGD(model.parameters(), lr=0.1), X, Y, 30, rng=0).train(300)
@@ -963,8 +965,8 @@ def test_what_new_weights_alone_cure_is_not_the_decay():
 
 def test_the_noise_of_masks_is_told():
     model = nn.Sequential(nn.Linear(64, 16, rng=0), nn.ReLU(), nn.Dropout(0.95, rng=0), nn.Linear(16, 10, rng=1))
-    run = Run(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=3e-3), X, Y, 32, rng=0).train(500)
-    seen = [row.seen for row in critical.diagnose(run, budget=480).considered if row.cause == "noise of the batches"]
+    run = Run(model, nn.cross_entropy, optim.Adam(model.parameters(), lr=3e-3), X, Y, 32, rng=0).train(200)
+    seen = [row.seen for row in critical.diagnose(run, budget=240).considered if row.cause == "noise of the batches"]
     assert "the noise of batches of 32 and of dropout" in seen[0]
 
 
