@@ -9,7 +9,6 @@ no less than the cures of its rivals.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -43,7 +42,7 @@ _FIRST: tuple[Cause, ...] = (
 _CAUSES: tuple[Cause, ...] = (
     data.all_the_same, data.contradicting_labels, data.in_order, data.unlike_scales, steps.no_rate,
     network.softmax_over_one, network.softmax_over_samples, network.broadcast, network.unreached, network.strangers,
-    network.probabilities_before_the_loss, network.out_of_reach, data.large_targets, steps.forgotten, steps.clipping,
+    network.probabilities_before_the_loss, network.out_of_reach, data.unlike_targets, steps.forgotten, steps.clipping,
     steps.weight_decay, steps.momentum, network.frozen, network.identical_units, network.stuck_units,
     network.vanishing_gradient, network.no_activation, network.zero_gradient, steps.noise, steps.too_long,
     steps.too_short, surface.saddle, surface.badly_conditioned,
@@ -210,22 +209,23 @@ class _Judge:
             if suspicion.is_proof and not is_harmless:
                 return suspicion, trial
             is_cured = case.is_gap_worth and case.closes(trial) >= max(limit.CURED, limit.RIVAL * best)
-            if is_cured and self._is_validated(suspicion, trial) and self._is_needed(suspicion, trial):
+            if is_cured and self._is_of_this(suspicion, trial):
                 return suspicion, trial
         return None
 
-    def _is_needed(self, suspicion: Suspicion, trial: Trial | None) -> bool:
-        """Whether a cure that begins anew reaches clearly less than new weights alone, if these are none of its own."""
-        fresh = network.fresh(self.case)
-        if trial is None or not trial.change.restarts or fresh.name in [cure.name for cure in suspicion.cures]:
-            return True
-        alone = self.case.trials(fresh)
-        return alone is None or trial.reached < alone.reached - limit.CURED * abs(alone.reached)
+    def _is_of_this(self, suspicion: Suspicion, trial: Trial | None) -> bool:
+        """Whether a cure is better on validation data than going on, if it is judged there.
 
-    def _is_validated(self, suspicion: Suspicion, trial: Trial | None) -> bool:
-        """Whether a cure that is judged on validation data is better there than going on."""
-        before = self.case.as_before
-        return not suspicion.on_validation or trial is None or before is None or trial.validated < before.validated
+        And, if it begins anew, clearly better than new weights alone, where these are none of the cures.
+        """
+        before, fresh = self.case.as_before, network.fresh(self.case)
+        if trial is None:
+            return True
+        if suspicion.on_validation and before is not None and not suspicion.is_better(trial, before):
+            return False
+        is_anew = trial.change.restarts and fresh.name not in [cure.name for cure in suspicion.cures]
+        alone = self.case.trials(fresh) if is_anew else None
+        return alone is None or trial.reached < alone.reached - limit.CURED * abs(alone.reached)
 
     def _is_error(self, suspicion: Suspicion, trial: Trial | None) -> bool:
         """Whether it is an error in the program, and without it twice as much of the gap is closed as by going on.
@@ -244,10 +244,8 @@ class _Judge:
     def _confirmed(self, suspicion: Suspicion, trial: Trial | None) -> Diagnosis:
         case = self.case
         before = None if trial is None else case.as_before
-        if trial is not None and before is not None:
-            here, there = suspicion.measure(before), suspicion.measure(trial)
-            if not there < here or math.isclose(here, there, rel_tol=limit.SAME):
-                trial = None  # no help
+        if trial is not None and before is not None and not suspicion.is_better(trial, before):
+            trial = None  # no help
         evidence, action = [suspicion.seen], suspicion.action
         more: dict[str, Any] = {}
         if trial is not None:
@@ -273,8 +271,7 @@ class _Judge:
     def _minimum(self) -> Diagnosis | None:
         """A minimum, here or close by, where nothing that was tried gains anything."""
         case = self.case
-        is_cut = any(layer.stuck == layer.units for layer in case.layers)  # flat as no gradient comes through
-        if case.is_gap_worth or not case.trials.done or is_cut:
+        if case.is_gap_worth or not case.trials.done or case.blocked:  # these are flat, as no gradient comes through
             return None
         seen = case.point.explanation
         if case.point.kind != MINIMUM:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microgradopt.diagnosis import thresholds as limit
+from microgradopt.diagnosis.changes import standardising
 from microgradopt.diagnosis.data import equal_rows, places_not_finite
 from microgradopt.diagnosis.reading import constant_loss
 from microgradopt.diagnosis.suspicion import listed
@@ -150,7 +151,7 @@ def _columns(X: Array) -> Finding:
     says += [f"equal columns: {listed(equal)}"] if equal else []
     says += [f"ranges from {spread[varied].min():.2g} to {spread[varied].max():.2g}"] if uneven else []
     says += [f"column {listed(far)} is more than {limit.HUNDREDFOLD:g} times as far from 0 as its range"] if far else []
-    says += ["standardise the inputs, (X - X.mean(0)) / X.std(0)"] if uneven or far else []
+    says += [f"standardise the inputs, {standardising('X', flat)}"] if uneven or far else []
     is_fine = not (uneven or far or equal) and bool(varied)
     return Finding("columns", is_fine, "; ".join(says) or f"{flat.shape[1]} columns of like ranges")
 

@@ -80,6 +80,11 @@ class Case:
         """What the activations are doing."""
         return layers(self.objective)
 
+    @property
+    def blocked(self) -> list[Layer]:
+        """Those that let no gradient through, on any sample: what is before them is cut off."""
+        return [layer for layer in self.layers if layer.stuck == layer.units]
+
     @functools.cached_property
     def constant(self) -> float | None:
         """The loss of the best constant output."""

@@ -21,7 +21,7 @@ from microgradopt.optim.adaptive import Adam
 from microgradopt.optim.first_order import SGD, Momentum
 from microgradopt.optim.lbfgs import LBFGS
 from microgradopt.optim.optimizer import Optimizer
-from microgradopt.run import Run, copied
+from microgradopt.run import Loss, Run, copied
 from microgradopt.tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -220,23 +220,49 @@ def standardised(first: Product, X: Array) -> Change:
         validation = run.validation and ((np.asarray(run.validation[0]) - mean) / scale, run.validation[1])
         return run.changed(renewed(run.optimizer), X=(np.asarray(run.X) - mean) / scale, validation=validation)
 
-    return Change("inputs standardised", "X = (X - X.mean(0)) / X.std(0)", make)
+    return Change("inputs standardised", f"X = {standardising('X', X)}", make)
+
+
+def standardising(name: str, data: Array) -> str:
+    """(x − m) / s as code; a column that is constant is divided by 1."""
+    spread = f"{name}.std(0)" if data.std(axis=0).all() else f"np.where({name}.std(0) > 0, {name}.std(0), 1)"
+    return f"({name} - {name}.mean(0)) / {spread}"
 
 
 def targets_standardised(y: Array) -> Change:
     """ŷ = (y − m) / s for y. The loss is still that in the units of y, with s ŷ + m for the output."""
-    spread = float(y.std(axis=0).mean()) or 1.0
-    mean = y.mean(axis=0)
+    mean, spread = y.mean(axis=0), float(y.std(axis=0).mean()) or 1.0
+    words, code = "targets standardised", f"y = {standardising('y', y)}"
+    # The gradient of squared errors is s² times that in the units of ŷ.
+    return _of_loss(words, code, lambda loss: lambda output, y: loss(output * spread + mean, y), spread**2)
+
+
+def _of_loss(words: str, code: str, other: Callable[[Loss], Loss], larger: float = 1.0) -> Change:
+    """Another loss, made of the run's own. larger: how many times larger its gradients are, for steps that follow."""
 
     def make(run: Run) -> Run:
-        optimizer, loss = run.optimizer, run.loss_function
-        assert loss is not None
-        # The gradient of squared errors is s² times that in the units of ŷ.
-        follows = isinstance(optimizer, SGD | Momentum)
-        other = renewed(optimizer, lr=max(rates_of(optimizer)) / spread**2 if follows else None)
-        return run.changed(other, loss_function=lambda output, target: loss(output * spread + mean, target))
+        assert run.loss_function is not None
+        follows = larger != 1 and isinstance(run.optimizer, SGD | Momentum)
+        optimizer = renewed(run.optimizer, lr=max(rates_of(run.optimizer)) / larger if follows else None)
+        return run.changed(optimizer, loss_function=other(run.loss_function))
 
-    return Change("targets standardised", "y = (y - y.mean(0)) / y.std(0)", make)
+    return Change(words, code, make)
+
+
+NEGATED = _of_loss(
+    "the loss without its minus",
+    "loss = nn.cross_entropy  # not its negative",
+    lambda loss: lambda output, target: -loss(output, target),
+)
+
+
+def _of_logits(logits: Callable[[Any], Any]) -> Change:
+    """The loss of the logits behind an output of probabilities."""
+    words, code = "the loss of the logits", "return logits  # in forward(), in place of probabilities"
+    return _of_loss(words, code, lambda loss: lambda output, target: loss(logits(output), target))
+
+
+LOGITS, LOGITS_OF_TWO = _of_logits(np.log), _of_logits(lambda p: np.log(p) - np.log1p(-p))
 
 
 def _of_layers(words: str, code: str, layers: Callable[[list[Module]], list[Module]]) -> Change:
@@ -271,29 +297,6 @@ WITH_TANH = _of_layers(
     "nn.Tanh() in place of nn.Sigmoid(), but for the output",
     lambda layers: [nn.Tanh() if isinstance(layer, nn.Sigmoid) else layer for layer in layers[:-1]] + layers[-1:],
 )
-
-
-def _negated(run: Run) -> Run:
-    loss = run.loss_function
-    assert loss is not None
-    return run.changed(renewed(run.optimizer), loss_function=lambda output, target: -loss(output, target))
-
-
-NEGATED = Change("the loss without its minus", "loss = nn.cross_entropy  # not its negative", _negated)
-
-
-def _of_logits(logits: Callable[[Any], Any]) -> Change:
-    """The loss of the logits behind an output of probabilities."""
-
-    def make(run: Run) -> Run:
-        loss = run.loss_function
-        assert loss is not None
-        return run.changed(renewed(run.optimizer), loss_function=lambda output, target: loss(logits(output), target))
-
-    return Change("the loss of the logits", "return logits  # in forward(), in place of probabilities", make)
-
-
-LOGITS, LOGITS_OF_TWO = _of_logits(np.log), _of_logits(lambda p: np.log(p) - np.log1p(-p))
 
 
 def targets_shaped(shape: tuple[int, ...]) -> Change:

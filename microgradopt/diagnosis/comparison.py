@@ -7,6 +7,7 @@ that is a failure of optimization, and no larger model will mend it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from microgradopt.diagnosis import curve
 from microgradopt.diagnosis import thresholds as limit
+from microgradopt.diagnosis.reading import Reading, constant_loss
 from microgradopt.mode import no_grad
 from microgradopt.nn.layers import Linear
 from microgradopt.nn.module import Module, Sequential
@@ -68,12 +70,13 @@ def compare(smaller: Runs, larger: Runs) -> Comparison:
     each, from different seeds, whose median losses are compared. The losses are those on all training data.
 
     They differ where the medians are further apart than 5 % of the smaller model's loss, and than the median absolute
-    deviation of each model's losses. The larger loss then says what is wrong (Hung-yi Lee 2021; He et al. 2016, on 20
-    and 56 layers). Where both models are linear layers and activations of one kind, the smaller one's function is also
-    copied into the larger one, and its loss measured: θ of both runs stay as they are.
+    deviation of each model's losses; not where both have learnt every sample, and only the weights grow on. The larger
+    loss then says what is wrong (Hung-yi Lee 2021; He et al. 2016, on 20 and 56 layers). Where both models are linear
+    layers and activations of one kind, the smaller one's function is also copied into the larger one, and its loss
+    measured: θ of both runs stay as they are.
 
-    Raises TypeError for what is no run of a model, ValueError for runs on other data, for a larger model that has fewer
-    parameters, and where a loss is not finite.
+    Raises TypeError for what is no run of a model, ValueError for runs on other data or with other losses (but for
+    penalties on the parameters), for a larger model that has fewer parameters, and where a loss is not finite.
 
     >>> import microgradopt as mg
     >>> X = np.linspace(-1, 1, 20).reshape(-1, 1)
@@ -85,12 +88,21 @@ def compare(smaller: Runs, larger: Runs) -> Comparison:
     'model bias'
     """
     small, large = _runs("smaller", smaller), _runs("larger", larger)
-    _check_alike(small, large)
+    with contextlib.ExitStack() as stack:
+        for run in (*small, *large):
+            stack.enter_context(run.evaluating())
+        return _compared(small, large)
+
+
+def _compared(small: list[Any], large: list[Any]) -> Comparison:
+    _check_data(small, large)
     below, above = ([run.value() for run in runs] for runs in (small, large))
     if not np.isfinite([*below, *above]).all():
         raise ValueError("compare: a training loss is not finite; there is nothing to compare")
+    _check_losses([*small, *large])
     copied, theta = _copied(small[int(np.argmin(below))], large[0], min(below)) or (None, None)
-    verdict = _verdict(below, above, large)
+    is_learnt = all(map(_is_learnt, (*small, *large)))
+    verdict = "no difference" if is_learnt else _verdict(below, above, large)
     evidence = [_told("smaller", small, below), _told("larger", large, above)]
     if verdict == "optimization":
         evidence.append(
@@ -99,8 +111,11 @@ def compare(smaller: Runs, larger: Runs) -> Comparison:
             else f"with the smaller one's function copied into it, the larger model has a loss of {copied:.4g}: there "
             "is such a θ (found.theta, which can be trained on), and training has not found it"
         )
-    if verdict == "model bias" and _is_falling(small):
-        evidence.append("the smaller model's loss still falls: training it on may do as well")
+    if is_learnt:
+        evidence.append("both have learnt every sample: their losses go to 0 as the weights grow, and say no more")
+    if verdict == "model bias" and _is_training(small):
+        what = "loss still falls" if len(small[0]) >= curve.FEWEST else "updates are too few to tell"
+        evidence.append(f"the smaller model's {what}: training it on may do as well")
     if verdict == "still training":
         evidence.append(curve.read(large[0])[1][0])
     return Comparison(verdict, evidence, _ACTIONS[verdict], below, above, copied, theta)
@@ -113,17 +128,26 @@ def _verdict(below: list[float], above: list[float], large: list[Any]) -> str:
         return "no difference"
     if gap < 0:
         return "model bias"
-    return "still training" if _is_falling(large) else "optimization"
+    return "still training" if _is_training(large) else "optimization"
 
 
-def _is_falling(runs: list[Any]) -> bool:
-    """Whether the loss of each still falls clearly."""
-    return all(curve.read(run)[0] == "healthy" for run in runs)
+def _is_training(runs: list[Any]) -> bool:
+    """Whether the loss of each still falls clearly, or there were too few updates to tell."""
+    return all(len(run) < curve.FEWEST or curve.read(run)[0] == "healthy" for run in runs)
+
+
+def _is_learnt(run: Run) -> bool:
+    """Whether every sample is classified right, with next to no loss: what is left falls as the weights grow."""
+    reading = Reading(run.objective)
+    if reading.right != 1.0 or run.loss_function is None:
+        return False
+    constant = constant_loss(run.loss_function, reading.output.data, run.y)
+    return constant is not None and run.value() <= limit.LEARNT * constant
 
 
 def _told(name: str, runs: list[Any], losses: list[float]) -> str:
     linear = sum(isinstance(module, Linear) for _, module in runs[0].model.named_modules())
-    size = f"{linear} linear layers, {runs[0].vector.size:,} parameters"
+    size = f"{linear} linear layer{'s' * (linear != 1)}, {runs[0].vector.size:,} parameters"
     seeds = f", the median of {len(losses)} from {min(losses):.4g} to {max(losses):.4g}" if len(losses) > 1 else ""
     return f"the {name} model ({size}) has a training loss of {np.median(losses):.4g}{seeds}"
 
@@ -141,13 +165,30 @@ def _runs(name: str, given: Runs) -> list[Any]:
     return runs
 
 
-def _check_alike(small: list[Any], large: list[Any]) -> None:
+def _check_data(small: list[Any], large: list[Any]) -> None:
     first = small[0]
     for run in (*small, *large):
-        if not (np.array_equal(run.X, first.X) and np.array_equal(run.y, first.y)):
+        if not (_are_equal(run.X, first.X) and _are_equal(run.y, first.y)):
             raise ValueError("compare: the runs are on different training data; their losses say nothing together")
     if max(run.vector.size for run in small) >= min(run.vector.size for run in large):
         raise ValueError("compare: the larger model is to have more parameters than the smaller one; swapped?")
+
+
+def _are_equal(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f")  # a model may fill gaps by itself
+
+
+def _check_losses(runs: list[Any]) -> None:
+    """Each is to tell two models apart by as much as the first does; so penalties on the parameters cancel."""
+    first = runs[0]
+    for run in runs[1:]:
+        own, others = run.value(), run.changed(model=first.model).value()
+        across, firsts = first.changed(model=run.model).value(), first.value()
+        if not abs((own - others) - (across - firsts)) <= limit.LEAST * max(map(abs, (own, others, across, firsts))):
+            raise ValueError(
+                f"compare: the runs have different losses: one gives two of the models {others:.4g} and {own:.4g}, "
+                f"another {firsts:.4g} and {across:.4g}; train all with the same"
+            )
 
 
 # The copy -------------------------------------------------------------------------------------------------------------

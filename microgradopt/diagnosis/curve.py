@@ -12,7 +12,7 @@ Array = npt.NDArray[Any]
 
 _WINDOW = 200  # updates that count as the present
 _BLOCKS = 10
-_FEWEST = 20
+FEWEST = 20  # updates that show a trend
 _CLEAR = 3.0  # standard errors that make a trend
 _CHANGED = 0.01  # of what it was
 
@@ -25,7 +25,7 @@ def read(history: Any) -> tuple[str, list[str], str]:
         first = int(np.argmin(finite))
         what = "look at the data for numbers that are not finite; then start again with a smaller learning rate"
         return "exploding", [f"the loss stops being finite at update {first}"], what
-    if len(losses) < _FEWEST:
+    if len(losses) < FEWEST:
         return "undecided", [f"{len(losses)} updates, too few to see a trend in"], _next(history)
     recent = losses[-_WINDOW:]
     fall, errors = _trend(recent)
@@ -51,11 +51,11 @@ def _excluded(history: Any) -> list[str]:
     """What the rates, the norms and the lengths of updates exclude."""
     norms, rates, moved = (_recorded(history, name) for name in ("gradient_norm", "lr", "step_norm"))
     lines = []
-    if len(norms) >= _FEWEST:
-        now, start = float(np.median(norms[-_FEWEST:])), max(float(np.median(norms[:_FEWEST])), 1e-300)
+    if len(norms) >= FEWEST:
+        now, start = float(np.median(norms[-FEWEST:])), max(float(np.median(norms[:FEWEST])), 1e-300)
         lines.append(f"the gradient norm is {now / start:.2g} times what it was at the start")
         # What an update of this length changes the loss by, along the gradient.
-        if len(moved) and now * np.median(moved[-_FEWEST:]) > _CHANGED * abs(history.loss[-1]):
+        if len(moved) and now * np.median(moved[-FEWEST:]) > _CHANGED * abs(history.loss[-1]):
             lines[-1] += ": not a critical point, θ is not at rest"
     if len(rates):
         is_ended = rates[-1] < _CHANGED * rates.max()
@@ -63,7 +63,7 @@ def _excluded(history: Any) -> list[str]:
         lines.append(f"the learning rate is {rates[-1]:.3g}{told}")
     if len(moved):
         at_rest = "" if moved[-1] else ": nothing moves"
-        lines.append(f"an update moves θ by {np.median(moved[-_FEWEST:]):.2g}{at_rest}")
+        lines.append(f"an update moves θ by {np.median(moved[-FEWEST:]):.2g}{at_rest}")
     return lines
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt import nn
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
-from microgradopt.diagnosis.network import fresh
+from microgradopt.diagnosis.network import here_and_fresh
+from microgradopt.diagnosis.reading import OF_TWO
 from microgradopt.diagnosis.suspicion import Suspicion, listed
 
 Array = npt.NDArray[Any]
 
-_ERRORS = (nn.mse_loss, nn.l1_loss, nn.huber_loss)
+_ERRORS = ("mse_loss", "l1_loss", "huber_loss", "subtract")
 
 
 def not_finite(case: Case) -> Suspicion | None:
@@ -27,8 +27,7 @@ def not_finite(case: Case) -> Suspicion | None:
     if places is None:
         return None
     seen = f"inputs or targets are not finite: {listed(places)}"
-    action = "take these rows out of the data, or fill the gaps (with the column's median)"
-    action += ": no setting of the optimizer helps"
+    action = "take these rows out, or fill the gaps (with the column's median): no setting of the optimizer helps"
     return Suspicion("numbers not finite in the data", seen, action, is_proof=True)
 
 
@@ -65,41 +64,36 @@ def unlike_scales(case: Case) -> Suspicion | None:
     seen = []
     if high > limit.HUNDREDFOLD * low:
         seen.append(f"the columns of the inputs have standard deviations from {low:.3g} to {high:.3g}")
-    far = np.flatnonzero(varied & (middle > limit.TENFOLD * spread))
+    far = np.flatnonzero(middle > limit.TENFOLD * np.where(varied, spread, 1.0))  # a constant one too, if it is large
     if len(far):
         seen.append(f"column {listed(far)} is more than {limit.TENFOLD:g} standard deviations away from 0")
     if high > limit.TENFOLD or high < 1 / limit.HUNDREDFOLD:
         seen.append(f"the inputs have standard deviations up to {high:.3g}, where the initial weights are made for 1")
     if not seen:
         return None
-    is_data = case.has_data and np.array_equal(case.run.X, X)
-    same_function = changes.standardised(first, X)
-    # Units that such inputs have saturated stay saturated in the same function: from the start, then.
-    cures = (same_function, changes.then(same_function, fresh(case))) if is_data else (changes.LBFGS_100,)
-    action = "standardise the inputs: X = (X - X.mean(0)) / X.std(0), with these numbers for all later data too"
-    is_stuck = any(layer.stuck == layer.units for layer in case.layers[:1]) and bool(
-        np.abs(X).mean() > limit.HUNDREDFOLD
-    )
-    if is_stuck:
+    is_data, change = case.has_data and np.array_equal(case.run.X, X), changes.standardised(first, X)
+    cures = here_and_fresh(case, change) if is_data else (changes.LBFGS_100,)
+    action = f"standardise the inputs: {change.code}, with these numbers for all later data too"
+    is_blocked = any(layer.place == 0 for layer in case.blocked) and bool(np.abs(X).mean() > limit.HUNDREDFOLD)
+    if is_blocked:
         seen.append(f"no unit of the first layer lets a gradient through ({case.layers[0]})")
-    return Suspicion("inputs of unlike scale", "; ".join(seen), action, cures, is_proof=is_stuck and not is_data)
+    return Suspicion("inputs of unlike scale", "; ".join(seen), action, cures, is_proof=is_blocked and not is_data)
 
 
-def large_targets(case: Case) -> Suspicion | None:
-    """Targets of errors that are far from 1: weights have to grow a hundredfold for them, or steps are far too long."""
-    reading, y = case.reading, case.reading.target
-    is_of_errors = reading.comparison is not None and reading.comparison.function in (*_ERRORS, np.subtract)
-    if not is_of_errors or y is None or y.shape != reading.output.shape or reading.output.is_leaf:
+def unlike_targets(case: Case) -> Suspicion | None:
+    """Targets of errors that are far from 1: weights have to grow for them a hundredfold, or steps are far too long."""
+    output, y = case.reading.output, case.reading.target
+    if case.reading.compared_by not in _ERRORS or y is None or y.shape != output.shape or output.is_leaf:
         return None
     size = float(np.abs(y).max(initial=0.0))
-    if not limit.HUNDREDFOLD < size < np.inf:
+    if not 0 < size < np.inf or 1 / limit.HUNDREDFOLD <= size <= limit.HUNDREDFOLD:
         return None
-    seen = f"the targets are as large as {size:.3g}, where initial weights are made for outputs of about 1"
-    action = "standardise the targets: y = (y - y.mean(0)) / y.std(0), and take that back for predictions"
-    is_data = case.has_data and np.array_equal(case.run.y, y)
-    standardised = changes.targets_standardised(y)
-    cures = (standardised, changes.then(standardised, fresh(case))) if is_data else (changes.LBFGS_100,)
-    return Suspicion("targets of large scale", seen, action, cures)
+    cause = f"targets of {'large' if size > 1 else 'small'} scale"
+    seen = f"the targets are at most {size:.3g}, where initial weights are made for outputs of about 1"
+    is_data, change = case.has_data and np.array_equal(case.run.y, y), changes.targets_standardised(y)
+    cures = here_and_fresh(case, change) if is_data else (changes.LBFGS_100,)
+    action = f"standardise the targets: {change.code}, and take that back for predictions"
+    return Suspicion(cause, seen, action, cures)
 
 
 def in_order(case: Case) -> Suspicion | None:
@@ -137,11 +131,11 @@ def contradicting_labels(case: Case) -> Suspicion | None:
 
 def _floor(case: Case, X: Array, target: Array) -> float | None:
     """The lowest mean loss of any function of X; None for other losses than cross entropies and squared errors."""
-    comparison, is_labelled = case.reading.comparison, case.reading.is_cross_entropy
+    comparison, loss = case.reading.comparison, case.reading.compared_by
+    is_labelled, is_of_two = loss == "cross_entropy" and target.ndim == 1, loss == OF_TWO
     if comparison is None or not np.isclose(comparison.data, case.value, limit.SAME, 0).all():
         return None  # with a factor, or a penalty, the floor is another
-    is_of_two = comparison.function is nn.binary_cross_entropy_with_logits
-    if not (is_labelled and target.ndim == 1) and not is_of_two and comparison.function is not nn.mse_loss:
+    if not (is_labelled or is_of_two or loss == "mse_loss"):
         return None
     lost = 0.0
     for targets in (target[rows] for rows in equal_rows(X)):

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt import nn
 from microgradopt.autodiff import grad
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
-from microgradopt.diagnosis.reading import Product, depends, made_by
+from microgradopt.diagnosis.reading import LABELLED, OF_TWO, Product, depends, made_by
 from microgradopt.diagnosis.suspicion import Suspicion, listed
 from microgradopt.tensor import Tensor
 
@@ -24,7 +23,6 @@ Array = npt.NDArray[Any]
 _RANGES = dict.fromkeys(("relu", "maximum", "softplus", "exp", "square", "absolute"), (0.0, np.inf))
 _RANGES |= {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
-_SHOWN = 8  # gradients of a deep network that are told
 _NO_SLOPE = ("sign", "round", "around", "rint", "floor", "ceil", "trunc", "heaviside", "floor_divide")
 
 # The loss -------------------------------------------------------------------------------------------------------------
@@ -59,30 +57,24 @@ def softmax_over_samples(case: Case) -> Suspicion | None:
 
 def probabilities_before_the_loss(case: Case) -> Suspicion | None:
     """A softmax or sigmoid before a loss that has its own, or that takes logarithms: the loss gets probabilities."""
-    reading = case.reading
-    is_of_two = reading.comparison is not None and reading.comparison.function is nn.binary_cross_entropy_with_logits
-    if not (reading.is_labelled or is_of_two):
+    loss = case.reading.compared_by
+    if loss not in (*LABELLED, OF_TWO):
         return None
-    output = reading.output.data
+    output = case.reading.output.data
     if output.ndim == 2 and output.shape[1] > 1 and (output >= 0).all() and np.allclose(output.sum(axis=1), 1):
         name, says = "softmax", "each row of the output sums to 1, as after a softmax"
-    elif _is_sigmoid(reading.output):
+    elif loss != "nll_loss" and _is_sigmoid(case.reading.output):
         name, says = "sigmoid", "the output comes out of a sigmoid"
     else:
         return None
-    cause, takes_logits = f"{name} before the loss", is_of_two or reading.is_cross_entropy
-    if takes_logits:
-        loss = "binary_cross_entropy_with_logits" if is_of_two else "cross_entropy"
-        seen = f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot be near 0"
-        action = f"leave out the {name}: nn.{loss} of the last layer's output"
-    elif name == "softmax":
-        seen = f"{says}, and nn.nll_loss takes the logarithms of probabilities"
+    seen = f"{says}, and nn.{loss} takes logits and has its own: it is applied twice, and the loss cannot be near 0"
+    action, cures = f"leave out the {name}: nn.{loss} of the last layer's output", _without_last(case)
+    if loss == "nll_loss":
+        seen, cures = f"{says}, and nn.nll_loss takes the logarithms of probabilities", ()
         action = "nn.cross_entropy of the last layer's output, without the softmax; or nn.nll_loss of np.log of it"
-    else:
-        return None
-    logits = changes.LOGITS_OF_TWO if is_of_two else changes.LOGITS
-    by_hand = (logits, changes.then(logits, fresh(case))) if case.has_data else ()
-    return Suspicion(cause, seen, action, (takes_logits and _without_last(case)) or by_hand, is_proof=True)
+    if case.has_data and not cures:
+        cures = here_and_fresh(case, changes.LOGITS_OF_TWO if loss == OF_TWO else changes.LOGITS)
+    return Suspicion(f"{name} before the loss", seen, action, cures, is_proof=True)
 
 
 def _is_sigmoid(output: Tensor) -> bool:
@@ -100,7 +92,7 @@ def out_of_reach(case: Case) -> Suspicion | None:
         return None
     low, high = _RANGES[last]
     cause, action, cures = "output cannot reach the targets", f"no {last} on the output", _without_last(case)
-    if reading.is_cross_entropy:
+    if reading.compared_by == "cross_entropy":
         seen = f"the logits come out of {last}, which cannot be below {low:g}"
         return None if last in ("sigmoid", "softmax") else Suspicion(cause, seen, action, cures)
     outside = float(np.mean((reading.target < low) | (reading.target > high)))
@@ -145,7 +137,7 @@ def wrong_sign(case: Case) -> Suspicion | None:
     if not growing or not all(x.min() < 0 and x.max() <= -limit.SAME * x.min() for x in growing):
         return None
     seen = f"the loss falls as {made_by(nodes[-1])} grows in size, the error: it has the wrong sign"
-    cures = (changes.NEGATED, changes.then(changes.NEGATED, fresh(case))) if case.has_data else ()
+    cures = here_and_fresh(case, changes.NEGATED) if case.has_data else ()
     return Suspicion("gradient ascent", seen, "minimise the error itself, without the minus", cures, is_proof=True)
 
 
@@ -225,12 +217,9 @@ def _different(case: Case, product: Product) -> int:
 
     Weights are compared by their own size, gradients by that of the largest there has been: at rest they are rounding.
     """
-    own = [product.weight, *([product.bias] if product.bias is not None else [])]
-    slopes = dict(zip(case.objective.parameters, case.objective.vector.split(case.gradient), strict=True))
-    weights, gradients = (
-        np.column_stack([product.oriented(parts[0]), *parts[1:]])
-        for parts in ([p.data for p in own], [slopes[p] for p in own])
-    )
+    own, vector = [p for p in (product.weight, product.bias) if p is not None], case.objective.vector
+    split = [dict(zip(vector.parameters, vector.split(flat), strict=True)) for flat in (case.theta, case.gradient)]
+    weights, gradients = (np.column_stack([product.oriented(of[own[0]]), *(of[p] for p in own[1:])]) for of in split)
     sizes = np.abs(weights).max(axis=1, keepdims=True)
     largest = max(case.norm, *case.norms[np.isfinite(case.norms)], np.finfo(float).tiny)
     if not (np.isfinite(sizes).all() and np.isfinite(largest)):
@@ -249,7 +238,8 @@ def stuck_units(case: Case) -> Suspicion | None:
     seen = "; ".join(map(str, dead or saturated)) + ": no gradient comes through them"
     action = "start again with weights drawn for these activations, and a learning rate that does not push them there"
     action += "; or a leaky relu" if dead else ""
-    return Suspicion("dead units" if dead else "saturated units", seen, action, (fresh(case),))
+    slower = [fresh(case, case.rate * less) for less in (0.1, 0.01)] if case.has_rate else []
+    return Suspicion("dead units" if dead else "saturated units", seen, action, (fresh(case), *slower))
 
 
 def vanishing_gradient(case: Case) -> Suspicion | None:
@@ -260,11 +250,9 @@ def vanishing_gradient(case: Case) -> Suspicion | None:
     sizes = case.reading.slopes
     if not sizes or not min(sizes) < sizes[-1] / limit.TENFOLD:
         return None
-    some = np.unique(np.linspace(0, len(sizes) - 1, _SHOWN).astype(int))
-    told = ", ".join(f"{sizes[i]:.1g}" for i in some) + (f" ({len(some)} of {len(sizes)})" * (len(some) < len(sizes)))
     seen = (
         f"the loss {case.value:.4g} is that of a constant output, {constant:.4g}: the network knows only the mean; and "
-        f"layer by layer, from the first on, the weights' gradient is {told}"
+        f"layer by layer, from the last one back, the weights' gradient is {listed(f'{s:.1g}' for s in sizes[::-1])}"
     )
     action = (
         "the gradient vanishes on its way back: an initialisation that keeps its size (nn.init), relu or tanh in place "
@@ -282,7 +270,7 @@ def zero_gradient(case: Case) -> Suspicion | None:
     At a minimum a gradient may be 0 as well: so it has to be 0 nearby too, and others have to have a gradient, or a
     function of slope 0 to be seen.
     """
-    if not case.is_finite or any(layer.stuck == layer.units for layer in case.layers):
+    if not case.is_finite or case.blocked:
         return None
     vector = case.objective.vector
     sizes = vector.join([np.full(p.shape, np.abs(p.data).max(initial=0.0)) for p in vector.parameters])
@@ -333,6 +321,10 @@ def _initial_sizes(case: Case) -> Array:
 
 def _without_last(case: Case) -> tuple[Change, ...]:
     """The network without its last layer, if that has no parameters: from θ, and from fresh weights."""
-    if case.sequence is None or list(case.sequence[-1].parameters()):
-        return ()
-    return changes.WITHOUT_LAST, changes.then(changes.WITHOUT_LAST, fresh(case))
+    is_possible = case.sequence is not None and not list(case.sequence[-1].parameters())
+    return here_and_fresh(case, changes.WITHOUT_LAST) if is_possible else ()
+
+
+def here_and_fresh(case: Case, *cures: Change) -> tuple[Change, ...]:
+    """Each of them from θ, and then from fresh weights: units that an error has saturated, or drawn to 0, stay so."""
+    return *cures, *(changes.then(cure, fresh(case)) for cure in cures)

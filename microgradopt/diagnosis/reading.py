@@ -24,23 +24,25 @@ Array = npt.NDArray[Any]
 
 _LOSSES = {nll_loss, nn.mse_loss, nn.l1_loss, nn.huber_loss, nn.hinge_loss, nn.binary_cross_entropy_with_logits}
 _MATRIX_PRODUCTS = (linear, np.matmul, np.dot)
+LABELLED, OF_TWO = ("cross_entropy", "nll_loss"), "binary_cross_entropy_with_logits"  # losses of classes, by name
 
 
 class Product(NamedTuple):
-    """A layer x Wᵀ + b (`linear`), or x W. x: what goes in, an array. weight, bias: the parameters, if they are such.
-
-    units: the weights that lead to each unit, one row each.
-    """
+    """A layer x Wᵀ + b (`linear`), or x W. x: what goes in, an array. weight, bias: parameters, or bias None."""
 
     node: Tensor
     x: Any
     weight: Tensor
     bias: Tensor | None
-    units: Array
 
-    def oriented(self, units: Array) -> Array:
-        """Rows of units as the weight has them."""
-        return units if self.node.function is linear else units.T
+    @property
+    def units(self) -> Array:
+        """The weights that lead to each unit, one row each."""
+        return self.oriented(self.weight.data)
+
+    def oriented(self, weight: Array) -> Array:
+        """Rows of units from what has the weight's shape, or the other way round."""
+        return weight if self.node.function is linear else weight.T
 
 
 class Reading:
@@ -75,8 +77,7 @@ class Reading:
                 weight = node.inputs[1]
                 bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] in own else None
                 if weight.ndim == 2:
-                    units = weight.data if node.function is linear else weight.data.T
-                    found.append(Product(node, node.values[0], weight, bias, units))
+                    found.append(Product(node, node.values[0], weight, bias))
         return found
 
     @property
@@ -123,7 +124,7 @@ class Reading:
         if self.comparison is None:
             return None
         output = next(x for x in self.comparison.inputs if depends(x))
-        return output.inputs[0] if self.is_cross_entropy else output
+        return output.inputs[0] if self.compared_by == "cross_entropy" else output
 
     @functools.cached_property
     def target(self) -> Array | None:
@@ -133,15 +134,14 @@ class Reading:
         sides = zip(self.comparison.inputs[:2], self.comparison.values[:2], strict=False)
         return next((np.asarray(value) for x, value in sides if not depends(x)), None)
 
-    @property
-    def is_labelled(self) -> bool:
-        """Whether the loss is that of classes, by labels."""
-        return self.comparison is not None and self.comparison.function is nll_loss
-
-    @property
-    def is_cross_entropy(self) -> bool:
-        """Whether it takes logits."""
-        return self.is_labelled and made_by(self.comparison.inputs[0]) == "log_softmax"  # type: ignore[union-attr]
+    @functools.cached_property
+    def compared_by(self) -> str:
+        """The name of the loss in nn; "subtract" for a difference; "" where no comparison is seen."""
+        if self.comparison is None:
+            return ""
+        takes_logits = any(type(x) is Tensor and made_by(x) == "log_softmax" for x in self.comparison.inputs[:1])
+        name = made_by(self.comparison)
+        return "cross_entropy" if name == "nll_loss" and takes_logits else name
 
     @property
     def last(self) -> str:
@@ -154,17 +154,16 @@ class Reading:
         if self.comparison is None or self.comparison.function not in _LOSSES or self.comparison.ndim:
             return None
         rest = self.comparison.values[2:]
-        function = nn.cross_entropy if self.is_cross_entropy else self.comparison.function
+        function = nn.cross_entropy if self.compared_by == "cross_entropy" else self.comparison.function
         return lambda output, target: function(output, target, *rest)
 
     @functools.cached_property
     def right(self) -> float | None:
         """The share of samples that are classified right; None where there are no classes."""
         has_labels = self.target is not None and self.target.shape == self.output.shape[:1]
-        if self.is_labelled and has_labels and self.output.ndim == 2:
+        if self.compared_by in LABELLED and has_labels and self.output.ndim == 2:
             return float(np.mean(self.output.data.argmax(axis=1) == self.target))
-        middles: dict[Any, float] = {nn.binary_cross_entropy_with_logits: 0.5, nn.hinge_loss: 0.0}
-        middle = None if self.comparison is None else middles.get(self.comparison.function)
+        middle = {OF_TWO: 0.5, "hinge_loss": 0.0}.get(self.compared_by)
         if middle is None or self.target is None:
             return None
         return float(np.mean((self.output.data > 0) == (self.target > middle)))

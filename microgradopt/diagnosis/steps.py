@@ -12,8 +12,8 @@ from microgradopt.anomaly import detect_anomaly
 from microgradopt.diagnosis import changes
 from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
-from microgradopt.diagnosis.data import large_targets
-from microgradopt.diagnosis.network import fresh
+from microgradopt.diagnosis.data import unlike_scales, unlike_targets
+from microgradopt.diagnosis.network import fresh, here_and_fresh
 from microgradopt.diagnosis.suspicion import Suspicion, listed
 from microgradopt.errors import NonFiniteError
 from microgradopt.nn import Dropout
@@ -49,9 +49,9 @@ def exploding(case: Case) -> Suspicion | None:
     seen.append(f"the largest parameter is {largest:.3g}")
     cures = [fresh(case, case.rate / shrink) for shrink in (10, 100, 1000)] if case.has_optimizer else []
     action = "start again with a smaller learning rate, or clip the gradient (max_norm)"
-    if (targets := large_targets(case)) is not None:
-        seen.append(targets.seen)
-        cures, action = [*targets.cures[1:], *cures], f"{targets.action}; or {action}"
+    for scale in filter(None, (unlike_scales(case), unlike_targets(case))):
+        seen.append(scale.seen)
+        cures, action = [*scale.cures[1:], *cures], f"{scale.action}; or {action}"
     return Suspicion("exploding", "; ".join(seen), action, tuple(cures), is_proof=True)
 
 
@@ -72,9 +72,8 @@ def ascending(case: Case) -> Suspicion | None:
     """maximize=True."""
     if not any(group.get("maximize") for group in case.optimizer.param_groups):
         return None
-    downhill = changes.setting("maximize", False, "maximize=False")
     seen = f"{type(case.optimizer).__name__} has maximize=True: it goes uphill, and the loss rises"
-    cures = (downhill, changes.then(downhill, fresh(case)))
+    cures = here_and_fresh(case, changes.setting("maximize", False, "maximize=False"))
     return Suspicion("gradient ascent", seen, "maximize=False", cures, is_proof=True)
 
 
@@ -278,9 +277,8 @@ def weight_decay(case: Case) -> Suspicion | None:
         seen += f", and the loss {case.value:.4g} is {case.value / case.constant:.0%} of the best constant output's"
     without = changes.setting("weight_decay", 0.0, "without weight decay")
     less = changes.setting("weight_decay", decay / 100, f"weight_decay = {decay / 100:.3g}")
-    # Weights that were drawn to 0 are at a saddle, which takes long to leave: so from fresh ones too.
-    cures = (without, less, changes.then(without, fresh(case)), changes.then(less, fresh(case)))
     action = "less weight decay, by a factor of 10 or 100 at a time, judged on validation data"
+    cures = here_and_fresh(case, without, less)
     return Suspicion("weight decay", seen, action, cures, on_validation=has_validation)
 
 
@@ -295,7 +293,7 @@ def momentum(case: Case) -> Suspicion | None:
         less = changes.setting("betas", (0.9, *betas[1:]), "beta1 = 0.9")
     seen = f"with momentum {beta:g} an update adds up {remembered:.0f} gradients: θ swings through the minimum and back"
     action = "a smaller momentum, 0.9, and a learning rate as much larger"
-    return Suspicion("momentum too large", seen, action, (less, changes.then(less, fresh(case))))
+    return Suspicion("momentum too large", seen, action, here_and_fresh(case, less))
 
 
 def forgotten(case: Case) -> Suspicion | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from microgradopt.diagnosis import thresholds as limit
 from microgradopt.diagnosis.case import Case
 from microgradopt.diagnosis.changes import Change
 from microgradopt.diagnosis.trials import Trial
@@ -30,6 +32,11 @@ class Suspicion(NamedTuple):
     def measure(self, trial: Trial) -> float:
         """What a cure is judged by."""
         return trial.validated if self.on_validation else trial.reached
+
+    def is_better(self, trial: Trial, before: Trial) -> bool:
+        """Whether a cure comes lower than going on, by more than rounding."""
+        here, there = self.measure(before), self.measure(trial)
+        return there < here and not math.isclose(here, there, rel_tol=limit.SAME)
 
 
 Cause = Callable[[Case], Suspicion | None]

@@ -11,9 +11,11 @@ X = rng.normal(size=(120, 6))
 Y = np.argmax(X[:, :3] ** 2 + 0.3 * X[:, 3:], axis=1)
 
 
-def trained(sizes, activation=nn.Tanh, epochs=60, lr=0.01, seed=0, optimizer=optim.Adam, data=(X, Y)):
+def trained(
+    sizes, activation=nn.Tanh, epochs=60, lr=0.01, seed=0, optimizer=optim.Adam, data=(X, Y), loss=nn.cross_entropy
+):
     model = nn.MLP((6, *sizes, 3), activation, rng=seed)
-    return training.fit(model, nn.cross_entropy, optimizer(model.parameters(), lr=lr), *data, epochs, 20, rng=seed)
+    return training.fit(model, loss, optimizer(model.parameters(), lr=lr), *data, epochs, 20, rng=seed)
 
 
 def test_a_deep_net_that_does_not_train_is_optimization():
@@ -41,6 +43,53 @@ def test_nothing_is_said_within_the_spread():
 def test_the_larger_one_may_need_more_time():
     found = critical.compare(trained([8]), trained([30, 30], lr=1e-3, epochs=40))
     assert found.verdict == "still training"
+
+
+def test_few_updates_say_nothing():
+    """Of a larger model that was not trained; of a smaller one."""
+    assert critical.compare(trained([8], epochs=20), trained([30], epochs=0)).verdict == "still training"
+    found = critical.compare(trained([8], epochs=0), trained([30], epochs=20))
+    assert "updates are too few to tell" in found.evidence[-1]
+
+
+def test_what_both_have_learnt_makes_no_difference():
+    """The losses of separable data fall on as the weights grow."""
+    data = np.r_[X - 5, X + 5], np.repeat([0, 1], len(X))
+    small, large = (trained(sizes, epochs=40, lr=0.1, data=data) for sizes in ([2], [30]))
+    assert small.value() > 2 * large.value()
+    assert critical.compare(small, large).verdict == "no difference"
+
+
+def test_losses_that_differ_are_not_compared():
+    """Penalties on the parameters cancel; a factor, or another loss, does not."""
+
+    def penalised(sizes):
+        run = trained(sizes, epochs=5)
+        penalty = lambda out, t: nn.cross_entropy(out, t) + 0.1 * sum((p * p).sum() for p in run.model.parameters())  # noqa: E731
+        return Run(run.model, penalty, run.optimizer, X, Y, history=run)
+
+    assert critical.compare(penalised([4]), penalised([9])).verdict
+    half = trained([9], epochs=5, loss=lambda out, t: 0.5 * nn.cross_entropy(out, t))
+    with pytest.raises(ValueError, match="different losses: one gives two of the models"):
+        critical.compare(trained([4], epochs=5), half)
+
+
+class Masked(nn.Module):
+    """Fills gaps in the data by itself, and drops units in training."""
+
+    def __init__(self, width):
+        self.net = nn.Sequential(nn.Linear(6, width, rng=0), nn.ReLU(), nn.Dropout(0.5, rng=0), nn.Linear(width, 3))
+
+    def forward(self, x):
+        return self.net(np.nan_to_num(x))
+
+
+def test_gaps_that_a_model_fills_and_masks_of_training():
+    gaps = np.where(X > 1, np.nan, X)
+    models = [Masked(width) for width in (3, 30)]
+    found = critical.compare(*(Run(m, nn.cross_entropy, optim.SGD(m.parameters()), gaps, Y) for m in models))
+    expected = [nn.cross_entropy(m.eval()(gaps), Y).item() for m in models]
+    assert [found.smaller[0], found.larger[0]] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
