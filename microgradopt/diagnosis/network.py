@@ -238,7 +238,9 @@ def stuck_units(case: Case) -> Suspicion | None:
     seen = "; ".join(map(str, dead or saturated)) + ": no gradient comes through them"
     action = "start again with weights drawn for these activations, and a learning rate that does not push them there"
     action += "; or a leaky relu" if dead else ""
-    slower = [fresh(case, case.rate * less) for less in (0.1, 0.01)] if case.has_rate else []
+    # Above the limit of stability, a smaller rate is the cure of that.
+    is_stable = case.ratio is None or case.ratio <= 1
+    slower = [fresh(case, case.rate * less) for less in (0.1, 0.01)] if case.has_rate and is_stable else []
     return Suspicion("dead units" if dead else "saturated units", seen, action, (fresh(case), *slower))
 
 
