@@ -123,8 +123,7 @@ class Run(History):
             make = Objective.least_squares if self.fits_residuals else Objective.of
             self.objective = make(model, lambda: loss(model(X), y))
         self.vector = ParameterVector(self.objective.parameters)
-        modules = [] if model is None else [module for _, module in model.named_modules()]
-        self.buffers = [(module, name) for module in modules for name in type(module).buffers]
+        self.buffers = [(module, name) for module in self.modules for name in type(module).buffers]
         self._plain_step = self._written_step()
         self.step: Any = self._plain_step
         if self.compile is not None and not self.optimizer.wants_closure:
@@ -133,6 +132,11 @@ class Run(History):
     def __bool__(self) -> bool:
         """A run is one before its first update too: ``found.cure() or run``."""
         return True
+
+    @property
+    def modules(self) -> list[Module]:
+        """The model, and all modules inside of it; none where it is not known."""
+        return [] if self.model is None else [module for _, module in self.model.named_modules()]
 
     # Updates
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microgradopt.critical.noise import measured
+from microgradopt.critical.noise import first_order, measured
 from microgradopt.curvature.solvers import norm, power_of_two, scale_of
 from microgradopt.errors import NonFiniteError
 from microgradopt.objective import Objective
@@ -108,7 +108,7 @@ class Local:
     def at(self, theta: Array, rng: np.random.Generator) -> Local | None:
         """The same units and Hessian, with loss and gradient of another θ; None where they cannot be computed."""
         try:
-            m = measured(self.objective, theta, rng, np.zeros((len(theta), 0))).over(self.scale)
+            m = first_order(self.objective, theta, rng).over(self.scale)
         except (NonFiniteError, FloatingPointError, np.linalg.LinAlgError):
             return None
         return replace(

@@ -70,6 +70,11 @@ def measured(objective: Objective, theta: Array, rng: np.random.Generator, V: Ar
 Derivatives = list[Any]  # value, gradient and Hessian, or how each differs
 
 
+def first_order(objective: Objective, theta: Array, rng: np.random.Generator) -> Measured:
+    """The loss and its gradient alone, and their noise."""
+    return measured(objective, theta, rng, np.zeros((len(theta), 0)))
+
+
 def _minus(some: Derivatives, others: Derivatives) -> Derivatives:
     return [x - y for x, y in zip(some, others, strict=True)]
 

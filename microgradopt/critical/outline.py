@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from microgradopt.critical.escape import escape, size_of
 from microgradopt.critical.local import is_noise
-from microgradopt.critical.noise import Measured, measured
+from microgradopt.critical.noise import Measured, first_order, measured
 from microgradopt.critical.nonsmooth import kinks
 from microgradopt.critical.point import DEGENERATE, NEAR, NO_NEGATIVE, NOT_CRITICAL, SADDLE, CriticalPoint, counted
 from microgradopt.curvature.lanczos import eigenpairs, tridiagonal
@@ -98,13 +98,12 @@ def _settled(objective: Objective, theta: Array, max_products: int, rng: np.rand
     a slope that the noise at the start has hidden stays, and is seen after the second.
     """
     rested = False
-    none = np.zeros((len(theta), 0))
-    H, here = HessianOperator(objective, theta), measured(objective, theta, rng, none)
+    H, here = HessianOperator(objective, theta), first_order(objective, theta, rng)
     for _ in range(_NEWTON):
         if _rests(H, here, here, max_products):
             return theta
         theta = theta + minres(H, -H.gradient, tol=_SOLVED, max_iter=max_products).x
-        H, there = HessianOperator(objective, theta), measured(objective, theta, rng, none)
+        H, there = HessianOperator(objective, theta), first_order(objective, theta, rng)
         before, rested = rested, _rests(H, there, here, max_products)
         if before and rested:
             return theta
@@ -151,7 +150,7 @@ def _evidence(
 def _change(objective: Objective, here: Measured, theta: Array, rng: np.random.Generator) -> float:
     """How the loss changes on the way to θ; 0 where that is noise, or not finite."""
     try:
-        there = measured(objective, theta, rng, np.zeros((len(theta), 0)))
+        there = first_order(objective, theta, rng)
     except NonFiniteError:
         return 0.0
     change = there.value - here.value

@@ -146,7 +146,7 @@ def _is_learnt(run: Run) -> bool:
 
 
 def _told(name: str, runs: list[Any], losses: list[float]) -> str:
-    linear = sum(isinstance(module, Linear) for _, module in runs[0].model.named_modules())
+    linear = sum(isinstance(module, Linear) for module in runs[0].modules)
     size = f"{linear} linear layer{'s' * (linear != 1)}, {runs[0].vector.size:,} parameters"
     seeds = f", the median of {len(losses)} from {min(losses):.4g} to {max(losses):.4g}" if len(losses) > 1 else ""
     return f"the {name} model ({size}) has a training loss of {np.median(losses):.4g}{seeds}"

@@ -176,8 +176,7 @@ def noise(case: Case) -> Suspicion | None:
     best = max(case.closes(case.trials(cure)) for cure in slower)
     if case.closes(case.trials(changes.ALL_DATA)) < limit.HALF * best:
         return None
-    modules = [] if case.run.model is None else [module for _, module in case.run.model.named_modules()]
-    masks = " and of dropout" if any(isinstance(module, Dropout) and module.p for module in modules) else ""
+    masks = " and of dropout" if any(isinstance(x, Dropout) and x.p for x in case.run.modules) else ""
     seen = (
         f"an update changes the loss by {mean:.2g} ± {error:.1g} on average, of which {from_noise:.2g} is due to the "
         f"noise of batches of {case.run.batch_size}{masks}: without it, {without:.2g}"
